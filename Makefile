@@ -1,0 +1,51 @@
+# hakoniwa: `make demo` shows it, `make test` tests it; both install what is missing on a Debian 12 first.
+
+SHELL := /bin/bash
+PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
+VENV := .venv
+BIN := $(VENV)/bin
+APT := apt-get -q -y -o Dpkg::Use-Pty=0
+NEEDED := gcc libcap-dev python3-dev python3-venv busybox-static tini
+PEERS := bubblewrap crun runc lxc systemd-container podman
+UNPACKED := $(VENV)/.installed
+
+.PHONY: install demo test check fmt bench bench-peers clean
+
+install: $(UNPACKED)
+
+# Debian's packages only where one is missing, so that an ordinary user can install on a prepared machine.
+$(UNPACKED): setup.cfg pyproject.toml tools/write_launcher.py Makefile
+	@missing=$$(for p in $(NEEDED); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'install ok installed' || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+		[ $$(id -u) = 0 ] || { echo "missing packages, install them as root: $$missing" >&2; exit 1; }; \
+		$(APT) update && DEBIAN_FRONTEND=noninteractive $(APT) install --no-install-recommends $$missing; \
+	fi
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check wheel
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python tools/write_launcher.py
+	@touch $@
+
+demo: install
+	@tools/demo
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+fmt: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: check
+	$(BIN)/python -m pytest
+
+bench: install
+	$(BIN)/python tests/bench/bench.py
+
+bench-peers:
+	DEBIAN_FRONTEND=noninteractive $(APT) install --no-install-recommends $(PEERS)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

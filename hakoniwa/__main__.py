@@ -1,0 +1,5 @@
+"""`python -m hakoniwa`."""
+
+from hakoniwa.cli import main
+
+main()

@@ -1,0 +1,134 @@
+"""`hako`: find the command, run it, print what went wrong, exit. The only place that does the last two."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from hakoniwa.errors import USAGE, HakoError, nearest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import NoReturn
+
+# The commands with what each does, by the names of their modules in hakoniwa.commands.
+COMMANDS = {
+    "new": "write a commented container file",
+    "check": "load and validate a container file, and change nothing",
+    "create": "build the rootfs",
+    "start": "run the container (alias: run)",
+    "attach": "run a command, or a shell, inside",
+    "kill": "end the container",
+    "ps": "list containers",
+    "status": "tell how the containers of a file fare",
+    "logs": "print what a background container has printed",
+    "inspect": "print the full definition as JSON",
+    "rm": "forget a stopped container",
+    "gc": "clear whatever a crash has left",
+    "version": "print hakoniwa's version",
+    "revisions": "print the versions of what is used, and what the kernel offers",
+}
+ALIASES = {"run": "start", "--version": "version"}
+LATER = ("provision", "archive", "reload", "checkpoint", "restore")
+
+_SIGINT_STATUS = 130
+
+
+def main() -> NoReturn:
+    """Run the command line of this process and exit with its status."""
+    words = sys.argv[1:]
+    _open_standard_streams()
+    try:
+        status = _run(words)
+    except HakoError as error:
+        _print_error(error, "--debug" in words)
+        status = error.status
+    except KeyboardInterrupt:
+        print("hako: interrupted", file=sys.stderr)
+        status = _SIGINT_STATUS
+    except BrokenPipeError:
+        status = 0  # who read our output has had enough
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _print_error(HakoError(f"{where}{error.strerror or error}"), "--debug" in words)
+        status = 125
+    except Exception as error:
+        _print_error(
+            HakoError(f"{type(error).__name__}: {error}", hint="--debug shows the traceback"), "--debug" in words
+        )
+        status = 125
+    _exit(status)
+
+
+def _exit(status: int) -> NoReturn:
+    """Leave without taking the interpreter apart, which would cost a millisecond and change nothing."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            pass
+    os._exit(status)
+
+
+def _open_standard_streams() -> None:
+    """A closed stream would be the number of the next file that is opened, and so reach the container."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+def _run(words: list[str]) -> int:
+    if os.getuid() != os.geteuid() or os.getgid() != os.getegid():
+        raise HakoError("refusing to run set-uid or set-gid", hint="remove the bit: chmod ug-s")
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0 if words else USAGE
+    name = ALIASES.get(words[0], words[0])
+    if name in LATER:
+        raise HakoError("this command is not supported yet", where=name)
+    if name not in COMMANDS:
+        raise HakoError(f"unknown command {words[0]!r}", hint=nearest(words[0], [*COMMANDS, *LATER]), status=USAGE)
+    module = _import(name)
+    from hakoniwa import options
+
+    given = options.read(module.COMMAND, words[1:])
+    if given.flag("help"):
+        print(options.help_text(module.COMMAND))
+        return 0
+    if module.COMMAND.file == "needed" and not (module.COMMAND.by_name and given.value("name")):
+        given = given.replace(file=given.file or _only_file(name))
+    status: int = module.run(given)
+    return status
+
+
+def _import(name: str) -> ModuleType:
+    package = __import__(f"hakoniwa.commands.{name}")
+    module: ModuleType = getattr(package.commands, name)
+    return module
+
+
+def _only_file(command: str) -> str:
+    """The one container file of this folder. Raises HakoError where there is none, or more than one."""
+    found = sorted(entry for entry in os.listdir() if entry.endswith(".haco.py"))
+    if len(found) == 1:
+        return found[0]
+    what = f"there are {len(found)} *.haco.py files here" if found else "there is no *.haco.py file here"
+    raise HakoError(what, where=command, hint="name one" if found else "hako new dev.haco.py writes one", status=USAGE)
+
+
+def _overview() -> str:
+    lines = ["usage: hako COMMAND [options] [FILE] [-- ARGV...]", ""]
+    lines += [f"  {name:<10} {summary}" for name, summary in COMMANDS.items()]
+    return "\n".join([*lines, "", "hako COMMAND --help tells more."])
+
+
+def _print_error(error: HakoError, debug: bool) -> None:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    for line in error.lines():
+        print(f"hako: {line}", file=sys.stderr)

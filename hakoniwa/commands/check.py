@@ -1,0 +1,17 @@
+"""`hako check`: load and validate, and change nothing."""
+
+from __future__ import annotations
+
+from hakoniwa.loader import load
+from hakoniwa.options import Command, Given
+
+COMMAND = Command(name="check", summary="Load and validate a container file. Needs no root and changes nothing.")
+
+
+def run(given: Given) -> int:
+    """Load the file; every problem of it is an error."""
+    assert given.file is not None
+    barn = load(given.file, "check")
+    for container in barn.containers:
+        print(f"{given.file}: container {container.name!r} is well described")
+    return 0

@@ -1,0 +1,34 @@
+"""`hako gc`: clear whatever a crash has left."""
+
+from __future__ import annotations
+
+import os
+
+from hakoniwa import state
+from hakoniwa.options import Command, Given
+from hakoniwa.rootfs.build import clear_unfinished
+
+COMMAND = Command(name="gc", summary="Clear whatever a crash has left: processes, cgroups, unfinished builds.", file="")
+
+
+def run(given: Given) -> int:
+    """Go through all states whose lock is free, and all unfinished builds."""
+    cleared = 0
+    for name in state.names():
+        try:
+            lock = state.take_lock(name)
+        except state.Busy:
+            continue
+        for what in state.clear_leftovers(name):
+            print(f"{name}: {what}")
+            cleared += 1
+        if state.read(name) is None:
+            state.forget(name, lock)
+        else:
+            os.close(lock)
+    for path in clear_unfinished():
+        print(f"unfinished build {path}")
+        cleared += 1
+    if not cleared:
+        print("nothing was left")
+    return 0

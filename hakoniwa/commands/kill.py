@@ -1,0 +1,123 @@
+"""`hako kill`: end a container, or send it a signal."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from hakoniwa import state
+from hakoniwa.commands.selection import PID, selected
+from hakoniwa.errors import HakoError, nearest
+from hakoniwa.kernel import process, signals
+from hakoniwa.options import NAME, Command, Given, Option, usage_error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+COMMAND = Command(
+    name="kill",
+    summary="End a container: TERM, wait, then KILL; at once KILL when TERM would be ignored.",
+    options=(
+        NAME,
+        PID,
+        Option(flags=("-s", "--signal"), value="SIG", help="only send this signal (then wait and KILL only with -T)"),
+        Option(flags=("-T", "--timeout"), value="SECONDS", help="how long to wait before KILL (10); -1 never waits"),
+        Option(flags=("--supervisor",), help="address the supervisor"),
+    ),
+    by_name=True,
+)
+
+_GRACE = 10.0
+_CLEANING = 40.0  # seconds that a supervisor may take for its last hooks (30 each at most) and for removing things
+
+
+def run(given: Given) -> int:
+    """Send, wait, kill, wait for the supervisor to have removed everything."""
+    timeout = _timeout(given)
+    try:
+        targets = [found for found in selected(given) if found["status"] in ("starting", "running")]
+    except HakoError as error:
+        if error.status != 125:
+            raise
+        targets = []
+    if not targets:
+        print("hako: nothing is running", file=sys.stderr)
+        return 0
+    ended = [_Target(found) for found in targets]
+    for target in ended:
+        target.send(given, timeout)
+    failed = False
+    for target in ended:
+        failed = not target.finish(given, timeout) or failed
+    return 125 if failed else 0
+
+
+def _timeout(given: Given) -> float:
+    text = given.value("timeout")
+    if text is None:
+        return _GRACE
+    try:
+        seconds = float(text)
+    except ValueError:
+        raise usage_error(f"-T takes seconds, not {text!r}", "kill") from None
+    if not (seconds == -1 or 0 <= seconds < 1e6):
+        raise usage_error(f"-T takes seconds from 0 on, or -1, not {text!r}", "kill")
+    return seconds
+
+
+def _signal(given: Given) -> int | None:
+    text = given.value("signal")
+    if text is None:
+        return None
+    try:
+        return signals.by_name(text)
+    except ValueError:
+        raise usage_error(f"signal {text!r} is unknown", "kill", nearest(text, signals.names())) from None
+
+
+class _Target:
+    """One container that is to end."""
+
+    def __init__(self, found: dict[str, Any]) -> None:
+        self.name = found["name"]
+        self.has_pid_namespace = "pid" in found["definition"]["namespaces"]
+        self.init_pid = found["init"]["pid"]
+        self.init = state.identity(found).open()
+        self.supervisor = state.identity(found, "supervisor").open()
+
+    def send(self, given: Given, timeout: float) -> None:
+        """The first signal."""
+        number = _signal(given)
+        addressed = self.supervisor if given.flag("supervisor") else self.init
+        if addressed is None:
+            return
+        if number is None:
+            number = signals.SIGTERM
+            ignored = self.has_pid_namespace and not process.handles(self.init_pid, number)
+            if not given.flag("supervisor") and ignored:
+                number = signals.SIGKILL
+        _send(addressed, number)
+
+    def finish(self, given: Given, timeout: float) -> bool:
+        """Wait and kill as promised. False when the container could not be ended."""
+        only_send = given.value("signal") is not None and given.value("timeout") is None
+        if only_send or timeout == -1:
+            return True
+        # A supervisor that was asked to end waits by itself before it kills, and is given the time for that.
+        if self.init is not None and not process.wait_end(self.init, timeout):
+            _send(self.init, signals.SIGKILL)
+            process.wait_end(self.init, None)
+        if self.supervisor is not None and not process.wait_end(self.supervisor, _CLEANING):
+            print(f"hako: {self.name}: the supervisor has not ended yet", file=sys.stderr)
+            return False
+        return True
+
+
+def _send(pidfd: int, number: int) -> None:
+    try:
+        signals.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        pass
+    except OSError as error:
+        raise HakoError(f"cannot send signal {number}: {os.strerror(error.errno or 0)}") from None

@@ -1,0 +1,157 @@
+"""`hako new`: write a commented container file, or the global file."""
+
+from __future__ import annotations
+
+import os
+
+from hakoniwa.dsl import checks
+from hakoniwa.dsl.bootstrap import LATER_STRATEGIES, NEEDED, STRATEGIES
+from hakoniwa.errors import HakoError, nearest
+from hakoniwa.options import Command, Given, Option, usage_error
+from hakoniwa.places import global_file
+
+COMMAND = Command(
+    name="new",
+    summary="Write a commented container file, which works as it stands. Never overwrites.",
+    options=(
+        Option(flags=("-n", "--name"), value="NAME", help="the container's name (the file's stem if left out)"),
+        Option(flags=("-r", "--rootfs"), value="ROOTFS", help="where the rootfs lies (/var/lib/hakoniwa/NAME)"),
+        Option(flags=("--strategy",), value="S", help=f"how it is made: {' '.join(STRATEGIES)} (host)"),
+        Option(flags=("--global",), help="write the global file instead"),
+        Option(flags=("--bridge",), help="make the bridge (not supported yet)"),
+    ),
+    file="optional",
+)
+
+_FILE = """\
+# {title}: a container for hakoniwa.
+#
+#   hako start -b {file}      build the rootfs where it is missing, and run it
+#   hako attach {file}        a shell inside the running container
+#   hako kill {file}          end it
+
+from hakoniwa import Haconiwa
+
+with Haconiwa.define() as config:
+    config.name = {name!r}
+{rootfs}
+    # What runs inside: a list of arguments, never a shell line. Unset: bash, or sh where there is none.
+    # config.init_command = ["/bin/bash", "-l"]
+    # config.init = "tini"                  # put a reaping, signal-forwarding init before it
+    # config.daemonize()                    # in the background by default, as with `hako start -D`
+
+    with config.bootstrap as b:
+{bootstrap}
+
+    # File systems of the container's own: /proc, a read-only /sys, a private /dev with terminals.
+    config.mount_independent("procfs", "sysfs", "devtmpfs", "devpts", "shm")
+    config.add_mount_point("tmpfs", to="/tmp", fs="tmpfs", options="mode=1777")
+    config.mount_network_etc()              # resolv.conf and hosts from the host
+    # config.add_mount_point(".", to="/work")                      # this folder, writable, as /work
+    # config.add_mount_point("/srv/data", to="/data", readonly=True)
+
+    # Namespaces: mount, uts, ipc and pid are the container's own; net is the host's unless asked for.
+    # config.namespace.unshare("net")       # only lo inside
+
+    # The environment is PATH, HOME, TERM, container=hakoniwa and this; nothing of the host's.
+    # config.environ["LANG"] = "C.UTF-8"
+    # config.workdir = "/work"
+    # config.uid = "www-data"               # a user of the container, by name or number
+
+    # config.resource.set_limit("NOFILE", 1024)
+    # config.capabilities.allow("cap_net_raw")
+    # config.no_new_privs = False           # needed for sudo and su inside
+"""
+
+_BOOTSTRAPS = {
+    "host": '''\
+        # This system, read-only, below a private writable layer: no download.
+        b.strategy = "host"''',
+    "tarball": """\
+        b.strategy = "tarball"
+        b.archive_path = "rootfs.tar.gz"    # beside this file""",
+    "shell": '''\
+        b.strategy = "shell"
+        b.code = """
+            mkdir -p "$ROOTFS/bin" "$ROOTFS/tmp"
+            cp /bin/busybox "$ROOTFS/bin/sh"
+        """''',
+    "recipe": """\
+        b.strategy = "recipe"
+        b.recipe = "busybox"                # a script of bootstrap/""",
+    "python": """\
+        import shutil
+
+        def fill(boot):
+            (boot.rootfs / "bin").mkdir()
+            shutil.copy("/bin/busybox", boot.rootfs / "bin" / "sh")
+
+        b.strategy = "python"
+        b.code = fill""",
+}
+
+_GLOBAL = """\
+# Defaults for all container files of this machine; each file may say otherwise.
+
+from hakoniwa import Haconiwa
+
+Haconiwa.configure(
+    log_level="info",
+    # environ={"LANG": "C.UTF-8"},
+    # no_new_privs=True,
+)
+"""
+
+
+def run(given: Given) -> int:
+    """Write the one file that is asked for."""
+    if given.flag("bridge"):
+        raise HakoError("new --bridge is not supported yet", where="new")
+    if given.flag("global"):
+        path = global_file()
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        _write(path, _GLOBAL)
+        return 0
+    if given.file is None:
+        raise usage_error("which file?", "new", "hako new dev.haco.py")
+    _write(given.file, _content(given, given.file))
+    return 0
+
+
+def _content(given: Given, path: str) -> str:
+    file = os.path.basename(path)
+    name = given.value("name") or file.removesuffix(".py").removesuffix(".haco")
+    try:
+        checks.name(name)
+    except checks.Wrong as wrong:
+        hint = "" if given.value("name") else "choose one with -n NAME"
+        raise HakoError(f"a name must be {wrong}, not {name!r}", where="new", hint=hint) from None
+    strategy = given.value("strategy") or "host"
+    if strategy in LATER_STRATEGIES:
+        raise HakoError(
+            f"strategy {strategy!r} is not supported yet", where="new", hint=f"supported: {' '.join(STRATEGIES)}"
+        )
+    if strategy not in STRATEGIES:
+        raise HakoError(f"strategy {strategy!r} is unknown", where="new", hint=nearest(strategy, STRATEGIES))
+    rootfs = given.value("rootfs")
+    if rootfs is not None:
+        line = f"    config.chroot_to({os.path.abspath(rootfs)!r})"
+    else:
+        line = f"    # config.chroot_to({'/var/lib/hakoniwa/' + name!r})   # where the rootfs lies"
+    assert set(_BOOTSTRAPS) == {"host", *NEEDED}
+    return _FILE.format(title=name, file=file, name=name, rootfs=line, bootstrap=_BOOTSTRAPS[strategy])
+
+
+def _write(path: str, content: str) -> None:
+    """Write a new file that only its owner may change, whatever the umask is: root would execute it."""
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except FileExistsError:
+        raise HakoError(
+            "the file is there already, and is not overwritten", where=path, hint="choose another name"
+        ) from None
+    except OSError as error:
+        raise HakoError(error.strerror or str(error), where=path) from None
+    with os.fdopen(file, "w", encoding="utf-8") as stream:
+        stream.write(content)
+    print(path)

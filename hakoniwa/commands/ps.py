@@ -1,0 +1,80 @@
+"""`hako ps`: what runs, and with `--all` what has run or could."""
+
+from __future__ import annotations
+
+from hakoniwa import state
+from hakoniwa.commands.table import show_table
+from hakoniwa.options import JSON, Command, Given, Option
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+COMMAND = Command(
+    name="ps",
+    summary="List containers: those that run, or all that are known.",
+    options=(Option(flags=("-a", "--all"), help="those that do not run, too"), JSON),
+    file="",
+)
+
+SCHEMA = 1
+
+
+def run(given: Given) -> int:
+    """Read every state, and for `--all` every record."""
+    names = {*state.names(), *(state.recorded_names() if given.flag("all") else [])}
+    found = [known for known in map(state.known, sorted(names)) if known is not None]
+    if not given.flag("all"):
+        found = [known for known in found if known["status"] in ("starting", "running")]
+    if given.flag("json"):
+        import json
+
+        print(json.dumps({"schema": SCHEMA, "containers": [describe(known) for known in found]}, indent=2))
+        return 0
+    show_table(
+        ["NAME", "STATUS", "PID", "SUPERVISOR", "SINCE", "FILE"],
+        [
+            [
+                d["name"],
+                status_text(d),
+                _number(d["pid"]),
+                _number(d["supervisor_pid"]),
+                d["created_at"] or "-",
+                d["file"],
+            ]
+            for d in map(describe, found)
+        ],
+    )
+    return 0
+
+
+def describe(known: dict[str, Any]) -> dict[str, Any]:
+    """A container as `--json` shows it. Pids are those of the host, and null where nothing runs."""
+    runs = known["status"] in ("starting", "running")
+    return {
+        "name": known["name"],
+        "barn": known["barn"],
+        "file": known["file"],
+        "status": known["status"],
+        "pid": known["init"]["pid"] if runs else None,
+        "supervisor_pid": known["supervisor"]["pid"] if runs else None,
+        "created_at": known["created_at"],
+        "exit": known.get("exit"),
+        "error": known.get("error"),
+        "rootfs": known["rootfs"],
+        "log": known.get("log"),
+        "metadata": known["definition"]["metadata"],
+    }
+
+
+def status_text(described: dict[str, Any]) -> str:
+    """The status with what is known of the end: `stopped (3)`, `stopped (signal 9)`."""
+    status: str = described["status"]
+    ended = described["exit"]
+    if status != "stopped" or ended is None:
+        return status
+    return f"stopped (signal {ended['signal']})" if ended["signal"] else f"stopped ({ended['code']})"
+
+
+def _number(pid: int | None) -> str:
+    return "-" if pid is None else str(pid)

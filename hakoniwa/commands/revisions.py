@@ -1,0 +1,72 @@
+"""`hako revisions`: versions of what is used, and what the kernel offers."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+
+from hakoniwa import __version__
+from hakoniwa.kernel import cgroup, process
+from hakoniwa.options import JSON, Command, Given
+
+COMMAND = Command(
+    name="revisions",
+    summary="Print the versions of what is used, and what the kernel offers.",
+    options=(JSON,),
+    file="",
+)
+
+_TOOLS = ("tar", "tini-static", "catatonit", "busybox")
+
+
+def run(given: Given) -> int:
+    """Collect and print."""
+    facts = _collect()
+    if given.flag("json"):
+        import json
+
+        print(json.dumps({"schema": 1, **facts}, indent=2))
+        return 0
+    for key, value in facts.items():
+        shown = " ".join(str(item) for item in value) if isinstance(value, list) else value
+        print(f"{key:<18} {shown}")
+    return 0
+
+
+def _collect() -> dict[str, object]:
+    import shutil
+
+    return {
+        "hakoniwa": __version__,
+        "python": platform.python_version(),
+        "python-prctl": _package_version("python-prctl"),
+        "kernel": platform.release(),
+        "machine": platform.machine(),
+        "namespaces": [
+            name for name in process.NAMESPACES if os.path.exists(f"/proc/self/ns/{_PROC_NAMES.get(name, name)}")
+        ],
+        "overlay": "yes" if _file_system("overlay") else "no",
+        "cgroup v2": cgroup.unified_mount() or "no",
+        "seccomp": "yes" if os.path.exists("/proc/sys/kernel/seccomp/actions_avail") else "no",
+        "apparmor": "yes" if os.path.exists("/sys/kernel/security/apparmor") else "no",
+        "tools": [tool for tool in _TOOLS if shutil.which(tool)],
+        "executable": sys.executable,
+    }
+
+
+_PROC_NAMES = {"mount": "mnt"}
+
+
+def _package_version(name: str) -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not found"
+
+
+def _file_system(name: str) -> bool:
+    with open("/proc/filesystems") as file:
+        return any(line.split()[-1] == name for line in file)

@@ -1,0 +1,57 @@
+"""`hako rm`: forget a stopped container, and with `--rootfs` remove its rootfs."""
+
+from __future__ import annotations
+
+import os
+
+from hakoniwa import state
+from hakoniwa.commands.selection import selected
+from hakoniwa.errors import HakoError
+from hakoniwa.options import NAME, Command, Given, Option
+from hakoniwa.rootfs.remove import remove_rootfs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+COMMAND = Command(
+    name="rm",
+    summary="Forget a stopped container: its state and its log.",
+    options=(NAME, Option(flags=("--rootfs",), help="remove its rootfs, too")),
+    by_name=True,
+)
+
+
+def run(given: Given) -> int:
+    """Remove each container that is meant; refuse while one runs."""
+    found = selected(given)
+    for known in found:
+        if known["status"] in ("starting", "running"):
+            raise HakoError(f"container {known['name']!r} runs", hint=f"hako kill -n {known['name']}")
+    for known in found:
+        _remove(known, given.flag("rootfs"))
+    return 0
+
+
+def _remove(known: dict[str, Any], rootfs: bool) -> None:
+    name = known["name"]
+    try:
+        lock = state.take_lock(name)
+    except state.Busy:
+        raise HakoError(
+            f"container {name!r} is being started or stopped by another command", hint="try again"
+        ) from None
+    state.clear_leftovers(name)
+    if rootfs:
+        if state.read_record(name) is None:
+            os.close(lock)
+            raise HakoError(
+                f"the rootfs {known['rootfs']} was not made by hako create", where=name, hint="remove it by hand"
+            )
+        remove_rootfs(known["rootfs"])
+        state.remove_record(name)
+    try:
+        os.unlink(state.log_file(name))
+    except FileNotFoundError:
+        pass
+    state.forget(name, lock)

@@ -1,0 +1,44 @@
+"""Which containers a command line means, where the file is not executed."""
+
+from __future__ import annotations
+
+import os
+
+from hakoniwa import state
+from hakoniwa.errors import HakoError
+from hakoniwa.options import Given, Option, usage_error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+PID = Option(flags=("-t", "--target"), value="PID", help="the container by the host's pid of its first process")
+
+_ALIVE = ("starting", "running")
+
+
+def selected(given: Given) -> list[dict[str, Any]]:
+    """The known containers of FILE, of `-n NAME`, or of `-t PID`. Raises HakoError where there is none."""
+    if target := given.value("target"):
+        return [_by_pid(target)]
+    states = state.select(given.file, given.value("name"))
+    if given.file is not None and given.value("name") is not None:
+        states = [found for found in states if found["file"] == os.path.realpath(given.file)]
+        if not states:
+            raise HakoError(f"no container {given.value('name')!r} of this file is known", where=given.file)
+    return states
+
+
+def alive(given: Given) -> list[dict[str, Any]]:
+    """Those of them that run."""
+    return [found for found in selected(given) if found["status"] in _ALIVE]
+
+
+def _by_pid(text: str) -> dict[str, Any]:
+    if not text.isdecimal():
+        raise usage_error(f"a pid must be a number, not {text!r}", "-t")
+    for name in state.names():
+        found = state.read(name)
+        if found and found["status"] in _ALIVE and found["init"]["pid"] == int(text):
+            return found
+    raise HakoError(f"no container has the first process {text}", hint="hako ps shows their pids")

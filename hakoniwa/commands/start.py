@@ -1,0 +1,116 @@
+"""`hako start`: run the containers of a file."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from hakoniwa import log
+from hakoniwa.errors import HakoError
+from hakoniwa.kernel import capabilities
+from hakoniwa.loader import load
+from hakoniwa.options import Command, Given, Option, usage_error
+from hakoniwa.plan import Launch, plan
+from hakoniwa.supervisor.barn import run_in_background, run_in_foreground
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hakoniwa.spec import Barn, Container
+
+COMMAND = Command(
+    name="start",
+    summary="Run the containers of a file: in the foreground, or as a daemon.",
+    options=(
+        Option(flags=("-D", "--daemon"), help="in the background"),
+        Option(flags=("-T", "--foreground"), help="in the foreground, whatever the file says"),
+        Option(flags=("-b", "--bootstrap"), help="build the rootfs first where it is missing"),
+        Option(flags=("-N", "--no-provision"), help="with -b: leave provisioning out"),
+        Option(flags=("--dry-run",), help="print the steps, and take none"),
+        Option(flags=("--wait",), help="return when the containers are ready"),
+    ),
+    takes_argv=True,
+)
+
+
+def run(given: Given) -> int:
+    """Load the file, plan each container, start them."""
+    if given.flag("daemon") and given.flag("foreground"):
+        raise usage_error("-D and -T exclude each other", "start")
+    if given.flag("no_provision") and not given.flag("bootstrap"):
+        raise usage_error("-N says how to build: it needs -b", "start")
+    assert given.file is not None
+    barn = load(given.file, "start")
+    check_real_id(barn)
+    log.set_level(barn.log_level)
+    background = given.flag("daemon") or (barn.daemonize and not given.flag("foreground"))
+    if given.argv and len(barn.containers) > 1:
+        raise usage_error("a command after -- needs a file with one container", "start")
+    launches = [_launch(container, given.argv, background, len(barn.containers)) for container in barn.containers]
+    if given.flag("dry_run"):
+        _show(barn, launches)
+        return 0
+    _need_root(barn)
+    if given.flag("bootstrap"):
+        from hakoniwa.rootfs.build import build_missing
+
+        build_missing(barn)
+    if background:
+        return _start_in_background(barn, launches)
+    return run_in_foreground(barn, launches)
+
+
+def check_real_id(barn: Barn) -> None:
+    """Ask the file's `validate_real_id` function whether this user may run it."""
+    if barn.real_id_check is None:
+        return
+    uid, gid = os.getuid(), os.getgid()
+    if not barn.real_id_check.function(uid, gid):
+        raise HakoError(f"uid {uid}, gid {gid} may not run this file", where=barn.real_id_check.where)
+
+
+def _need_root(barn: Barn) -> None:
+    if os.geteuid() != 0:
+        raise HakoError("starting a container needs root for now", where=barn.file, hint="sudo hako start ...")
+
+
+def _launch(container: Container, argv: tuple[str, ...] | None, background: bool, number: int) -> Launch:
+    terminals: tuple[int, ...] = ()
+    if not background and number == 1 and any(os.isatty(stream) for stream in (0, 1, 2)):
+        from hakoniwa.supervisor.front import terminals as find
+
+        redirected = {stream.number for stream in container.streams}
+        terminals = tuple(stream for stream in find() if stream not in redirected)
+    return Launch(command=argv, terminals=terminals, capabilities=resolve_capabilities(container))
+
+
+def resolve_capabilities(container: Container) -> int:
+    """The capabilities of the container as a mask. Raises HakoError where one was named that the caller lacks."""
+    wanted, held = container.capabilities, capabilities.held()
+    lacking = capabilities.names(capabilities.mask(wanted.named) & ~held)
+    if lacking and os.geteuid() == 0:
+        raise HakoError(
+            f"capability {lacking[0]!r} is not held by the caller", where=wanted.where, hint="drop it from allow()"
+        )
+    bits = held if wanted.everything else capabilities.mask((*capabilities.DEFAULT, *wanted.named)) & held
+    bits &= ~capabilities.mask(wanted.dropped)
+    if container.rootfs.legacy_chroot and "cap_sys_chroot" not in wanted.named:
+        bits &= ~capabilities.mask(["cap_sys_chroot"])  # with it, root walks out of a chroot
+    return bits
+
+
+def _show(barn: Barn, launches: list[Launch]) -> None:
+    for container, launch in zip(barn.containers, launches, strict=True):
+        print(f"{container.name}: new namespaces {' '.join(container.namespaces)}")
+        for step in plan(container, launch):
+            print(f"{container.name}: {step}")
+
+
+def _start_in_background(barn: Barn, launches: list[Launch]) -> int:
+    sys.stdout.flush()
+    running, errors = run_in_background(barn, launches)
+    for name, pid in running:
+        print(f"{name} {pid}")
+    for error in errors:
+        for line in error.lines():
+            print(f"hako: {line}", file=sys.stderr)
+    return errors[0].status if errors else 0

@@ -1,0 +1,1 @@
+"""What a container file may say: mutable builders that check each value where it is written."""

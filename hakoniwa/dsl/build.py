@@ -1,0 +1,174 @@
+"""From builders to the frozen description, once the block has ended."""
+
+from __future__ import annotations
+
+import os
+
+from hakoniwa.dsl.container import ContainerBuilder, WrittenMount
+from hakoniwa.dsl.section import deep_copy
+from hakoniwa.places import lib_dir
+from hakoniwa.spec import BARN_POINTS, INDEPENDENT_MOUNTS, Barn, Bootstrap, Container, Mount, Rootfs
+from hakoniwa.validate import validate
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def build_barn(builder: ContainerBuilder) -> Barn:
+    """The barn of a builder. What is wrong is noted in its reading."""
+    reading = builder._reading
+    stem = _stem(reading.file)
+    barn_name = stem if builder._children else builder.name or _checked_stem(builder, stem)
+    members = builder._children or [builder]
+    seen: dict[str, str] = {}
+    containers = []
+    for member in members:
+        name = member.name
+        if name is None and builder._children:
+            reading.problem("a container of a barn has no name", "set its name", member._place("name"))
+            continue
+        name = name or barn_name
+        if name in seen:
+            reading.problem(
+                f"two containers have the name {name!r}", f"the other is at {seen[name]}", member._place("name")
+            )
+        seen[name] = member._place("name")
+        container = _build_container(member, name, barn_name)
+        validate(container, member)
+        containers.append(container)
+    return Barn(
+        name=barn_name,
+        file=reading.file,
+        daemonize=builder._flags["daemonize"] or any(member._flags["daemonize"] for member in members),
+        log_level=builder.log_level,
+        containers=tuple(containers),
+        hooks=tuple(hook for hook in builder._hooks if hook.point in BARN_POINTS),
+        real_id_check=builder._flags.get("real_id"),
+    )
+
+
+def _stem(file: str) -> str:
+    return os.path.basename(file).removesuffix(".py").removesuffix(".haco")
+
+
+def _checked_stem(builder: ContainerBuilder, stem: str) -> str:
+    """The file's stem as the name, where it can be one."""
+    from hakoniwa.dsl import checks
+
+    try:
+        return checks.name(stem)
+    except checks.Wrong as wrong:
+        builder._reading.problem(
+            f"the name of the file, {stem!r}, cannot name the container: it must be {wrong}", "set config.name"
+        )
+        return "unnamed"
+
+
+def _build_container(builder: ContainerBuilder, name: str, barn: str) -> Container:
+    flags = builder._flags
+    path = flags.get("chroot_to") or os.path.join(lib_dir(), name)
+    mounts = [_build_mount(mount, path) for mount in builder._mounts]
+    network_etc = flags["network_etc"]
+    if network_etc:
+        mounts += _network_etc(network_etc, builder._place("network_etc"))
+    return Container(
+        name=name,
+        barn=barn,
+        file=builder._reading.file,
+        hostname=builder.hostname or name,
+        init_command=builder.init_command,
+        init=builder.init,
+        workdir=builder.workdir,
+        environ=dict(builder.environ),
+        uid=builder.uid,
+        gid=builder.gid,
+        groups=builder.groups,
+        streams=tuple(
+            stream if stream.inside else stream.replace(path=builder._beside(stream.path))
+            for stream in builder.command._streams.values()
+        ),
+        rootfs=_build_rootfs(builder, path, [mount for mount in mounts if mount.target == "/"]),
+        bootstrap=_build_bootstrap(builder),
+        independent=tuple(word for word in INDEPENDENT_MOUNTS if word in flags["independent"]),
+        mounts=tuple(mount for mount in mounts if mount.target != "/"),
+        network_etc=network_etc,
+        masked_paths=tuple(builder.filesystem._masked),
+        readonly_paths=tuple(builder.filesystem._readonly),
+        namespaces=tuple(builder.namespace._own),
+        limits=tuple(builder.resource._limits.values()),
+        capabilities=builder.capabilities._build(),
+        no_new_privs=builder.no_new_privs,
+        seccomp=None,
+        container_pid_file=builder._beside(builder.container_pid_file) if builder.container_pid_file else None,
+        metadata=deep_copy(dict(builder.metadata)),
+        log_level=builder.log_level,
+        hooks=tuple(hook for hook in builder._hooks if hook.point not in BARN_POINTS),
+        where=builder._place("name", "chroot_to"),
+    )
+
+
+def _build_rootfs(builder: ContainerBuilder, path: str, roots: list[Mount]) -> Rootfs:
+    """The rootfs, with the mount points whose target is the rootfs itself worked in."""
+    readonly = builder.rootfs.readonly
+    replacement = None
+    for mount in roots:
+        if mount.fs is None and mount.source == path:
+            readonly = readonly or mount.readonly
+        else:
+            replacement = mount
+            readonly = readonly or mount.readonly
+    uid, gid = builder._flags["owner"]
+    return Rootfs(
+        path=path,
+        readonly=readonly,
+        owner_uid=uid,
+        owner_gid=gid,
+        legacy_chroot=builder.filesystem.use_legacy_chroot,
+        layered=builder.bootstrap.strategy == "host",
+        replacement=replacement,
+        where=builder._place("chroot_to"),
+    )
+
+
+def _build_mount(mount: WrittenMount, rootfs: str) -> Mount:
+    readonly = mount.readonly or "ro" in mount.options
+    options = tuple(option for option in mount.options if option not in ("ro", "rw", "bind", "rbind"))
+    return Mount(
+        source=mount.source,
+        target=_inside(mount.target, rootfs),
+        fs=mount.fs,
+        readonly=readonly,
+        options=options,
+        where=mount.where,
+    )
+
+
+def _inside(target: str, rootfs: str) -> str:
+    """`target` without the path of the rootfs, which haconiwa's files write: once, by whole components."""
+    target = os.path.normpath(target)
+    if rootfs != "/" and (target == rootfs or target.startswith(rootfs + "/")):
+        return target[len(rootfs) :] or "/"
+    return target
+
+
+def _network_etc(host_root: str, where: str) -> list[Mount]:
+    return [
+        Mount(source=f"{host_root}/{name}", target=f"/etc/{name}", fs=None, readonly=True, options=(), where=where)
+        for name in ("resolv.conf", "hosts")
+    ]
+
+
+def _build_bootstrap(builder: ContainerBuilder) -> Bootstrap:
+    section: Any = builder.bootstrap
+    section._validate()
+    return Bootstrap(
+        strategy=section.strategy,
+        archive_path=builder._beside(section.archive_path) if section.archive_path else None,
+        tar_options=section.tar_options,
+        code=section.code,
+        recipe=section.recipe,
+        postprocess=tuple(section._after),
+        skip=section.skip,
+        where=section._place("strategy"),
+    )

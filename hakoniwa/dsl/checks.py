@@ -1,0 +1,160 @@
+"""One small function per kind of value: it returns the value as the description keeps it, or raises Wrong."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Wrong(ValueError):
+    """The value is not what the setting takes; the text completes "must be ..."."""
+
+
+def text(value: object) -> str:
+    """A string that a C program can hold."""
+    if not isinstance(value, str):
+        raise Wrong("a string")
+    if "\0" in value:
+        raise Wrong("a string without NUL")
+    return value
+
+
+def flag(value: object) -> bool:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise Wrong("True or False")
+    return value
+
+
+def name(value: object) -> str:
+    """The name of a container: it becomes a folder, a cgroup and a host name."""
+    word = text(value)
+    first = word[:1]
+    if (
+        not 1 <= len(word) <= 63
+        or not (first.isascii() and first.isalnum())
+        or not all(c.isascii() and (c.isalnum() or c in "_.-") for c in word)
+    ):
+        raise Wrong("1 to 63 of A-Z a-z 0-9 _ . - and begin with a letter or digit")
+    return word
+
+
+def hostname(value: object) -> str:
+    """A host name as `sethostname(2)` takes it (64 bytes)."""
+    word = text(value)
+    if not 1 <= len(word) <= 64 or not all(c.isascii() and (c.isalnum() or c in "_.-") for c in word):
+        raise Wrong("1 to 64 of A-Z a-z 0-9 _ . -")
+    return word
+
+
+def path(value: object) -> str:
+    """A path: a string or an `os.PathLike` of one."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    word = text(value)
+    if not word:
+        raise Wrong("a path, not an empty string")
+    return word
+
+
+def absolute_path(value: object) -> str:
+    """An absolute path."""
+    word = path(value)
+    if not word.startswith("/"):
+        raise Wrong("an absolute path")
+    return word
+
+
+def arguments(value: object) -> tuple[str, ...]:
+    """A list of arguments, or one program path as a string (never a shell line)."""
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, (list, tuple)):
+        raise Wrong("a list of strings, or one program path")
+    words = tuple(text(item) for item in value)
+    if not words or not words[0]:
+        raise Wrong("a list with a program, not empty")
+    if " " in words[0] and len(words) == 1:
+        raise Wrong(f"a list of arguments, never a shell line: {words[0].split()!r}")
+    return words
+
+
+def text_list(value: object) -> tuple[str, ...]:
+    """A list of strings."""
+    if not isinstance(value, (list, tuple)):
+        raise Wrong("a list of strings")
+    return tuple(text(item) for item in value)
+
+
+def number_id(value: object) -> int:
+    """A uid or gid by number. 2**32 - 1 means "leave as it is" to the kernel, so it is none."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32 - 1:
+        raise Wrong("a number from 0 to 4294967294")
+    return value
+
+
+def user(value: object) -> int | str:
+    """A user or group, by number or by name."""
+    if isinstance(value, str) and value and not any(c in value for c in ":\n\0"):
+        return value
+    try:
+        return number_id(value)
+    except Wrong:
+        raise Wrong("a name, or a number from 0 to 4294967294") from None
+
+
+def users(value: object) -> tuple[int | str, ...]:
+    """A list of groups, by number or by name."""
+    if not isinstance(value, (list, tuple)):
+        raise Wrong("a list of names or numbers")
+    return tuple(user(item) for item in value)
+
+
+def word_of(*words: str) -> Callable[[object], str]:
+    """One of a few words."""
+
+    def check(value: object) -> str:
+        word = text(value)
+        if word not in words:
+            from hakoniwa.errors import nearest
+
+            raise Wrong(f"one of {' '.join(words)}; {nearest(word, words)}")
+        return word
+
+    return check
+
+
+def environment_item(key: object, value: object) -> str:
+    """A variable of the environment: a name without `=`, and a string."""
+    word = text(key)
+    if not word or "=" in word:
+        raise Wrong("set by a name that is not empty and holds no '='")
+    return text(value)
+
+
+def json_item(key: object, value: object) -> object:
+    """A free key and a value that JSON can say, at any depth."""
+    text(key)
+    _json_value(value)
+    return value
+
+
+def _json_value(value: object) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            json_item(key, item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _json_value(item)
+    elif not isinstance(value, (str, int, float, bool, type(None))):
+        raise Wrong("made of strings, numbers, True, False, None, lists and dicts")
+
+
+def mount_options(value: object) -> tuple[str, ...]:
+    """Mount options, with commas between them or as a list."""
+    if isinstance(value, str):
+        value = [item for item in value.split(",") if item]
+    return text_list(value)

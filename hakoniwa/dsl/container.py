@@ -1,0 +1,317 @@
+"""The builder of one container, and of the barn itself, which is the template of its children."""
+
+from __future__ import annotations
+
+import os
+
+from hakoniwa.dsl import checks
+from hakoniwa.dsl.bootstrap import BootstrapSection, ProvisionSection
+from hakoniwa.dsl.section import Reading, Section, Table, short
+from hakoniwa.dsl.sections import (
+    CapabilitiesSection,
+    CommandSection,
+    FilesystemSection,
+    NamespaceSection,
+    ResourceSection,
+    RootfsSection,
+)
+from hakoniwa.dsl.unsupported import Unsupported, refuse, refuse_hook
+from hakoniwa.errors import nearest
+from hakoniwa.spec import BARN_POINTS, HOOK_POINTS, INDEPENDENT_MOUNTS, Hook
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Self
+
+LATER_POINTS = ("after_reload", "before_restore", "after_restore")
+LATER_MOUNTS = ("cgroup",)
+
+_SECTIONS: dict[str, type[Section]] = {
+    "rootfs": RootfsSection,
+    "filesystem": FilesystemSection,
+    "namespace": NamespaceSection,
+    "resource": ResourceSection,
+    "capabilities": CapabilitiesSection,
+    "command": CommandSection,
+    "bootstrap": BootstrapSection,
+    "provision": ProvisionSection,
+}
+_LATER_SECTIONS = ("cgroup", "network", "seccomp", "checkpoint")
+_LATER_SETTINGS = ("apparmor", "lxcfs_root", "run_as_restore")
+_TABLES: dict[str, Callable[[object, object], object]] = {
+    "environ": checks.environment_item,
+    "metadata": checks.json_item,
+}
+
+
+class RootPath(str):
+    """The path of the rootfs: a string that `/` appends to, with the attributes of a `PurePosixPath`."""
+
+    def __truediv__(self, part: str) -> RootPath:
+        return RootPath(os.path.join(self, os.fspath(part)))
+
+    def __getattr__(self, name: str) -> Any:
+        from pathlib import PurePosixPath
+
+        return getattr(PurePosixPath(self), name)
+
+
+class WrittenMount:
+    """A mount point as written; the rootfs prefix of its target is cut when the block ends."""
+
+    def __init__(self, source: str, target: str, fs: str | None, readonly: bool, options: tuple[str, ...], where: str):
+        self.source = source
+        self.target = target
+        self.fs = fs
+        self.readonly = readonly
+        self.options = options
+        self.where = where
+
+
+class ContainerBuilder(Section):
+    """`config`: what a container file writes to."""
+
+    _checks = {
+        "name": checks.name,
+        "hostname": checks.hostname,
+        "init_command": checks.arguments,
+        "init": checks.word_of("tini", "catatonit"),
+        "workdir": checks.absolute_path,
+        "uid": checks.user,
+        "gid": checks.user,
+        "groups": checks.users,
+        "no_new_privs": checks.flag,
+        "container_pid_file": checks.path,
+        "log_level": checks.word_of("debug", "info", "warning", "error"),
+    }
+    _defaults = {"workdir": "/", "groups": (), "no_new_privs": True, "log_level": "info"}
+    _replaced = {
+        "guid": "config.gid",
+        "pid_file": "config.container_pid_file",
+        "mount_independent_procfs": 'config.mount_independent("procfs")',
+        "cgroupv2": 'config.cgroup.v2["..."]',
+        "seccomp_filter": "config.seccomp.filter()",
+        "chroot": "config.chroot_to()",
+        "unshare": "config.namespace.unshare()",
+        "mount_point": "config.add_mount_point()",
+    }
+
+    _parent: ContainerBuilder | None
+    _children: list[ContainerBuilder]
+    _hooks: list[Hook]
+    _mounts: list[WrittenMount]
+    _flags: dict[str, Any]
+
+    def __init__(self, reading: Reading, parent: ContainerBuilder | None = None) -> None:
+        super().__init__(reading)
+        slots = self.__dict__
+        slots.update(_parent=parent, _children=[], _hooks=[], _mounts=[])
+        slots["_flags"] = {"independent": [], "network_etc": None, "daemonize": False, "owner": (None, None)}
+        for word, section in _SECTIONS.items():
+            slots[word] = section(reading)
+        for word in _LATER_SECTIONS:
+            slots[word] = Unsupported(reading, f"config.{word}")
+        for word, check in _TABLES.items():
+            slots[word] = Table(self, word, check)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in _TABLES:
+            self._must_be_open()
+            self.__dict__[name].replace(value)
+        elif name in _LATER_SETTINGS:
+            refuse(self._reading, f"config.{name}")
+        elif name in _SECTIONS or name in _LATER_SECTIONS:
+            self._reading.stop(f"config.{name} cannot be assigned", f"set its attributes: config.{name}.NAME = ...")
+        else:
+            super().__setattr__(name, value)
+
+    def define(self) -> ContainerBuilder:
+        """A further container, which begins as a copy of what the barn has set so far."""
+        self._must_be_open()
+        if self._parent is not None:
+            self._reading.stop("a container of a barn cannot define containers of its own", "define it in the barn")
+        child = self._copy()
+        child.__dict__["_parent"] = self
+        child._values.pop("name", None)
+        self._children.append(child)
+        return child
+
+    def _copy(self) -> Self:
+        twin = super()._copy()
+        slots, mine = twin.__dict__, self.__dict__
+        for word in _SECTIONS:
+            slots[word] = mine[word]._copy()
+        for word in _TABLES:
+            slots[word].update(mine[word])
+        slots["_flags"] = {**self._flags, "independent": list(self._flags["independent"])}
+        slots["_mounts"] = list(self._mounts)
+        slots["_hooks"] = [hook for hook in self._hooks if hook.point not in BARN_POINTS]
+        return twin
+
+    # What is mounted
+
+    def chroot_to(self, path: str) -> RootPath:
+        """Where the rootfs lies on the host, absolute or relative to the container file."""
+        self._must_be_open()
+        checked = self._reading.check("config.chroot_to()", checks.path, path, "/")
+        absolute = self._beside(checked)
+        self._flags["chroot_to"] = absolute
+        self._places["chroot_to"] = self._reading.here()
+        return RootPath(absolute)
+
+    def rootfs_owner(self, *, uid: int, gid: int) -> None:
+        """Who owns the files of the rootfs when it is built."""
+        self._must_be_open()
+        self._flags["owner"] = (
+            self._reading.check("config.rootfs_owner(uid=)", checks.number_id, uid),
+            self._reading.check("config.rootfs_owner(gid=)", checks.number_id, gid),
+        )
+
+    def add_mount_point(
+        self,
+        src: str,
+        to: str,
+        fs: str | None = None,
+        readonly: bool = False,
+        options: str = "",
+        criu_ext_key: str | None = None,
+        idmap: bool = False,
+    ) -> None:
+        """A bind mount, or a new file system of type `fs`, at `to` inside."""
+        self._must_be_open()
+        if criu_ext_key is not None:
+            refuse(self._reading, "add_mount_point(criu_ext_key=)")
+        if idmap:
+            refuse(self._reading, "add_mount_point(idmap=True)")
+        check, word = self._reading.check, "config.add_mount_point"
+        source = check(f"{word}(src)", checks.path, src)
+        target = check(f"{word}(to=)", checks.path, to)
+        kind = None if fs is None else check(f"{word}(fs=)", checks.path, fs)
+        listed = check(f"{word}(options=)", checks.mount_options, options, ())
+        fixed = check(f"{word}(readonly=)", checks.flag, readonly, False)
+        if source is None or target is None:
+            return
+        if not target.startswith("/"):
+            self._reading.problem(f"{word}(to=) must be an absolute path inside the container, not {short(to)}")
+            return
+        if kind is None:
+            source = self._beside(source)
+        self._mounts.append(WrittenMount(source, target, kind, fixed, listed, self._reading.here()))
+
+    def mount_independent(self, *names: str) -> None:
+        """Fresh file systems of the container's own."""
+        self._must_be_open()
+        for name in names:
+            if name in LATER_MOUNTS:
+                refuse(self._reading, f"mount_independent({name!r})")
+            elif name not in INDEPENDENT_MOUNTS:
+                hint = nearest(str(name), INDEPENDENT_MOUNTS)
+                self._reading.problem(f"independent mount {short(name)} is unknown", hint)
+            elif name not in self._flags["independent"]:
+                self._flags["independent"].append(name)
+                self._places[f"independent {name}"] = self._reading.here()
+
+    def mount_network_etc(self, *, host_root: str = "/etc") -> None:
+        """`resolv.conf` and `hosts` from the host."""
+        self._must_be_open()
+        self._flags["network_etc"] = self._reading.check(
+            "mount_network_etc(host_root=)", checks.absolute_path, host_root
+        )
+        self._places["network_etc"] = self._reading.here()
+
+    def _beside(self, path: str) -> str:
+        """A path relative to the container file's folder, made absolute."""
+        return os.path.normpath(os.path.join(os.path.dirname(self._reading.file), path))
+
+    # How it runs
+
+    def daemonize(self) -> None:
+        """Run in the background unless `hako start -T` says otherwise."""
+        self._must_be_open()
+        self._flags["daemonize"] = True
+
+    def acts_as_session_leader(self) -> None:
+        """Every container leads a session of its own; kept so that haconiwa's files say what they mean."""
+        self._must_be_open()
+
+    def skip_bootstrap(self) -> None:
+        """Leave the rootfs to a sibling that shares it."""
+        self.bootstrap.skip = True
+
+    def skip_provision(self) -> None:
+        """Leave provisioning to a sibling that shares the rootfs."""
+        self.provision.skip = True
+
+    def support_reload(self, *groups: str) -> None:
+        """What `hako reload` may change."""
+        refuse(self._reading, "config.support_reload()")
+
+    def limit(self, *, memory: str | None = None, cpus: float | None = None, pids: int | None = None) -> None:
+        """Limits on whichever cgroup hierarchy the host has."""
+        refuse(self._reading, "config.limit()")
+
+    def validate_real_id(self, function: Callable[[int, int], bool]) -> Callable[[int, int], bool]:
+        """`function(uid, gid)` says who may run the file."""
+        self._barn_only("validate_real_id")
+        self._flags["real_id"] = Hook(point="validate_real_id", function=function, where=self._reading.here())
+        return function
+
+    # Hooks
+
+    def add_general_hook(self, point: str) -> Callable[[Any], Any]:
+        """Run the decorated function at a point of the container's life."""
+        self._must_be_open()
+        if point in LATER_POINTS:
+            return refuse_hook(self._reading, f"add_general_hook({point!r})")
+        if point not in HOOK_POINTS:
+            hint = nearest(str(point), [*HOOK_POINTS, *LATER_POINTS])
+            self._reading.problem(f"hook point {short(point)} is unknown", hint)
+        elif point in BARN_POINTS:
+            self._barn_only(f"the hook {point!r}")
+        where = self._reading.here()
+
+        def register(function: Any) -> Any:
+            if not callable(function):
+                self._reading.stop(f"a hook must be a function, not {short(function)}")
+            self._hooks.append(Hook(point=point, function=function, where=where))
+            return function
+
+        return register
+
+    def _barn_only(self, what: str) -> None:
+        self._must_be_open()
+        if self._parent is not None:
+            self._reading.problem(f"{what} belongs to the barn", "write it outside config.define()")
+
+    def add_async_hook(self, **_options: object) -> Callable[[Any], Any]:
+        """A hook beside the container."""
+        return refuse_hook(self._reading, "add_async_hook()")
+
+    def after_spawn(self, **_options: object) -> Callable[[Any], Any]:
+        """The older name of `add_async_hook`."""
+        return refuse_hook(self._reading, "after_spawn()")
+
+    def add_timer_hook(self, **_options: object) -> Callable[[Any], Any]:
+        """A hook on a clock."""
+        return refuse_hook(self._reading, "add_timer_hook()")
+
+    def add_signal_handler(self, sig: object) -> Callable[[Any], Any]:
+        """A hook on a signal to the supervisor."""
+        return refuse_hook(self._reading, "add_signal_handler()")
+
+    def add_handler(self, sig: object) -> Callable[[Any], Any]:
+        """The older name of `add_signal_handler`."""
+        return refuse_hook(self._reading, "add_handler()")
+
+    def add_readiness_hook(self, **_options: object) -> Callable[[Any], Any]:
+        """A hook that says when the container is ready."""
+        return refuse_hook(self._reading, "add_readiness_hook()")
+
+    def add_cgroup_hook(self, **_options: object) -> Callable[[Any], Any]:
+        """A hook on cgroup events."""
+        return refuse_hook(self._reading, "add_cgroup_hook()")
+
+    def add_watch_hook(self, *_globs: str, **_options: object) -> Callable[[Any], Any]:
+        """A hook on changed files."""
+        return refuse_hook(self._reading, "add_watch_hook()")

@@ -1,0 +1,191 @@
+"""The machinery of the builders: settings that are checked as they are written, and the place where that was."""
+
+from __future__ import annotations
+
+import sys
+
+from hakoniwa.dsl.checks import Wrong
+from hakoniwa.errors import HakoError, Problems, nearest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Any, ClassVar, NoReturn, Self
+
+    _Dict = dict[str, Any]
+else:
+    _Dict = dict
+
+
+class Reading:
+    """The reading of one container file: its path, what is wrong in it, and whether it may still be written to."""
+
+    def __init__(self, file: str, shown: str) -> None:
+        self.file = file
+        self.shown = shown
+        self.problems: list[HakoError] = []
+        self.open = True
+
+    def here(self) -> str:
+        """`dev.haco.py:12`: the line of the container file that is being executed."""
+        frame = sys._getframe(1)
+        while frame is not None:
+            if frame.f_code.co_filename == self.file:
+                return f"{self.shown}:{frame.f_lineno}"
+            frame = frame.f_back  # type: ignore[assignment]
+        return self.shown
+
+    def problem(self, message: str, hint: str = "", where: str = "") -> None:
+        """Note something wrong, and read on: all problems of a file are reported together."""
+        self.problems.append(HakoError(message, where=where or self.here(), hint=hint))
+
+    def stop(self, message: str, hint: str = "") -> NoReturn:
+        """Something is wrong that leaves nothing to go on with."""
+        self.problem(message, hint)
+        raise Problems(self.problems)
+
+    def check(self, setting: str, check: Callable[[Any], Any], value: object, default: Any = None) -> Any:
+        """`value` as `check` returns it, or `default` once the problem is noted."""
+        try:
+            return check(value)
+        except Wrong as wrong:
+            self.problem(f"{setting} must be {wrong}, not {short(value)}")
+            return default
+
+
+def short(value: object) -> str:
+    """A value as an error shows it."""
+    shown = repr(value)
+    return shown if len(shown) <= 80 else shown[:77] + "..."
+
+
+class Section:
+    """One group of settings: `_checks` names them, `_defaults` holds what they are when nothing is written.
+
+    A method of a subclass is a word of the file. Attributes that begin with `_` are not.
+    """
+
+    _word: ClassVar[str] = "config"
+    _checks: ClassVar[dict[str, Callable[[Any], Any]]] = {}
+    _defaults: ClassVar[dict[str, Any]] = {}
+    _replaced: ClassVar[dict[str, str]] = {}
+
+    _reading: Reading
+    _values: dict[str, Any]
+    _places: dict[str, str]
+
+    def __init__(self, reading: Reading) -> None:
+        self.__dict__.update(_reading=reading, _values={}, _places={})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name not in self._checks:
+            self._unknown(name)
+        return self._values.get(name, self._defaults.get(name))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name not in self._checks:
+            if hasattr(type(self), name) and not name.startswith("_"):
+                self._reading.stop(f"{self._word}.{name} cannot be assigned", f"call {self._word}.{name}(...)")
+            self._unknown(name)
+        self._write(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        self._reading.stop(f"{self._word}.{name} cannot be deleted", "write another value")
+
+    def _write(self, name: str, value: object) -> None:
+        self._must_be_open()
+        place = self._reading.here()
+        try:
+            self._values[name] = self._checks[name](value)
+            self._places[name] = place
+        except Wrong as wrong:
+            self._reading.problem(f"{self._word}.{name} must be {wrong}, not {short(value)}", where=place)
+
+    def _must_be_open(self) -> None:
+        if not self._reading.open:
+            self._reading.stop("the description is closed", "write this inside the `with Haconiwa.define()` block")
+
+    def _unknown(self, name: str) -> NoReturn:
+        if name in self._replaced:
+            self._reading.stop(f"{self._word}.{name} is a word of haconiwa only", f"write {self._replaced[name]}")
+        known = [*self._checks, *(word for word in dir(type(self)) if not word.startswith("_"))]
+        self._reading.stop(f"{self._word}.{name} is unknown", nearest(name, known))
+
+    def _place(self, *names: str) -> str:
+        """Where the first of these settings that the file has was written, else the file."""
+        for name in names:
+            if name in self._places:
+                return self._places[name]
+        return self._reading.shown
+
+    def _copy(self) -> Self:
+        """A builder with the same settings, for a child of the barn."""
+        twin = type(self)(self._reading)
+        twin._values.update({name: deep_copy(value) for name, value in self._values.items()})
+        twin._places.update(self._places)
+        return twin
+
+
+def deep_copy(value: Any) -> Any:
+    """Lists and dicts anew at every depth; callables and strategy objects shared."""
+    if isinstance(value, Table):
+        twin = Table(value.section, value.setting, value.check)
+        dict.update(twin, {key: deep_copy(item) for key, item in value.items()})
+        return twin
+    if isinstance(value, dict):
+        return {key: deep_copy(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [deep_copy(item) for item in value]
+    return value
+
+
+class Table(_Dict):
+    """A dict setting whose items are checked where they are written."""
+
+    def __init__(self, section: Section, setting: str, check: Callable[[object, object], object]) -> None:
+        super().__init__()
+        self.section = section
+        self.setting = setting
+        self.check = check
+
+    def __setitem__(self, key: str, value: object) -> None:
+        self.section._must_be_open()
+        try:
+            super().__setitem__(key, deep_copy(self.check(key, value)))
+        except Wrong as wrong:
+            word = f"{self.section._word}.{self.setting}[{short(key)}]"
+            self.section._reading.problem(f"{word} must be {wrong}, not {short(value)}")
+
+    def update(self, *others: Any, **items: Any) -> None:
+        """As `dict.update`, each item checked."""
+        for key, value in dict(*others, **items).items():
+            self[key] = value
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """As `dict.setdefault`, the item checked."""
+        if key not in self:
+            self[key] = default
+        return self.get(key)
+
+    def __ior__(self, other: Any) -> Self:  # type: ignore[override,misc]
+        self.update(other)
+        return self
+
+    def replace(self, value: object) -> None:
+        """What assigning a whole dict does."""
+        if not isinstance(value, dict):
+            self.section._reading.problem(f"{self.section._word}.{self.setting} must be a dict, not {short(value)}")
+            return
+        self.clear()
+        self.update(value)

@@ -1,0 +1,68 @@
+"""The one kind of error that users see, and how it is written."""
+
+from __future__ import annotations
+
+# What the command exits with; CONTRACT section 2, as `docker run` and `env` have it.
+FAILED = 125
+NOT_EXECUTABLE = 126
+NOT_FOUND = 127
+USAGE = 2
+
+
+class HakoError(Exception):
+    """Something that the user can act on.
+
+    `where` is a place (`dev.haco.py:12`, a command, a container), `message` says what is wrong and names the value,
+    `hint` names the way out, `status` is what the command exits with.
+    """
+
+    def __init__(self, message: str, *, where: str = "", hint: str = "", status: int = FAILED) -> None:
+        super().__init__(message)
+        self.message = message
+        self.where = where
+        self.hint = hint
+        self.status = status
+
+    def lines(self) -> list[str]:
+        """The lines to print, without the leading `hako: `."""
+        where = f"{self.where}: " if self.where else ""
+        hint = f" ({self.hint})" if self.hint else ""
+        return [printable(f"{where}{self.message}{hint}")]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+
+class Problems(HakoError):
+    """Several errors of one container file, told together."""
+
+    def __init__(self, problems: list[HakoError]) -> None:
+        super().__init__(f"{len(problems)} problems")
+        self.problems = problems
+
+    def lines(self) -> list[str]:
+        return [line for problem in self.problems for line in problem.lines()]
+
+
+def printable(text: str) -> str:
+    """`text` without anything that a terminal would act on: control characters become escapes.
+
+    Bidirectional overrides and other format characters (Unicode Cf) are escaped as well.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text.encode("utf-8", "backslashreplace").decode("utf-8")
+    )
+
+
+def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
+    """`did you mean 'net'?` when one of `known` is close to `word`, else the list of what is known."""
+    import difflib
+
+    close = difflib.get_close_matches(word.lower(), [name.lower() for name in known], n=1, cutoff=0.6)
+    if close:
+        original = next(name for name in known if name.lower() == close[0])
+        return f"did you mean {original!r}?"
+    return "known: " + " ".join(known) if known else ""

@@ -1,0 +1,1 @@
+"""Thin typed wrappers around what the kernel offers, one file a facility. No policy here."""

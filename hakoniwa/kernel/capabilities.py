@@ -1,0 +1,126 @@
+"""Capability sets of this process. `man 7 capabilities`.
+
+By number and not through python-prctl, which refuses capabilities that its own headers do not name: on a newer kernel
+those would stay.
+"""
+
+from __future__ import annotations
+
+from hakoniwa.kernel.libc import call
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# In the order of their numbers (linux/capability.h).
+NAMES = [
+    "cap_chown",
+    "cap_dac_override",
+    "cap_dac_read_search",
+    "cap_fowner",
+    "cap_fsetid",
+    "cap_kill",
+    "cap_setgid",
+    "cap_setuid",
+    "cap_setpcap",
+    "cap_linux_immutable",
+    "cap_net_bind_service",
+    "cap_net_broadcast",
+    "cap_net_admin",
+    "cap_net_raw",
+    "cap_ipc_lock",
+    "cap_ipc_owner",
+    "cap_sys_module",
+    "cap_sys_rawio",
+    "cap_sys_chroot",
+    "cap_sys_ptrace",
+    "cap_sys_pacct",
+    "cap_sys_admin",
+    "cap_sys_boot",
+    "cap_sys_nice",
+    "cap_sys_resource",
+    "cap_sys_time",
+    "cap_sys_tty_config",
+    "cap_mknod",
+    "cap_lease",
+    "cap_audit_write",
+    "cap_audit_control",
+    "cap_setfcap",
+    "cap_mac_override",
+    "cap_mac_admin",
+    "cap_syslog",
+    "cap_wake_alarm",
+    "cap_block_suspend",
+    "cap_audit_read",
+    "cap_perfmon",
+    "cap_bpf",
+    "cap_checkpoint_restore",
+]
+
+# What a container has unless its file says otherwise: enough for package managers and ordinary services.
+DEFAULT = [
+    "cap_audit_write",
+    "cap_chown",
+    "cap_dac_override",
+    "cap_fowner",
+    "cap_fsetid",
+    "cap_kill",
+    "cap_net_bind_service",
+    "cap_setfcap",
+    "cap_setgid",
+    "cap_setpcap",
+    "cap_setuid",
+    "cap_sys_chroot",
+]
+
+_VERSION_3 = 0x20080522
+_PR_CAPBSET_READ, _PR_CAPBSET_DROP = 23, 24
+
+
+def normal(name: str) -> str:
+    """`CAP_CHOWN`, `chown` and `cap_chown` are one name. Raises ValueError when there is no such capability."""
+    word = name.lower()
+    word = word if word.startswith("cap_") else f"cap_{word}"
+    if word not in NAMES:
+        raise ValueError(name)
+    return word
+
+
+def mask(names: Iterable[str]) -> int:
+    """The names as a bit mask."""
+    return sum(1 << NAMES.index(name) for name in set(names))
+
+
+def names(bits: int) -> list[str]:
+    """The bits that have a name, as names."""
+    return [name for number, name in enumerate(NAMES) if bits >> number & 1]
+
+
+def held(pid: str = "self") -> int:
+    """The bounding set of a process cut down to its permitted set: what it could hand to a child at most."""
+    bits = {}
+    with open(f"/proc/{pid}/status") as file:
+        for line in file:
+            if line.startswith(("CapPrm:", "CapBnd:")):
+                bits[line[:6]] = int(line[7:], 16)
+    return bits["CapPrm"] & bits["CapBnd"]
+
+
+def limit_bounding(bits: int) -> None:
+    """Drop everything but `bits` from the bounding set, numbers unknown to this file included."""
+    number = 0
+    while True:
+        try:
+            present = call("prctl", _PR_CAPBSET_READ, number, 0, 0, 0)
+        except OSError:
+            return  # EINVAL: past the last capability of this kernel
+        if present and not bits >> number & 1:
+            call("prctl", _PR_CAPBSET_DROP, number, 0, 0, 0)
+        number += 1
+
+
+def set_sets(permitted: int) -> None:
+    """Set permitted and effective to `permitted`, inheritable to nothing; the kernel then empties ambient. `man 2 capset`."""
+    low, high = permitted & 0xFFFFFFFF, permitted >> 32
+    data = b"".join(value.to_bytes(4, "little") for value in (low, low, 0, high, high, 0))
+    call("capset", _VERSION_3.to_bytes(4, "little") + bytes(4), data)

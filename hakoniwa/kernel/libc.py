@@ -1,0 +1,105 @@
+"""The one door to system calls that Python 3.11 does not offer.
+
+Uses the core of `ctypes` without its Python face, which defines some forty types and costs a third of an interpreter
+start. Calls keep the GIL (FUNCFLAG_PYTHONAPI, as `ctypes.PyDLL` does): a child cloned while another thread holds the GIL
+would wait for it for ever.
+"""
+
+from __future__ import annotations
+
+import os
+from _ctypes import (
+    FUNCFLAG_CDECL,
+    FUNCFLAG_PYTHONAPI,
+    FUNCFLAG_USE_ERRNO,
+    CFuncPtr,
+    _SimpleCData,
+    dlopen,
+    dlsym,
+    get_errno,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    _Simple = _SimpleCData[int]
+else:
+    _Simple = _SimpleCData
+
+# Numbers of system calls from 424 on are the same on every architecture (include/uapi/asm-generic/unistd.h).
+OPEN_TREE = 428
+MOVE_MOUNT = 429
+FSOPEN = 430
+FSCONFIG = 431
+FSMOUNT = 432
+CLONE3 = 435
+CLOSE_RANGE = 436
+OPENAT2 = 437
+MOUNT_SETATTR = 442
+
+AT_FDCWD = -100
+AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
+
+
+class _Long(_Simple):
+    _type_ = "l"
+
+
+class _Pointer(_Simple):
+    """Takes an integer, bytes or None, which is what system calls are made of."""
+
+    _type_ = "P"
+
+
+class _Function(CFuncPtr):
+    _flags_ = FUNCFLAG_CDECL | FUNCFLAG_PYTHONAPI | FUNCFLAG_USE_ERRNO
+    _restype_ = _Long
+
+
+_program = dlopen(None, 0)  # type: ignore[arg-type]  # None is this program, with the C library
+
+
+def _find(name: str, arguments: int) -> Callable[..., int]:
+    function = _Function(dlsym(_program, name))
+    function.argtypes = (_Pointer,) * arguments
+    return function
+
+
+_syscall = _find("syscall", 7)
+_functions: dict[str, Callable[..., int]] = {}
+
+
+def _raise(path: str | bytes | None) -> None:
+    number = get_errno()
+    name = path.decode(errors="surrogateescape") if isinstance(path, bytes) else path
+    raise OSError(number, os.strerror(number), name)
+
+
+def syscall(number: int, *arguments: int | bytes | None, path: str | bytes | None = None) -> int:
+    """A system call by number. Raises OSError, naming `path` when it is given. `man 2 syscall`."""
+    result = _syscall(number, *arguments, *(0,) * (6 - len(arguments)))
+    if result == -1:
+        _raise(path)
+    return result
+
+
+def call(name: str, *arguments: int | bytes | None, path: str | bytes | None = None) -> int:
+    """A function of the C library that returns an `int` and sets `errno`. Raises OSError, naming `path`."""
+    function = _functions.get(name)
+    if function is None:
+        function = _functions[name] = _find(name, len(arguments))
+    result = function(*arguments)
+    if result & 0xFFFFFFFF == 0xFFFFFFFF:
+        _raise(path)
+    return result
+
+
+def fork_hooks() -> tuple[Callable[[], int], Callable[[], int], Callable[[], int]]:
+    """CPython's own work around a fork: before it, after it in the parent, after it in the child."""
+    return (
+        _find("PyOS_BeforeFork", 0),
+        _find("PyOS_AfterFork_Parent", 0),
+        _find("PyOS_AfterFork_Child", 0),
+    )

@@ -1,0 +1,118 @@
+"""The mount calls that work on file descriptors (Linux 5.12 and later): no path is resolved twice.
+
+`man 2 open_tree`, `move_mount`, `fsopen`, `fsconfig`, `fsmount`, `mount_setattr`, `pivot_root`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hakoniwa.kernel.libc import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    AT_RECURSIVE,
+    FSCONFIG,
+    FSMOUNT,
+    FSOPEN,
+    MOUNT_SETATTR,
+    MOVE_MOUNT,
+    OPEN_TREE,
+    call,
+    syscall,
+)
+
+# Attributes of a mount (linux/mount.h).
+RDONLY = 0x1
+NOSUID = 0x2
+NODEV = 0x4
+NOEXEC = 0x8
+_ATIME = 0x70
+NOATIME = 0x10
+STRICTATIME = 0x20
+NODIRATIME = 0x80
+NOSYMFOLLOW = 0x200000
+
+_OPEN_TREE_CLONE = 1
+_MOVE_FROM_FD_TO_FD = 0x4 | 0x40  # MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH
+_CLOEXEC = 1  # of fsopen and fsmount; open_tree takes O_CLOEXEC
+_SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6  # fsconfig commands
+_MS_REC, _MS_PRIVATE = 0x4000, 0x40000
+_MNT_DETACH = 2
+
+
+def clone_tree(source: str, *, at: int = AT_FDCWD, recursive: bool = True) -> int:
+    """A detached copy of the mounts at `source`, as a descriptor: what a bind mount is made from.
+
+    With `source` empty the tree is the one that `at` refers to.
+    """
+    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC
+    flags |= AT_RECURSIVE if recursive else 0
+    flags |= 0 if source else AT_EMPTY_PATH
+    return syscall(OPEN_TREE, at, os.fsencode(source), flags, path=source or None)
+
+
+def attach(tree: int, target: int) -> None:
+    """Mount a detached tree on the file that `target` refers to."""
+    syscall(MOVE_MOUNT, tree, b"", target, b"", _MOVE_FROM_FD_TO_FD)
+
+
+def make(fs: str, source: str, options: list[str], attributes: int = 0) -> int:
+    """A new file system of type `fs`, mounted nowhere yet, as a descriptor.
+
+    Raises OSError whose text ends with what the file system itself said about a refused option.
+    """
+    context = syscall(FSOPEN, os.fsencode(fs), _CLOEXEC)
+    try:
+        if source:
+            syscall(FSCONFIG, context, _SET_STRING, b"source", os.fsencode(source), 0)
+        for option in options:
+            key, equals, value = option.partition("=")
+            if equals:
+                syscall(FSCONFIG, context, _SET_STRING, os.fsencode(key), os.fsencode(value), 0, path=option)
+            else:
+                syscall(FSCONFIG, context, _SET_FLAG, os.fsencode(key), None, 0, path=option)
+        syscall(FSCONFIG, context, _CREATE, None, None, 0)
+        return syscall(FSMOUNT, context, _CLOEXEC, attributes)
+    except OSError as error:
+        said = _said(context)
+        if said:
+            raise OSError(error.errno, f"{error.strerror}: {said}", error.filename) from None
+        raise
+    finally:
+        os.close(context)
+
+
+def _said(context: int) -> str:
+    """What the file system wrote to its message log, which reading takes out line by line."""
+    lines = []
+    try:
+        while line := os.read(context, 1024):
+            lines.append(line.decode(errors="replace").strip().partition(" ")[2])
+    except OSError:
+        pass  # ENODATA: no further message
+    return ", ".join(lines)
+
+
+def set_attributes(tree: int, attributes: int, *, clear: int = 0, recursive: bool = True) -> None:
+    """Add and clear attributes of a tree, all of its submounts included: a read-only bind has no writable corner."""
+    if attributes & _ATIME:
+        clear |= _ATIME
+    record = b"".join(value.to_bytes(8, "little") for value in (attributes, clear, 0, 0))
+    flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    syscall(MOUNT_SETATTR, tree, b"", flags, record, len(record))
+
+
+def make_all_private() -> None:
+    """Cut this mount namespace off: no mount made here is seen outside, nor the other way round."""
+    call("mount", b"none", b"/", None, _MS_REC | _MS_PRIVATE, None, path="/")
+
+
+def pivot_root_here() -> None:
+    """Make the current folder, a mount, the root, and let go of the old one. `man 2 pivot_root`, "pivot_root(".", ".")"."""
+    call("pivot_root", b".", b".", path="/")
+    call("umount2", b".", _MNT_DETACH, path="/")
+
+
+def unmount(path: str) -> None:
+    """Take a mount away now, and free it when its last user goes."""
+    call("umount2", os.fsencode(path), _MNT_DETACH, path=path)

@@ -1,0 +1,69 @@
+"""Paths below a folder that is not trusted, resolved by the kernel: no symlink leads out. `man 2 openat2`."""
+
+from __future__ import annotations
+
+import os
+
+from hakoniwa.kernel.libc import OPENAT2, syscall
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+_NO_MAGICLINKS = 0x02
+_NO_SYMLINKS = 0x04
+_BENEATH = 0x08
+_IN_ROOT = 0x10
+
+O_PATH: Final = os.O_PATH | os.O_CLOEXEC
+_LARGEST = 1 << 20
+
+
+def _openat2(folder: int, path: str, flags: int, mode: int, resolve: int) -> int:
+    how = b"".join(value.to_bytes(8, "little") for value in (flags | os.O_CLOEXEC, mode, resolve))
+    return syscall(OPENAT2, folder, os.fsencode(path) or b".", how, len(how), path=path)
+
+
+def open_inside(root: int, path: str, flags: int = O_PATH, mode: int = 0) -> int:
+    """Open `path` as a process whose root is `root` would, so that neither `..` nor a symlink leads out of it."""
+    return _openat2(root, path, flags, mode, _IN_ROOT | _NO_MAGICLINKS)
+
+
+def open_beneath(folder: int, path: str, flags: int = O_PATH, mode: int = 0) -> int:
+    """Open `path` below `folder`, refusing every symlink on the way (ELOOP)."""
+    return _openat2(folder, path.strip("/"), flags, mode, _BENEATH | _NO_SYMLINKS | _NO_MAGICLINKS)
+
+
+def make_inside(root: int, path: str, *, folder: bool, mode: int = 0o755) -> int:
+    """Open `path` inside `root`, making it and the folders above it where they are missing.
+
+    `folder` says whether a folder or an empty file is made. Raises OSError (EROFS on a read-only root).
+    """
+    try:
+        return open_inside(root, path)
+    except FileNotFoundError:
+        pass
+    above, _, last = path.rstrip("/").rpartition("/")
+    parent = make_inside(root, above or "/", folder=True)
+    try:
+        if folder:
+            os.mkdir(last, mode, dir_fd=parent)
+        else:
+            os.close(os.open(last, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=parent))
+    except FileExistsError:
+        pass  # made by somebody else, or a dangling symlink, which the next line refuses
+    finally:
+        os.close(parent)
+    return open_inside(root, path)
+
+
+def read_inside(root: int, path: str) -> str:
+    """The text of a small regular file inside `root`. Raises OSError; a device, FIFO or huge file is EINVAL."""
+    file = open_inside(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        status = os.fstat(file)
+        if status.st_mode & 0o170000 != 0o100000 or status.st_size > _LARGEST:
+            raise OSError(22, "not a regular file of at most 1 MiB", path)
+        return os.read(file, _LARGEST).decode(errors="replace")
+    finally:
+        os.close(file)

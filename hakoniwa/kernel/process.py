@@ -1,0 +1,152 @@
+"""Processes: clone3, namespaces to join, and an identity that a recycled pid cannot fake."""
+
+from __future__ import annotations
+
+import os
+
+from hakoniwa.kernel.libc import CLONE3, CLOSE_RANGE, call, fork_hooks, syscall
+from hakoniwa.record import Record
+
+# Clone flags of the namespaces by their names in a container file. `man 7 namespaces`.
+NAMESPACES = {
+    "mount": 0x00020000,
+    "uts": 0x04000000,
+    "ipc": 0x08000000,
+    "pid": 0x20000000,
+    "net": 0x40000000,
+    "user": 0x10000000,
+    "cgroup": 0x02000000,
+    "time": 0x00000080,
+}
+_CLONE_INTO_CGROUP = 0x200000000
+_SIGCHLD = 17
+_CLOEXEC_RANGE = 4  # CLOSE_RANGE_CLOEXEC
+
+
+def clone(namespaces: int, *, cgroup: int | None = None) -> tuple[int, int]:
+    """Fork into new namespaces (and a v2 cgroup, by descriptor): (pid, pidfd) in the parent, (0, -1) in the child.
+
+    Call it from the main thread of a process without others: the parent-death signal of the child follows the
+    thread, and Python cannot be forked safely beside threads. `man 2 clone3`.
+    """
+    before, after_in_parent, after_in_child = fork_hooks()
+    flags = namespaces | (_CLONE_INTO_CGROUP if cgroup is not None else 0)
+    fields = (flags, 0, 0, 0, _SIGCHLD, 0, 0, 0, 0, 0, cgroup if cgroup is not None else 0)
+    record = b"".join(value.to_bytes(8, "little") for value in fields)
+    before()
+    try:
+        pid = syscall(CLONE3, record, len(record))
+    except OSError:
+        after_in_parent()
+        raise
+    if pid == 0:
+        after_in_child()
+        return 0, -1
+    after_in_parent()
+    return pid, os.pidfd_open(pid)  # the child is ours to reap: until then its pid is nobody else's
+
+
+def join(pidfd: int, namespaces: int) -> None:
+    """Enter namespaces of a process; of a pid namespace, the next child is the first member. `man 2 setns`."""
+    call("setns", pidfd, namespaces)
+
+
+def unshare(namespaces: int) -> None:
+    """Leave namespaces for new ones. `man 2 unshare`."""
+    call("unshare", namespaces)
+
+
+def close_all_but(keep: set[int]) -> None:
+    """Close every descriptor from 3 on but those in `keep`."""
+    first = 3
+    for number in sorted(fd for fd in keep if fd >= 3):
+        if number > first:
+            syscall(CLOSE_RANGE, first, number - 1, 0)
+        first = number + 1
+    syscall(CLOSE_RANGE, first, 0xFFFFFFFF, 0)
+
+
+def set_hostname(name: str) -> None:
+    """Name this UTS namespace."""
+    text = os.fsencode(name)
+    call("sethostname", text, len(text))
+
+
+def boot_id() -> str:
+    """What differs from boot to boot: a pid of an earlier boot is nobody's. `man 5 proc_sys_kernel`."""
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
+
+
+def start_time(pid: int) -> int:
+    """When `pid` started, in clock ticks since boot (field 22 of `man 5 proc_pid_stat`). Raises ProcessLookupError."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The second field, the name, may hold spaces and parentheses; none follow the last ")".
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except FileNotFoundError:
+        raise ProcessLookupError(3, "no such process", str(pid)) from None
+
+
+class Identity(Record):
+    """A process, told from any later one with the same pid."""
+
+    pid: int
+    started: int
+    boot: str
+
+    def open(self) -> int | None:
+        """A pidfd of this very process, or None when it has ended."""
+        if self.pid <= 0 or self.boot != boot_id():
+            return None
+        try:
+            pidfd = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return None
+        try:
+            # Read after the pidfd was taken: it holds the pid, so both speak of the same process.
+            if start_time(self.pid) == self.started and not has_ended(pidfd):
+                return pidfd
+        except ProcessLookupError:
+            pass
+        os.close(pidfd)
+        return None
+
+    def lives(self) -> bool:
+        """Whether the process has not ended."""
+        pidfd = self.open()
+        if pidfd is None:
+            return False
+        os.close(pidfd)
+        return True
+
+
+def identify(pid: int) -> Identity:
+    """The identity of a living process. Raises ProcessLookupError."""
+    return Identity(pid=pid, started=start_time(pid), boot=boot_id())
+
+
+def has_ended(pidfd: int) -> bool:
+    """Whether the process has ended, reaped or not."""
+    return wait_end(pidfd, 0)
+
+
+def wait_end(pidfd: int, seconds: float | None) -> bool:
+    """Wait until the process has ended, for `seconds` at most (None: for ever)."""
+    import select
+
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(None if seconds is None else seconds * 1000))
+
+
+def handles(pid: int, number: int) -> bool:
+    """Whether a process has a handler for a signal; the first one of a pid namespace ignores all others."""
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            for line in file:
+                if line.startswith("SigCgt:"):
+                    return bool(int(line[7:], 16) >> (number - 1) & 1)
+    except FileNotFoundError:
+        pass
+    return False

@@ -1,0 +1,151 @@
+"""Execute a container file and return what it defines."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from hakoniwa.dsl import facade
+from hakoniwa.dsl.build import build_barn
+from hakoniwa.dsl.section import Reading, Section
+from hakoniwa.errors import HakoError, Problems
+from hakoniwa.places import global_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import CodeType
+
+    from hakoniwa.spec import Barn
+
+_LARGEST = 4 << 20
+_REGULAR, _STICKY = 0o100000, 0o1000
+
+
+def load(path: str, command: str) -> Barn:
+    """Execute the global file, if there is one, and the container file `path`; return its barn.
+
+    Raises HakoError or Problems with the place of everything that is wrong.
+    """
+    session = facade.session
+    session.__init__()  # type: ignore[misc]  # a fresh one: `reload` reads a file a second time
+    session.command = command
+    defaults = global_file()
+    if os.path.exists(defaults):
+        session.in_global_file = True
+        _execute(defaults)
+        session.in_global_file = False
+    reading = _execute(path)
+    if not session.barns:
+        raise HakoError("no barn is defined", where=path, hint="write `with Haconiwa.define() as config:`")
+    barn = build_barn(session.barns[0])
+    if reading.problems:
+        raise Problems(reading.problems)
+    return barn
+
+
+def _execute(path: str) -> Reading:
+    """Run a file with its folder importable, in a reading of its own."""
+    real = os.path.realpath(path)
+    source = read_trusted(path)
+    reading = Reading(real, path)
+    facade.session.reading = reading
+    code = _compile(source, real, path)
+    sys.path.insert(0, os.path.dirname(real))
+    try:
+        exec(code, {"__name__": "__main__", "__file__": real, "__builtins__": __builtins__})
+    except Problems:
+        raise Problems(reading.problems) from None
+    except HakoError as error:
+        raise error if error.where else HakoError(error.message, where=reading.here(), hint=error.hint) from None
+    except Exception as error:
+        reading.problems.append(_explain(error, reading))
+        raise Problems(reading.problems) from error
+    except SystemExit as error:
+        raise HakoError(
+            f"the file called exit({error.code!r})", where=path, hint="raise an exception instead"
+        ) from None
+    if reading.problems and not facade.session.barns:
+        raise Problems(reading.problems)
+    return reading
+
+
+def read_trusted(path: str) -> bytes:
+    """The bytes of a file that this user may execute: for root, one that nobody else can write to."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as error:
+        hint = f"hako new {path} writes one" if error.errno == 2 and path.endswith(".haco.py") else ""
+        raise HakoError(error.strerror or str(error), where=path, hint=hint) from None
+    try:
+        status = os.fstat(file)
+        if status.st_mode & 0o170000 != _REGULAR:
+            raise HakoError("not a regular file", where=path, hint="name a NAME.haco.py file")
+        if status.st_size > _LARGEST:
+            raise HakoError(f"{status.st_size} bytes are too many for a container file", where=path)
+        if os.geteuid() == 0:
+            _refuse_writable_by_others(path, status)
+        return os.read(file, _LARGEST)
+    finally:
+        os.close(file)
+
+
+def _refuse_writable_by_others(path: str, status: os.stat_result) -> None:
+    """Root executes no file that another user can change or replace. In a sticky folder only its owner can replace it."""
+    if _others_write(status):
+        raise HakoError(
+            "others can write to this file, which root would execute", where=path, hint=f"chmod go-w {path}"
+        )
+    folder = os.path.dirname(os.path.realpath(path))
+    above = os.stat(folder)
+    if _others_write(above) and not (above.st_mode & _STICKY and status.st_uid == 0):
+        raise HakoError(f"others can write to the folder {folder}", where=path, hint=f"chmod go-w {folder}")
+
+
+def _others_write(status: os.stat_result) -> bool:
+    return bool(status.st_mode & 0o002 or (status.st_mode & 0o020 and status.st_gid != 0))
+
+
+def _compile(source: bytes, real: str, shown: str) -> CodeType:
+    if b"\0" in source:
+        raise HakoError("not a text file: it holds NUL bytes", where=shown, hint="name a NAME.haco.py file")
+    try:
+        return compile(source, real, "exec", dont_inherit=True)
+    except SyntaxError as error:
+        line = f":{error.lineno}" if error.lineno else ""
+        raise HakoError(f"syntax error: {error.msg}", where=f"{shown}{line}") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise HakoError(f"not a Python file: {error}", where=shown) from None
+
+
+def _explain(error: Exception, reading: Reading) -> HakoError:
+    """An exception of the file as an error at the line of the file that led to it."""
+    line, trace = 0, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == reading.file:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    where = f"{reading.shown}:{line}" if line else reading.shown
+    if isinstance(error, TypeError) and (told := _explain_arguments(str(error))):
+        return HakoError(told[0], where=where, hint=told[1])
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return HakoError(text, where=where, hint="--debug shows the traceback")
+
+
+def _explain_arguments(text: str) -> tuple[str, str] | None:
+    """A wrong call of one of the file's words: Python's own message, and the nearest argument that exists."""
+    import inspect
+    import re
+
+    from hakoniwa.dsl.container import _SECTIONS, ContainerBuilder
+    from hakoniwa.errors import nearest
+
+    match = re.match(r"(\w+)\.(\w+)\(\) (.*)", text)
+    classes: dict[str, type[Section]] = {kind.__name__: kind for kind in (ContainerBuilder, *_SECTIONS.values())}
+    if not match or match[1] not in classes:
+        return None
+    kind, word = classes[match[1]], match[2]
+    method = getattr(kind, word)
+    known = [name for name in inspect.signature(method).parameters if name != "self"]
+    unexpected = re.search(r"unexpected keyword argument '(\w+)'", match[3])
+    hint = nearest(unexpected[1], known) if unexpected else f"arguments: {' '.join(known)}"
+    return f"{kind._word}.{word}() {match[3]}", hint

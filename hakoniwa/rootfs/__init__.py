@@ -1,0 +1,1 @@
+"""Root file systems: how they are built, and removed."""

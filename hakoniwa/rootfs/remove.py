@@ -1,0 +1,55 @@
+"""Remove a rootfs: never through a symlink, never into another mount."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from hakoniwa import state
+from hakoniwa.errors import HakoError
+
+REMOVING = ".removing"
+
+
+def remove_rootfs(path: str) -> None:
+    """Take a rootfs out of its place by one rename, then remove it. Raises HakoError while it is in use."""
+    if path == "/" or os.path.islink(path):
+        raise HakoError(f"refusing to remove {path}", hint="remove it by hand")
+    for name in state.names():
+        known = state.read(name)
+        if known and known["rootfs"] == path and known["status"] in ("starting", "running"):
+            raise HakoError(f"the rootfs {path} is in use by container {name!r}", hint=f"hako kill -n {name}")
+    mounted = mounts_below(path)
+    if mounted:
+        raise HakoError(f"something is mounted on {mounted[0]}", hint=f"umount {mounted[0]}")
+    parent, name = os.path.split(path)
+    aside = os.path.join(parent, f".{name}{REMOVING}")
+    remove_tree(aside)
+    try:
+        os.rename(path, aside)
+    except FileNotFoundError:
+        return
+    remove_tree(aside)
+
+
+def remove_tree(path: str) -> None:
+    """Remove a file or folder whole. `shutil.rmtree` walks by descriptors, so that no symlink is followed."""
+    try:
+        if os.path.islink(path) or not os.path.isdir(path):
+            os.unlink(path)
+        else:
+            shutil.rmtree(path)
+    except FileNotFoundError:
+        pass
+
+
+def mounts_below(path: str) -> list[str]:
+    """The mount points at and below a path, in this mount namespace. `man 5 proc_pid_mountinfo`."""
+    real = os.path.realpath(path)
+    found = []
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            point = line.split()[4].encode("latin-1", "surrogateescape").decode("unicode_escape")
+            if point == real or point.startswith(real + "/"):
+                found.append(point)
+    return found

@@ -1,0 +1,23 @@
+"""`shell`: a text for `/bin/sh -e`, with `$ROOTFS` naming the folder to fill."""
+
+from __future__ import annotations
+
+from hakoniwa.errors import HakoError
+from hakoniwa.rootfs.boot import Boot
+from hakoniwa.rootfs.command import run_step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hakoniwa.spec import Bootstrap
+
+
+def fill(boot: Boot, bootstrap: Bootstrap) -> None:
+    """Run the text, in the folder of the container file."""
+    if not isinstance(bootstrap.code, str):
+        raise HakoError(
+            "strategy 'shell' needs its code as a text",
+            where=bootstrap.where,
+            hint='strategy "python" takes a function',
+        )
+    argv = ["/bin/sh", "-e", "-c", bootstrap.code]
+    run_step("bootstrap code", argv, where=bootstrap.where, folder=boot.beside, environ={"ROOTFS": str(boot.rootfs)})

@@ -1,0 +1,155 @@
+"""What a container is: frozen plain data, no behaviour, no I/O. Run-time facts (pid, exit status) live in state.py."""
+
+from __future__ import annotations
+
+from hakoniwa.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+# Points in the order in which they are reached (CONTRACT section 1, "Hooks").
+HOOK_POINTS = (
+    "setup",
+    "before_fork",
+    "after_fork",
+    "immediately_after_fork_on_parent",
+    "after_network_created",
+    "after_network_initialized",
+    "before_chroot",
+    "after_chroot",
+    "before_start_wait",
+    "after_failure",
+    "teardown_container",
+    "teardown",
+    "system_failure",
+)
+BARN_POINTS = ("setup", "teardown", "system_failure")
+
+INDEPENDENT_MOUNTS = ("procfs", "sysfs", "devtmpfs", "devpts", "shm", "mqueue")
+
+
+class Hook(Record):
+    """A function of the container file, and the line that registered it."""
+
+    point: str
+    function: Callable[..., object]
+    where: str
+
+
+class Mount(Record):
+    """A bind mount (`fs` is None) or a new file system, at `target` inside."""
+
+    source: str
+    target: str
+    fs: str | None
+    readonly: bool
+    options: tuple[str, ...]
+    where: str
+
+
+class Rootfs(Record):
+    """Where the root file system lies and how it becomes one."""
+
+    path: str
+    readonly: bool
+    owner_uid: int | None
+    owner_gid: int | None
+    legacy_chroot: bool
+    layered: bool  # strategy "host": an overlay of the host's root and a private layer that lies in `path`
+    replacement: Mount | None  # a mount that takes the place of the rootfs (`to` equal to it)
+    where: str
+
+
+class Bootstrap(Record):
+    """How the rootfs is made."""
+
+    strategy: str | object | None
+    archive_path: str | None
+    tar_options: tuple[str, ...]
+    code: str | Callable[..., object] | None
+    recipe: str | None
+    postprocess: tuple[Hook, ...]
+    skip: bool
+    where: str
+
+
+class Stream(Record):
+    """Where a standard stream leads: `inside` is a path of the container, opened as its user."""
+
+    number: int
+    path: str
+    inside: bool
+    where: str
+
+
+class Limit(Record):
+    """A resource limit; -1 is unlimited."""
+
+    name: str
+    soft: int
+    hard: int
+    where: str
+
+
+class Capabilities(Record):
+    """`everything`: all that the caller has. `named` were asked for by name, so that lacking one is an error."""
+
+    everything: bool
+    named: tuple[str, ...]
+    dropped: tuple[str, ...]
+    where: str
+
+
+class Container(Record):
+    """One container, complete."""
+
+    name: str
+    barn: str
+    file: str
+    hostname: str
+    init_command: tuple[str, ...] | None
+    init: str | None
+    workdir: str
+    environ: Mapping[str, str]
+    uid: int | str | None
+    gid: int | str | None
+    groups: tuple[int | str, ...]
+    streams: tuple[Stream, ...]
+    rootfs: Rootfs
+    bootstrap: Bootstrap
+    independent: tuple[str, ...]
+    mounts: tuple[Mount, ...]
+    network_etc: str | None
+    masked_paths: tuple[str, ...]
+    readonly_paths: tuple[str, ...]
+    namespaces: tuple[str, ...]
+    limits: tuple[Limit, ...]
+    capabilities: Capabilities
+    no_new_privs: bool
+    seccomp: str | None
+    container_pid_file: str | None
+    metadata: Mapping[str, object]
+    log_level: str
+    hooks: tuple[Hook, ...]
+    where: str
+
+    def hooks_at(self, point: str) -> list[Hook]:
+        """The hooks of a point, in the order of the file."""
+        return [hook for hook in self.hooks if hook.point == point]
+
+
+class Barn(Record):
+    """What a container file defines."""
+
+    name: str
+    file: str
+    daemonize: bool
+    log_level: str
+    containers: tuple[Container, ...]
+    hooks: tuple[Hook, ...]
+    real_id_check: Hook | None
+
+    def hooks_at(self, point: str) -> list[Hook]:
+        """The barn's own hooks of a point, in the order of the file."""
+        return [hook for hook in self.hooks if hook.point == point]

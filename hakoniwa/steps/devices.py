@@ -1,0 +1,117 @@
+"""The private /dev: a handful of harmless devices, never the host's, and terminals of the container's own."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from hakoniwa.kernel import mount, paths
+from hakoniwa.steps.mounts import open_target
+from hakoniwa.steps.step import Context, Step
+
+# Name, major, minor (Documentation/admin-guide/devices.txt).
+DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
+LINKS = (
+    ("ptmx", "pts/ptmx"),
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+)
+_DEVPTS_OPTIONS = ["mode=620", "ptmxmode=666"]
+_TTY_GROUP = 5  # Debian's, Fedora's and most others' group `tty`
+
+
+class MakeDev(Step):
+    """A small tmpfs with the device nodes and links. It is filled before it is attached anywhere."""
+
+    target: str = "/dev"
+
+    def __str__(self) -> str:
+        return f"make a private {self.target}"
+
+    def apply(self, context: Context) -> None:
+        options = ["mode=755", "size=1m"]
+        tree = mount.make("tmpfs", "dev", options, mount.NOSUID | mount.NOEXEC)
+        umask = os.umask(0)
+        for name, major, minor in DEVICES:
+            os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(major, minor), dir_fd=tree)
+        os.umask(umask)
+        for name, target in LINKS:
+            os.symlink(target, name, dir_fd=tree)
+        for folder in ("pts", "shm", "mqueue"):
+            os.mkdir(folder, 0o755, dir_fd=tree)
+        place = open_target(context, self.target, folder=True)
+        mount.attach(tree, place)
+        os.close(tree)
+        os.close(place)
+
+
+class MakeDevpts(Step):
+    """Terminals of the container's own. The mount is kept, so that a pty is opened in it and in no other."""
+
+    def __str__(self) -> str:
+        return "mount devpts on /dev/pts"
+
+    def apply(self, context: Context) -> None:
+        context.devpts = make_devpts()
+        context.facts["devpts"] = os.fstat(context.devpts).st_dev
+        target = open_target(context, "/dev/pts", folder=True)
+        mount.attach(context.devpts, target)
+        os.close(target)
+
+
+def make_devpts() -> int:
+    """A new devpts instance, attached nowhere."""
+    options = [*_DEVPTS_OPTIONS, f"gid={_TTY_GROUP}"]
+    return mount.make("devpts", "devpts", options, mount.NOSUID | mount.NOEXEC)
+
+
+class OpenTerminal(Step):
+    """A pty in place of the streams that are terminals; its master goes to the process that owns the user's."""
+
+    streams: tuple[int, ...]
+    instance: int | None = None  # the device number of the container's devpts, where it is mounted already
+
+    def __str__(self) -> str:
+        return "open a terminal"
+
+    def prepare(self, context: Context) -> None:
+        import socket  # noqa: F401
+
+        import hakoniwa.kernel.terminal  # noqa: F401
+
+    def apply(self, context: Context) -> None:
+        from hakoniwa.kernel import terminal
+
+        if context.devpts == -1:
+            context.devpts = self._find_devpts(context)
+        master, slave = terminal.open_pty(context.devpts)
+        terminal.copy_size(self.streams[0], master)
+        account = context.the_account()
+        os.fchown(slave, account.uid, _TTY_GROUP)
+        if 0 not in self.streams:
+            terminal.leave_output_alone(slave)
+        terminal.make_controlling(slave)
+        for number in self.streams:
+            os.dup2(slave, number)
+        os.close(slave)
+        assert context.front is not None
+        context.front(master)
+        os.close(master)
+        os.close(context.devpts)
+        context.devpts = -1
+
+    def _find_devpts(self, context: Context) -> int:
+        """The instance that was mounted for the container, where it is still in its place; else a new one.
+
+        Attached nowhere, a new one works all the same, but has no name inside.
+        """
+        if self.instance is not None:
+            try:
+                found = paths.open_beneath(context.root, "dev/pts")
+                if os.fstat(found).st_dev == self.instance:
+                    return found
+            except OSError:
+                pass
+        return make_devpts()

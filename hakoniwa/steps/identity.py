@@ -1,0 +1,138 @@
+"""Who the container is: host name and loopback, user and groups, limits and capabilities."""
+
+from __future__ import annotations
+
+import os
+
+from hakoniwa.errors import HakoError
+from hakoniwa.kernel import capabilities, paths, prctl, process
+from hakoniwa.kernel.users import UnknownUser, find_account
+from hakoniwa.steps.step import Context, Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hakoniwa.spec import Limit
+
+
+class SetHostname(Step):
+    """Name the UTS namespace."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"set the host name {self.name}"
+
+    def apply(self, context: Context) -> None:
+        process.set_hostname(self.name)
+
+
+class RaiseLoopback(Step):
+    """Bring `lo` up in the container's own network namespace. `man 7 netdevice`."""
+
+    def __str__(self) -> str:
+        return "bring up lo"
+
+    def prepare(self, context: Context) -> None:
+        import _socket  # noqa: F401
+        import fcntl
+
+        del fcntl
+
+    def apply(self, context: Context) -> None:
+        import _socket
+        import fcntl
+
+        siocsifflags, iff_up = 0x8914, 0x1
+        channel = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC, 0)
+        fcntl.ioctl(channel, siocsifflags, b"lo".ljust(16, b"\0") + iff_up.to_bytes(2, "little") + bytes(22))
+        channel.close()
+
+
+class FindAccount(Step):
+    """Look the user up in the rootfs's own files, before anything of the rootfs can run."""
+
+    uid: int | str | None
+    gid: int | str | None
+    groups: tuple[int | str, ...]
+
+    def __str__(self) -> str:
+        return f"look up the user {'0' if self.uid is None else self.uid}"
+
+    def apply(self, context: Context) -> None:
+        try:
+            account = find_account(
+                self._read(context, "/etc/passwd"), self._read(context, "/etc/group"), self.uid, self.gid, self.groups
+            )
+        except UnknownUser as unknown:
+            name = str(unknown.args[0])
+            file = "/etc/group" if name.startswith("group") else "/etc/passwd"
+            raise HakoError(f"{name} is not in the rootfs's {file}", where=self.where, hint="give a number") from None
+        context.account = account
+        context.environ.setdefault("HOME", account.home)
+
+    def _read(self, context: Context, path: str) -> str:
+        try:
+            return paths.read_inside(context.root, path)
+        except FileNotFoundError:
+            return ""
+
+
+class SetLimits(Step):
+    """Resource limits. `man 2 getrlimit`."""
+
+    limits: tuple[Limit, ...]
+
+    def __str__(self) -> str:
+        return "set limits " + " ".join(f"{limit.name}={limit.soft}:{limit.hard}" for limit in self.limits)
+
+    def prepare(self, context: Context) -> None:
+        import resource  # noqa: F401
+
+    def apply(self, context: Context) -> None:
+        import resource
+
+        for limit in self.limits:
+            try:
+                resource.setrlimit(getattr(resource, f"RLIMIT_{limit.name}"), (limit.soft, limit.hard))
+            except (ValueError, OSError) as error:
+                raise HakoError(
+                    f"cannot set the limit {limit.name} to {limit.soft}:{limit.hard}: {error}",
+                    where=limit.where,
+                    hint="raising a hard limit needs cap_sys_resource",
+                ) from None
+
+
+class BecomeUser(Step):
+    """Take the user, the groups and the capabilities of the payload, and lose everything else. `man 7 capabilities`."""
+
+    capabilities: int
+    no_new_privs: bool
+
+    def __str__(self) -> str:
+        kept = " ".join(capabilities.names(self.capabilities)) or "none"
+        return f"become the user, with capabilities {kept}{'' if self.no_new_privs else ', new privileges allowed'}"
+
+    def apply(self, context: Context) -> None:
+        account = context.the_account()
+        capabilities.limit_bounding(self.capabilities)
+        os.setgroups(list(account.groups))
+        os.setresgid(account.gid, account.gid, account.gid)
+        os.setresuid(account.uid, account.uid, account.uid)
+        capabilities.set_sets(self.capabilities if account.uid == 0 else 0)
+        if self.no_new_privs:
+            prctl.forbid_new_privileges()
+
+
+class DieWithSupervisor(Step):
+    """Be killed when the supervisor ends. After the last change of credentials, which would clear it (`man 2 prctl`)."""
+
+    def __str__(self) -> str:
+        return "set the parent-death signal"
+
+    def prepare(self, context: Context) -> None:
+        import select  # noqa: F401  # has_ended uses it
+
+    def apply(self, context: Context) -> None:
+        prctl.die_with_parent()
+        if process.has_ended(context.supervisor):
+            os._exit(1)  # it ended before the signal was set: nobody is left to tell

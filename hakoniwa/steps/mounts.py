@@ -1,0 +1,172 @@
+"""Mounts below the root: bind mounts and new file systems. Targets are resolved below the root, by the kernel."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from hakoniwa.errors import HakoError
+from hakoniwa.kernel import mount, paths
+from hakoniwa.steps.step import Context, Step
+
+# Options that are attributes of the mount rather than of the file system: (set, clear). `man 8 mount`.
+_ATTRIBUTES = {
+    "nosuid": (mount.NOSUID, 0),
+    "suid": (0, mount.NOSUID),
+    "nodev": (mount.NODEV, 0),
+    "dev": (0, mount.NODEV),
+    "noexec": (mount.NOEXEC, 0),
+    "exec": (0, mount.NOEXEC),
+    "noatime": (mount.NOATIME, 0),
+    "strictatime": (mount.STRICTATIME, 0),
+    "relatime": (0, 0),
+    "nodiratime": (mount.NODIRATIME, 0),
+    "nosymfollow": (mount.NOSYMFOLLOW, 0),
+}
+
+
+def attributes_and_options(words: tuple[str, ...], default: int) -> tuple[int, list[str]]:
+    """Split mount options into the mount's attributes, beginning with `default`, and the file system's own options."""
+    attributes, options = default, []
+    for word in words:
+        if word in _ATTRIBUTES:
+            put, clear = _ATTRIBUTES[word]
+            attributes = attributes & ~clear | put
+        else:
+            options.append(word)
+    return attributes, options
+
+
+def open_target(context: Context, path: str, *, folder: bool) -> int:
+    """The target of a mount inside, made where it is missing. Raises HakoError where it cannot be made."""
+    try:
+        return paths.make_inside(context.root, path, folder=folder)
+    except OSError as error:
+        if error.errno == 30:  # EROFS
+            raise HakoError(
+                f"the mount target {path} is missing in a read-only rootfs",
+                hint="make it in the rootfs, or set rootfs.readonly to False",
+            ) from None
+        raise OSError(error.errno, error.strerror, path) from None
+
+
+class BindMount(Step):
+    """A file or folder of the host, with everything mounted below it."""
+
+    source: str
+    target: str
+    readonly: bool = False
+    options: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"bind {self.source} on {self.target}{', read-only' if self.readonly else ''}"
+
+    def apply(self, context: Context) -> None:
+        attributes, unknown = attributes_and_options(self.options, mount.NOSUID | mount.NODEV)
+        if unknown:
+            raise HakoError(f"a bind mount has no option {unknown[0]!r}", where=self.where)
+        tree = mount.clone_tree(self.source)
+        mount.set_attributes(tree, attributes | (mount.RDONLY if self.readonly else 0))
+        target = _located(self, context, folder=stat.S_ISDIR(os.fstat(tree).st_mode))
+        mount.attach(tree, target)
+        os.close(tree)
+        os.close(target)
+
+    def hint(self, error: OSError) -> str:
+        if error.errno == 2:
+            return "the source must be there before the container starts"
+        if error.errno == 20:
+            return "source and target must both be folders, or both be files"
+        return ""
+
+
+class MakeMount(Step):
+    """A new file system."""
+
+    fs: str
+    source: str
+    target: str
+    readonly: bool = False
+    options: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        shown = [*self.options, *(["ro"] if self.readonly else [])]
+        return f"mount {self.fs} on {self.target}{' (' + ','.join(shown) + ')' if shown else ''}"
+
+    def apply(self, context: Context) -> None:
+        attributes, options = attributes_and_options(self.options, mount.NOSUID | mount.NODEV)
+        tree = mount.make(self.fs, self.source, options, attributes | (mount.RDONLY if self.readonly else 0))
+        target = _located(self, context, folder=True)
+        mount.attach(tree, target)
+        os.close(tree)
+        os.close(target)
+
+    def hint(self, error: OSError) -> str:
+        if error.errno == 19:
+            return f"this kernel has no file system {self.fs!r}; see /proc/filesystems"
+        return ""
+
+
+def _located(step: BindMount | MakeMount, context: Context, *, folder: bool) -> int:
+    """The target; an error about it tells the line of the file."""
+    try:
+        return open_target(context, step.target, folder=folder)
+    except HakoError as error:
+        raise HakoError(error.message, where=step.where, hint=error.hint) from None
+
+
+class HidePaths(Step):
+    """Paths that show the host: a folder becomes empty, a file becomes /dev/null. What is not there stays so."""
+
+    paths: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "hide " + " ".join(self.paths)
+
+    def apply(self, context: Context) -> None:
+        empty = -1
+        for path in self.paths:
+            try:
+                target = paths.open_inside(context.root, path)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            if stat.S_ISDIR(os.fstat(target).st_mode):
+                if empty == -1:
+                    empty = mount.make("tmpfs", "tmpfs", ["size=4k", "mode=555"], _NOTHING)
+                    tree = empty
+                else:
+                    tree = mount.clone_tree("", at=empty)
+            else:
+                tree = mount.clone_tree("", at=context.null)
+                # Read-only, or a chmod inside would change the host's own device.
+                mount.set_attributes(tree, mount.RDONLY | mount.NOSUID | mount.NOEXEC)
+            mount.attach(tree, target)
+            os.close(target)
+            if tree != empty:
+                os.close(tree)
+        if empty != -1:
+            os.close(empty)
+
+
+_NOTHING = mount.RDONLY | mount.NOSUID | mount.NODEV | mount.NOEXEC
+
+
+class FixPaths(Step):
+    """Paths that stay readable and cannot be written, with everything mounted below them."""
+
+    paths: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "make read-only " + " ".join(self.paths)
+
+    def apply(self, context: Context) -> None:
+        for path in self.paths:
+            try:
+                target = paths.open_inside(context.root, path)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            tree = mount.clone_tree("", at=target)
+            mount.set_attributes(tree, mount.RDONLY)
+            mount.attach(tree, target)
+            os.close(tree)
+            os.close(target)

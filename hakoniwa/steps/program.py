@@ -1,0 +1,169 @@
+"""The payload: its streams, its folder, and the program itself."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from hakoniwa.errors import NOT_EXECUTABLE, NOT_FOUND, HakoError
+from hakoniwa.kernel import paths, trampoline
+from hakoniwa.steps.step import Context, Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hakoniwa.spec import Stream
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SHELLS = ("/bin/bash", "/bin/sh")
+TRAMPOLINE_FD = 5
+
+
+class Redirect(Step):
+    """Lead standard streams to files: of the host, or (as the container's user) of the container."""
+
+    streams: tuple[Stream, ...]
+
+    def __str__(self) -> str:
+        return "redirect " + ", ".join(f"{stream.number} to {stream.path}" for stream in self.streams)
+
+    def apply(self, context: Context) -> None:
+        for stream in self.streams:
+            flags = os.O_RDONLY if stream.number == 0 else os.O_WRONLY | os.O_APPEND | os.O_CREAT
+            try:
+                file = os.open(stream.path, flags | os.O_NOCTTY | os.O_CLOEXEC, 0o644)
+            except OSError as error:
+                side = "inside" if stream.inside else "on the host"
+                raise HakoError(
+                    f"cannot redirect stream {stream.number} to {stream.path} {side}: {error.strerror}",
+                    where=stream.where,
+                    hint="the folder must be there and writable for the user"
+                    if stream.number
+                    else "the file must be there",
+                ) from None
+            os.dup2(file, stream.number)
+            os.close(file)
+
+
+class EnterWorkdir(Step):
+    """Go to the working folder; it is resolved without magic links, so that no open descriptor leads out (CVE-2024-21626)."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"enter the folder {self.path}"
+
+    def apply(self, context: Context) -> None:
+        root = os.open("/", paths.O_PATH)
+        folder = paths.open_inside(root, self.path)
+        os.fchdir(folder)
+        os.close(folder)
+        os.close(root)
+        os.getcwd()  # fails when the folder is not below the root
+
+    def hint(self, error: OSError) -> str:
+        return "workdir must be a folder inside" if error.errno in (2, 20) else ""
+
+
+class Execute(Step):
+    """Become the payload, by way of the trampoline."""
+
+    command: tuple[str, ...] | None
+    init: str | None
+
+    def __str__(self) -> str:
+        words = " ".join(self.command) if self.command else " or ".join(SHELLS)
+        return f"execute {self.init + ' -- ' if self.init else ''}{words}"
+
+    def prepare(self, context: Context) -> None:
+        context.trampoline = trampoline.prepare()
+        if self.init:
+            context.init_program = _open_init(self.init, self.where)
+
+    def apply(self, context: Context) -> None:
+        command = self.command or (self._shell(),)
+        path = find_program(command[0], context.environ.get("PATH", DEFAULT_PATH), self.where)
+        arguments = [*command]
+        if context.init_program != -1:
+            arguments = [str(self.init), "--", path, *command[1:]]
+            path = ""
+        context.facts["executed"] = path
+        context.report_facts()
+        _arrange(context)
+        trampoline.execute(TRAMPOLINE_FD, path, arguments, context.environ)
+
+    def _shell(self) -> str:
+        """The first shell that is there."""
+        for shell in SHELLS[:-1]:
+            if os.access(shell, os.X_OK):
+                return shell
+        return SHELLS[-1]
+
+
+def _arrange(context: Context) -> None:
+    """Put the descriptors where the trampoline expects them: 3 the status pipe, 4 the program of an init, 5 itself."""
+    wanted = {
+        trampoline.STATUS_FD: context.status,
+        trampoline.PROGRAM_FD: context.init_program,
+        TRAMPOLINE_FD: context.trampoline,
+    }
+    # First out of the way of each other, then in place.
+    moved = {number: _above(held, TRAMPOLINE_FD) for number, held in wanted.items() if held != -1}
+    for number, held in moved.items():
+        # The trampoline's own may be close-on-exec: the kernel has opened the program by then. The others survive it.
+        os.dup2(held, number, inheritable=number != TRAMPOLINE_FD)
+
+
+def _above(number: int, least: int) -> int:
+    """`number`, or a copy of it that is above `least`."""
+    while number <= least:
+        number = os.dup(number)
+    return number
+
+
+def find_program(program: str, search: str, where: str = "") -> str:
+    """The absolute path of `program` inside. Raises HakoError with status 127 (not there) or 126 (not executable)."""
+    if "/" in program:
+        candidates = [os.path.join(os.getcwd(), program)]
+        missing = HakoError(f"there is no program {program!r} inside", where=where, status=NOT_FOUND)
+    else:
+        candidates = [os.path.join(folder, program) for folder in search.split(":") if folder.startswith("/")]
+        missing = HakoError(
+            f"there is no program {program!r} inside", where=where, hint=f"PATH is {search}", status=NOT_FOUND
+        )
+    unusable = ""
+    for path in candidates:
+        try:
+            regular = stat.S_ISREG(os.stat(path).st_mode)
+        except OSError as error:
+            if error.errno not in (2, 20):
+                unusable = f"{path}: {error.strerror}"
+            continue
+        if regular and os.access(path, os.X_OK):
+            return path
+        unusable = f"{path}: {'not executable by this user' if regular else 'not a regular file'}"
+    if unusable:
+        raise HakoError(f"cannot execute {unusable}", where=where, hint="chmod +x", status=NOT_EXECUTABLE)
+    raise missing
+
+
+def _open_init(name: str, where: str) -> int:
+    """The program of an installed init, copied to sealed memory: the rootfs need not have it, and cannot change it."""
+    folders = [*DEFAULT_PATH.split(":"), "/usr/libexec/podman"]
+    for candidate in (f"{name}-static", name) if name == "tini" else (name,):
+        for folder in folders:
+            try:
+                with open(os.path.join(folder, candidate), "rb") as file:
+                    content = file.read()
+            except OSError:
+                continue
+            if _is_static(content):
+                return trampoline.sealed(content, name)
+    raise HakoError(f"no static {name} is installed", where=where, hint=f"apt-get install {name}")
+
+
+def _is_static(elf: bytes) -> bool:
+    """Whether a 64-bit ELF file asks for no interpreter (PT_INTERP), and so needs no library of the rootfs. `man 5 elf`."""
+    if elf[:5] != b"\x7fELF\2":
+        return False
+    table, size, count = (int.from_bytes(elf[a:b], "little") for a, b in ((32, 40), (54, 56), (56, 58)))
+    return all(int.from_bytes(elf[table + i * size : table + i * size + 4], "little") != 3 for i in range(count))

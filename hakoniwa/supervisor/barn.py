@@ -1,0 +1,249 @@
+"""The barn's process: it forks a supervisor for each container, hears how they fare, and runs the barn's own hooks."""
+
+from __future__ import annotations
+
+import os
+import select
+
+from hakoniwa import log
+from hakoniwa.errors import FAILED, HakoError
+from hakoniwa.kernel import signals
+from hakoniwa.plan import Launch
+from hakoniwa.supervisor import messages
+from hakoniwa.supervisor.base import BarnView
+from hakoniwa.supervisor.hooks import run_hooks
+from hakoniwa.supervisor.supervisor import Surroundings, divert_output, supervise
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+    from hakoniwa.spec import Barn, Container
+    from hakoniwa.supervisor.front import Front
+
+_FORWARDED = (signals.SIGTERM, signals.SIGINT, signals.SIGHUP, signals.SIGQUIT)
+
+
+class Member:
+    """A container of the barn, as the barn's process knows it."""
+
+    def __init__(self, container: Container, launch: Launch) -> None:
+        self.container = container
+        self.launch = launch
+        self.supervisor = 0
+        self.inbox: messages.Inbox | None = None
+        self.pid = 0
+        self.code: int | None = None
+        self.error: HakoError | None = None
+
+    def is_settled(self) -> bool:
+        """Whether it runs, has run, or could not be started."""
+        return bool(self.pid or self.error or self.inbox is None)
+
+    def hear(self) -> bool:
+        """Take what the supervisor tells. True when it has told everything, and has ended."""
+        assert self.inbox is not None
+        heard = self.inbox.receive()
+        if heard is None:
+            os.close(self.inbox.pipe)
+            self.inbox = None
+            os.waitpid(self.supervisor, 0)
+            if self.code is None and self.error is None:
+                self.error = HakoError(
+                    f"the supervisor of container {self.container.name!r} was killed, and the container with it"
+                )
+            return True
+        for kind, parts in heard:
+            if kind == messages.RUNNING:
+                (self.pid,) = parts  # type: ignore[assignment]
+            elif kind == messages.EXITED:
+                self.code = parts[0]  # type: ignore[assignment]
+            elif kind == messages.FAILED:
+                self.error = messages.error_of(parts)  # type: ignore[arg-type]
+        return False
+
+    def status(self) -> int:
+        """What the command exits with for this container."""
+        return self.error.status if self.error else FAILED if self.code is None else self.code
+
+
+class BarnProcess:
+    """The process of a barn, from the `setup` hooks to the `teardown` hooks."""
+
+    def __init__(self, barn: Barn, launches: list[Launch]) -> None:
+        self.barn = barn
+        self.view = BarnView(barn)
+        self.members = [Member(c, launch) for c, launch in zip(barn.containers, launches, strict=True)]
+        self.lifeline = (-1, -1)
+        self.pid = os.getpid()
+
+    def set_up(self) -> None:
+        """Run the `setup` hooks. Raises HakoError when one refuses."""
+        if hooks := self.barn.hooks_at("setup"):
+            run_hooks(hooks, self.view, may_refuse=True)
+
+    def tear_down(self) -> None:
+        """Run `system_failure` where hakoniwa itself has failed, and `teardown`, once."""
+        if any(member.error for member in self.members) and (hooks := self.barn.hooks_at("system_failure")):
+            run_hooks(hooks, self.view, may_refuse=False)
+        if hooks := self.barn.hooks_at("teardown"):
+            run_hooks(hooks, self.view, may_refuse=False)
+
+    def spawn(
+        self,
+        member: Member,
+        *,
+        term: str = "dumb",
+        background: bool = False,
+        front: Front | None = None,
+        before: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Fork the supervisor of a container; `before` runs in it first."""
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        member.supervisor = os.fork()
+        if member.supervisor == 0:
+            os.close(reader)
+            for other in self.members:
+                if other.inbox is not None:
+                    os.close(other.inbox.pipe)
+            if self.lifeline[1] != -1:
+                os.close(self.lifeline[1])
+            before()
+            around = Surroundings(
+                report=writer,
+                lifeline=self.lifeline[0],
+                front=front.theirs.fileno() if front else -1,
+                terminal=front.terminal if front else -1,
+                saved=front.saved if front else None,
+                term=term,
+                background=background,
+            )
+            supervise(member.container, member.launch, around)
+        os.close(writer)
+        member.inbox = messages.Inbox(reader)
+
+    def forward(self, _number: int, _frame: object = None) -> None:
+        """Ask every container to end: what a TERM to this process means."""
+        if os.getpid() != self.pid:
+            return  # a supervisor that has just been forked, and has not set its own handlers yet
+        for member in self.members:
+            if member.inbox is not None:  # not reaped yet: the pid is still its own
+                os.kill(member.supervisor, signals.SIGTERM)
+
+    def status(self) -> int:
+        """The first failure's exit status, else 0."""
+        return next((member.status() for member in self.members if member.status()), 0)
+
+    def report_errors(self) -> None:
+        """Tell why containers were not started, or were lost."""
+        for member in self.members:
+            if member.error:
+                for line in member.error.lines():
+                    log.write(line, "error")
+
+
+def run_in_foreground(barn: Barn, launches: list[Launch]) -> int:
+    """Start the containers, wait for all of them, and return the exit status of the command."""
+    process = BarnProcess(barn, launches)
+    try:
+        process.set_up()
+        process.lifeline = os.pipe2(os.O_CLOEXEC)
+        for number in _FORWARDED:
+            signals.signal(number, process.forward)
+        if len(process.members) > 1:
+            from hakoniwa.supervisor.several import run_several
+
+            run_several(process)
+        elif launches[0].terminals:
+            _run_with_terminal(process)
+        else:
+            process.spawn(process.members[0])
+            while not process.members[0].hear():
+                pass
+    finally:
+        process.tear_down()
+    process.report_errors()
+    return process.status()
+
+
+def _run_with_terminal(process: BarnProcess) -> None:
+    from hakoniwa.supervisor.front import Front
+
+    member = process.members[0]
+    front = Front(member.launch.terminals)
+    process.spawn(member, term=terminal_type(), front=front)
+    front.close_theirs()
+    assert member.inbox is not None
+    front.run(member.inbox.pipe, member.hear, process.forward)
+
+
+def terminal_type() -> str:
+    """The caller's TERM, which describes the terminal that the container gets; nothing else of the host's goes inside."""
+    term = os.environ.get("TERM", "")
+    plain = term.isascii() and all(character.isalnum() or character in "-+._" for character in term)
+    return term if term and plain else "dumb"
+
+
+def run_in_background(barn: Barn, launches: list[Launch]) -> tuple[list[tuple[str, int]], list[HakoError]]:
+    """Start the containers behind the caller's back.
+
+    Returns names and pids of those that run (their program has been executed), and why the others do not.
+    """
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        _be_daemon(barn, launches, writer)
+    os.close(writer)
+    inbox = messages.Inbox(reader)
+    running: list[tuple[str, int]] = []
+    errors: list[HakoError] = []
+    while (heard := inbox.receive()) is not None:
+        for kind, parts in heard:
+            if kind == messages.RUNNING:
+                running.append(parts)  # type: ignore[arg-type]
+            else:
+                errors.append(messages.error_of(parts))  # type: ignore[arg-type]
+    if not running and not errors:
+        errors.append(HakoError("the barn's process was killed before the container ran", where=barn.name))
+    return running, errors
+
+
+def _be_daemon(barn: Barn, launches: list[Launch], caller: int) -> NoReturn:
+    """The barn's process in the background. Never returns."""
+    process = BarnProcess(barn, launches)
+    try:
+        os.setsid()
+        os.chdir("/")
+        divert_output(barn.name)
+        process.pid = os.getpid()
+        process.set_up()
+        for number in _FORWARDED:
+            signals.signal(number, process.forward)
+        for member in process.members:
+            process.spawn(member, background=True, before=lambda: os.close(caller))
+        _wait_for(process, lambda: all(member.is_settled() for member in process.members))
+        for member in process.members:
+            if member.pid:
+                messages.send(caller, messages.RUNNING, member.container.name, member.pid)
+            if member.error:
+                messages.send_error(caller, member.error)
+        os.close(caller)
+        _wait_for(process, lambda: all(member.inbox is None for member in process.members))
+    except HakoError as error:
+        messages.send_error(caller, error)
+    finally:
+        process.tear_down()
+        os._exit(0)
+
+
+def _wait_for(process: BarnProcess, done: Callable[[], bool]) -> None:
+    """Hear the supervisors until `done`."""
+    while not done():
+        inboxes = {member.inbox.pipe: member for member in process.members if member.inbox is not None}
+        poll = select.poll()
+        for pipe in inboxes:
+            poll.register(pipe, select.POLLIN)
+        for pipe, _ in poll.poll():
+            inboxes[pipe].hear()

@@ -1,0 +1,97 @@
+"""`base` and `barn`: what a hook sees of the running container, and of the barn."""
+
+from __future__ import annotations
+
+from hakoniwa import log
+from hakoniwa.errors import HakoError, nearest
+from hakoniwa.kernel.signals import by_name, pidfd_send_signal
+from hakoniwa.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hakoniwa.spec import Barn, Container
+
+
+class ExitStatus(Record):
+    """How a container ended: `code` as a shell has it (128+n after signal n), and the signal or None."""
+
+    code: int
+    signal: int | None
+
+    @property
+    def success(self) -> bool:
+        """Whether the code is 0."""
+        return self.code == 0
+
+
+def _checked_log(prefix: str, text: str, level: str) -> None:
+    if level not in log.LEVELS:
+        raise ValueError(f"log level {level!r} is unknown ({nearest(str(level), list(log.LEVELS))})")
+    log.write(f"{prefix}: {text}", level)
+
+
+class Base:
+    """The running container, as hooks see it."""
+
+    def __init__(self, container: Container, supervisor_pid: int, created_at: str) -> None:
+        self._container = container
+        self._pidfd: int | None = None
+        self.pid = 0
+        self.supervisor_pid = supervisor_pid
+        self.created_at = created_at
+        self.exit_status: ExitStatus | None = None
+
+    @property
+    def name(self) -> str:
+        """The container's name."""
+        return self._container.name
+
+    @property
+    def hostname(self) -> str:
+        """Its host name."""
+        return self._container.hostname
+
+    @property
+    def metadata(self) -> Mapping[str, object]:
+        """The free keys and values of the file."""
+        return self._container.metadata
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """The environment that the file sets."""
+        return self._container.environ
+
+    @property
+    def rootfs(self) -> str:
+        """The root as the host sees it: the container's own view while it runs, then the folder of the rootfs."""
+        running = self.pid and self.exit_status is None
+        return f"/proc/{self.pid}/root" if running else self._container.rootfs.path
+
+    def log(self, text: str, level: str = "info") -> None:
+        """Write a line to the log."""
+        _checked_log(self.name, text, level)
+
+    def kill(self, sig: str | int = "TERM") -> None:
+        """Send a signal to the container's first process, and do not wait."""
+        if self._pidfd is None:
+            raise HakoError(f"container {self.name!r} does not run: there is nothing to send {sig} to")
+        pidfd_send_signal(self._pidfd, by_name(str(sig)))
+
+    def run(self, argv: list[str], timeout: float | None = None) -> None:
+        """Run a command inside."""
+        raise HakoError("base.run() is not supported yet", hint="hako attach runs a command inside")
+
+
+class BarnView:
+    """The barn, as the hooks `setup`, `teardown` and `system_failure` see it."""
+
+    def __init__(self, barn: Barn) -> None:
+        self.name = barn.name
+        self.file = barn.file
+        self.names = [container.name for container in barn.containers]
+
+    def log(self, text: str, level: str = "info") -> None:
+        """Write a line to the log."""
+        _checked_log(self.name, text, level)

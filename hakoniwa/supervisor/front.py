@@ -1,0 +1,148 @@
+"""The front process of an interactive container: it alone owns the user's terminal, and passes bytes to and from the pty."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+
+from hakoniwa.kernel import signals, terminal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+_CHUNK = 65536
+
+
+class Front:
+    """The user's terminal while a container (or an attached command) has it.
+
+    `streams` are those of 0, 1, 2 that are terminals. The pty's master arrives through the socket pair of
+    `open_channel`.
+    """
+
+    def __init__(self, streams: tuple[int, ...]) -> None:
+        self.terminal = streams[0]
+        self._input = 0 if 0 in streams else None
+        self._output = 1 if 1 in streams else 2 if 2 in streams else 0
+        self.saved: list[Any] = terminal.settings(self.terminal)
+        self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._master = -1
+        self._pending = b""  # typed, and not taken by the pty yet
+
+    def close_theirs(self) -> None:
+        """Let go of the other end of the channel, once the process that uses it has been forked."""
+        self.theirs.close()
+
+    def restore(self) -> None:
+        """Give the terminal back as it was."""
+        terminal.restore(self.terminal, self.saved)
+
+    def run(self, wait_for: int, on_ready: Callable[[], bool], on_signal: Callable[[int], None]) -> None:
+        """Pass bytes until `on_ready`, called when the descriptor `wait_for` is readable, returns True.
+
+        `on_signal` gets each TERM, INT, HUP or QUIT. Output that the pty still holds is passed on before the return.
+        """
+        numbers = (signals.SIGTERM, signals.SIGINT, signals.SIGHUP, signals.SIGQUIT)
+        wakeup, _ = signals.listen((*numbers, signals.SIGWINCH))
+        try:
+            done = False
+            while not done:
+                ready = self._poll(wait_for, wakeup)
+                if self._ours.fileno() in ready:
+                    self._receive_master()
+                if self._master in ready:
+                    self._pass_output()
+                if self._input in ready:
+                    self._take_input()
+                self._give_input()
+                if wakeup in ready:
+                    for number in os.read(wakeup, 4096):
+                        if number == signals.SIGWINCH:
+                            self._resize()
+                        else:
+                            on_signal(number)
+                if wait_for in ready:
+                    done = on_ready()
+            self._drain()
+        finally:
+            self.restore()
+
+    def _poll(self, wait_for: int, wakeup: int) -> set[int]:
+        poll = select.poll()
+        poll.register(wait_for, select.POLLIN)
+        poll.register(wakeup, select.POLLIN)
+        if self._ours.fileno() != -1:
+            poll.register(self._ours, select.POLLIN)
+        if self._master != -1:
+            poll.register(self._master, select.POLLIN | (select.POLLOUT if self._pending else 0))
+            if self._input is not None and not self._pending:
+                poll.register(self._input, select.POLLIN)
+        return {descriptor for descriptor, _ in poll.poll()}
+
+    def _receive_master(self) -> None:
+        _, descriptors, _, _ = socket.recv_fds(self._ours, 16, 1)
+        self._ours.close()
+        if not descriptors:
+            return
+        self._master = descriptors[0]
+        os.set_inheritable(self._master, False)
+        os.set_blocking(self._master, False)
+        if self._input is not None:
+            terminal.make_raw(self.terminal)
+        self._resize()
+
+    def _resize(self) -> None:
+        if self._master != -1:
+            terminal.copy_size(self.terminal, self._master)
+
+    def _pass_output(self) -> bool:
+        """Pass on what there is. False when there is none, or nobody is left to write any."""
+        if self._master == -1:
+            return False
+        try:
+            output = os.read(self._master, _CHUNK)
+        except BlockingIOError:
+            return False
+        except OSError:  # EIO: the last process that had the terminal open has closed it
+            self._close_master()
+            return False
+        while output:
+            output = output[os.write(self._output, output) :]
+        return True
+
+    def _take_input(self) -> None:
+        try:
+            self._pending = os.read(0, _CHUNK)
+        except OSError:
+            self._pending = b""
+        if not self._pending:
+            self._input = None  # the terminal has hung up
+
+    def _give_input(self) -> None:
+        if not self._pending or self._master == -1:
+            return
+        try:
+            self._pending = self._pending[os.write(self._master, self._pending) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._close_master()
+
+    def _drain(self) -> None:
+        """Output that was written before the end is not lost; reading asks the kernel to move it over (pty(7))."""
+        while self._master != -1 and self._pass_output():
+            pass
+        if self._master != -1:
+            self._close_master()
+
+    def _close_master(self) -> None:
+        os.close(self._master)
+        self._master = -1
+
+
+def terminals() -> tuple[int, ...]:
+    """Those of the streams 0, 1, 2 that are terminals."""
+    return tuple(number for number in (0, 1, 2) if os.isatty(number))

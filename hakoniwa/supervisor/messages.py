@@ -1,0 +1,54 @@
+"""What a supervisor tells the barn's process, through a pipe between two forks of one interpreter."""
+
+from __future__ import annotations
+
+import marshal
+import os
+
+from hakoniwa.errors import HakoError
+
+RUNNING, EXITED, FAILED = "running", "exited", "failed"
+
+
+def send(pipe: int, kind: str, *parts: str | int | None) -> None:
+    """Tell something. That nobody listens any more is no error: the barn's process may have been killed."""
+    message = marshal.dumps((kind, *parts))
+    try:
+        os.write(pipe, len(message).to_bytes(4, "little") + message)
+    except BrokenPipeError:
+        pass
+
+
+def send_error(pipe: int, error: HakoError) -> None:
+    """Tell why the container was not started."""
+    send(pipe, FAILED, error.message, error.where, error.hint, error.status)
+
+
+def error_of(parts: tuple[str, str, str, int]) -> HakoError:
+    """The error that `send_error` told."""
+    message, where, hint, status = parts
+    return HakoError(message, where=where, hint=hint, status=status)
+
+
+class Inbox:
+    """Messages as they arrive."""
+
+    def __init__(self, pipe: int) -> None:
+        self.pipe = pipe
+        self._held = b""
+
+    def receive(self) -> list[tuple[str, tuple[object, ...]]] | None:
+        """The messages that one read has completed (it waits for something to read); None at the end."""
+        more = os.read(self.pipe, 65536)
+        if not more:
+            return None
+        self._held += more
+        found = []
+        while len(self._held) >= 4:
+            length = int.from_bytes(self._held[:4], "little")
+            if len(self._held) < 4 + length:
+                break
+            kind, *parts = marshal.loads(self._held[4 : 4 + length])
+            self._held = self._held[4 + length :]
+            found.append((kind, tuple(parts)))
+        return found

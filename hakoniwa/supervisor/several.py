@@ -1,0 +1,72 @@
+"""Several containers in the foreground: nobody has stdin, and each line of output begins with the container's name."""
+
+from __future__ import annotations
+
+import os
+import select
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hakoniwa.supervisor.barn import BarnProcess
+
+_CHUNK = 65536
+
+
+class _Prefixed:
+    """One stream of a container, on its way to ours with a name before each line."""
+
+    def __init__(self, pipe: int, name: str, target: int) -> None:
+        self.pipe = pipe
+        self._prefix = f"{name} | ".encode()
+        self._target = target
+        self._line = b""
+
+    def pass_on(self) -> bool:
+        """Read once and write the lines that are complete. False at the end."""
+        more = os.read(self.pipe, _CHUNK)
+        lines = (self._line + more).splitlines(keepends=True)
+        self._line = lines.pop() if lines and more and not lines[-1].endswith(b"\n") else b""
+        for line in lines:
+            output = self._prefix + line + (b"" if line.endswith(b"\n") else b"\n")
+            while output:
+                output = output[os.write(self._target, output) :]
+        if not more:
+            os.close(self.pipe)
+        return bool(more)
+
+
+def run_several(process: BarnProcess) -> None:
+    """Start all members of the barn, and pass on what they print until all have ended."""
+    streams: dict[int, _Prefixed] = {}
+    for member in process.members:
+        out, err = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
+        process.spawn(member, before=_redirect(out[1], err[1], [*streams, out[0], err[0]]))
+        for (reader, writer), target in ((out, 1), (err, 2)):
+            os.close(writer)
+            streams[reader] = _Prefixed(reader, member.container.name, target)
+    while streams or any(member.inbox for member in process.members):
+        inboxes = {member.inbox.pipe: member for member in process.members if member.inbox}
+        poll = select.poll()
+        for descriptor in (*streams, *inboxes):
+            poll.register(descriptor, select.POLLIN)
+        for descriptor, _ in poll.poll():
+            if descriptor in inboxes:
+                inboxes[descriptor].hear()
+            elif not streams[descriptor].pass_on():
+                del streams[descriptor]
+
+
+def _redirect(out: int, err: int, others: list[int]) -> Callable[[], None]:
+    """What a supervisor does first: no stdin, its output into our pipes, and nothing of its siblings'."""
+
+    def redirect() -> None:
+        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        os.dup2(null, 0)
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        for descriptor in (null, out, err, *others):
+            os.close(descriptor)
+
+    return redirect

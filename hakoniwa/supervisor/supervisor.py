@@ -1,0 +1,398 @@
+"""The process that stays beside a container: it starts it, waits for it, ends it, and removes what it has left."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from hakoniwa import log, state
+from hakoniwa.errors import HakoError
+from hakoniwa.kernel import prctl, process, signals
+from hakoniwa.plan import Launch, environment, plan
+from hakoniwa.places import ensure_private
+from hakoniwa.record import Record, plain
+from hakoniwa.steps.step import Context
+from hakoniwa.supervisor import child, messages
+from hakoniwa.supervisor.base import Base, ExitStatus
+from hakoniwa.supervisor.hooks import run_hooks
+from hakoniwa.undo import Undo
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    from hakoniwa.spec import Container
+
+GRACE = 10.0  # seconds between TERM and KILL
+_STOPPING = (signals.SIGTERM, signals.SIGINT, signals.SIGHUP, signals.SIGQUIT)
+
+
+class Surroundings(Record):
+    """What the barn's process hands to a supervisor. Descriptors."""
+
+    report: int  # where messages go
+    lifeline: int  # ends when the front process does; -1 in the background
+    front: int  # a socket that takes the master of the pty; -1 without a terminal
+    terminal: int  # the user's terminal, to restore it when the front was killed; -1 without
+    saved: list[Any] | None  # its settings
+    term: str  # the TERM of the payload
+    background: bool
+
+
+def supervise(container: Container, launch: Launch, around: Surroundings) -> NoReturn:
+    """Be the supervisor of `container` until it has ended. Never returns."""
+    supervisor = Supervisor(container, launch, around)
+    try:
+        supervisor.run()
+    except HakoError as error:
+        messages.send_error(around.report, error)
+    except BaseException as error:
+        messages.send_error(around.report, HakoError(f"{type(error).__name__}: {error}", where=container.name))
+    finally:
+        for failure in supervisor.undo.run():
+            log.write(f"{container.name}: {failure}", "warning")
+        os._exit(0)
+
+
+class Supervisor:
+    """One container's life."""
+
+    def __init__(self, container: Container, launch: Launch, around: Surroundings) -> None:
+        self.container = container
+        self.launch = launch
+        self.around = around
+        self.undo = Undo()
+        self.base = Base(container, os.getpid(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+        self.facts: dict[str, Any] = {}
+        self.pidfd = -1
+        self.cgroup: str | None = None
+        self.deadline: float | None = None  # when a container that was asked to end is killed
+        self.error: HakoError | None = None  # why the payload never ran
+
+    def run(self) -> None:
+        """From the lock to the last message."""
+        log.set_level(self.container.log_level)
+        os.setsid()
+        prctl.set_name(f"hako:{self.container.name}")
+        wakeup, _ = signals.listen((*_STOPPING, signals.SIGCHLD))
+        self._take_lock()
+        if self.around.background:
+            divert_output(self.container.name)
+        self._run_hooks("before_fork", may_refuse=True)
+        status = self._clone()
+        try:
+            self._accompany_set_up()
+            self._settle(status, wakeup)
+            self._run_payload(wakeup)
+        except HakoError as error:
+            self.error = error
+            raise
+        finally:
+            self._end()
+        assert self.base.exit_status is not None
+        messages.send(self.around.report, messages.EXITED, self.base.exit_status.code, self.base.exit_status.signal)
+
+    # Before the container
+
+    def _take_lock(self) -> None:
+        name = self.container.name
+        try:
+            lock = state.take_lock(name)
+        except state.Busy:
+            raise _already_running(name) from None
+        except OSError as error:
+            raise HakoError(
+                f"cannot make the state of {name!r}: {error.strerror}: {error.filename}",
+                hint="is the disk full, or the folder not writable?",
+            ) from None
+        self.undo.add("release the lock", lambda: os.close(lock))
+        for what in state.clear_leftovers(name):
+            log.write(f"{name}: cleared what a killed supervisor had left: {what}", "warning")
+        if self.container.rootfs.layered:
+            self._claim_layer()
+
+    def _claim_layer(self) -> None:
+        """Have the writable layer to ourselves: the kernel lets it be mounted twice, and calls the result undefined."""
+        import fcntl
+
+        from hakoniwa.rootfs.strategies.host import refresh
+        from hakoniwa.steps.root import open_folder
+
+        rootfs = self.container.rootfs
+        os.close(open_folder(rootfs.path, rootfs.where, self.container.file))
+        folder = os.open(rootfs.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.undo.add("release the layer", lambda: os.close(folder))
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise HakoError(
+                f"the rootfs {rootfs.path} is in use by another container",
+                where=rootfs.where,
+                hint="a writable layer serves one container at a time: give this one a chroot_to() of its own",
+            ) from None
+        refresh(rootfs.path)
+
+    # The start
+
+    def _clone(self) -> int:
+        """Clone the first process. Returns the read end of the pipe that tells how its set-up went."""
+        steps = plan(self.container, self.launch)
+        flags = 0
+        for name in self.container.namespaces:
+            flags |= process.NAMESPACES[name]
+        group = self._make_cgroup()
+        own = os.pidfd_open(os.getpid())
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        try:
+            pid, self.pidfd = process.clone(flags, cgroup=group)
+        except OSError as error:
+            raise HakoError(
+                f"cannot make the namespaces {' '.join(self.container.namespaces)}: {error.strerror}"
+            ) from None
+        if pid == 0:
+            context = Context(supervisor=own, status=writer, environ=environment(self.container, self.around.term))
+            context.run_hooks = self._run_hooks_in_child
+            if self.around.front != -1:
+                context.front = lambda master: child.send_master(self.around.front, master)
+            child.become(steps, context, {self.around.front})
+        self.base.pid, self.base._pidfd = pid, self.pidfd
+        os.close(writer)
+        os.close(own)
+        if group is not None:
+            os.close(group)
+        return reader
+
+    def _accompany_set_up(self) -> None:
+        """What this side does while the first process applies the plan."""
+        self._write_state("starting")
+        self._run_hooks("immediately_after_fork_on_parent", may_refuse=True)
+        if "net" in self.container.namespaces:
+            self._run_hooks("after_network_created", may_refuse=True)
+
+    def _make_cgroup(self) -> int | None:
+        """A group of its own for a container without a pid namespace: nothing else holds its processes together."""
+        if "pid" in self.container.namespaces:
+            return None
+        from hakoniwa.kernel import cgroup
+
+        mounted = cgroup.unified_mount()
+        if mounted is None:
+            raise HakoError("a container without a pid namespace needs the v2 cgroup hierarchy", hint="mount cgroup2")
+        try:
+            path = self.cgroup = cgroup.make(mounted, self.container.name)
+        except OSError as error:
+            raise HakoError(f"cannot make a cgroup below {mounted}: {error.strerror}") from None
+        self.undo.add(f"remove the cgroup {path}", lambda: cgroup.remove(path))
+        prctl.adopt_orphans()
+        return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def _run_hooks_in_child(self, point: str) -> None:
+        hooks = self.container.hooks_at(point)
+        if hooks:
+            self.base.pid = self.base.pid or os.getpid()
+            run_hooks(hooks, self.base, may_refuse=True)
+
+    def _run_hooks(self, point: str, *, may_refuse: bool = False) -> None:
+        hooks = self.container.hooks_at(point)
+        if hooks:
+            run_hooks(hooks, self.base, may_refuse=may_refuse)
+
+    def _settle(self, status: int, wakeup: int) -> None:
+        """Wait until the program runs. Raises HakoError when it does not: its set-up failed, or we were told to end it."""
+        report = b""
+        poll = self._poll(status, wakeup)
+        while True:
+            ready = self._wait(poll, wakeup)
+            if status in ready:
+                more = os.read(status, 65536)
+                if not more:
+                    break
+                report += more
+            elif self.pidfd in ready:
+                poll.unregister(self.pidfd)  # it ended: what it had to say is in the pipe, up to its end
+        os.close(status)
+        command = self.launch.command or self.container.init_command or ("a shell",)
+        self.facts, error = child.read_report(report, command[0])
+        if error is not None:
+            error.where = error.where or self.container.name
+            raise error
+        if "executed" not in self.facts:
+            raise HakoError("the container was ended before its program ran", where=self.container.where)
+
+    # While it runs
+
+    def _run_payload(self, wakeup: int) -> None:
+        """Tell that it runs, and wait for its end."""
+        self._write_pid_file()
+        self._write_state("running")
+        self._run_hooks("before_start_wait")
+        messages.send(self.around.report, messages.RUNNING, self.base.pid)
+        poll = self._poll(wakeup)
+        while self.pidfd not in self._wait(poll, wakeup):
+            pass
+
+    def _poll(self, *more: int) -> select.poll:
+        poll = select.poll()
+        for descriptor in (self.pidfd, self.around.lifeline, *more):
+            if descriptor != -1:
+                poll.register(descriptor, select.POLLIN)
+        return poll
+
+    def _wait(self, poll: select.poll, wakeup: int) -> set[int]:
+        """Sleep until something happens, and do what signals and the end of the front process ask for."""
+        timeout = None if self.deadline is None else max(0.0, self.deadline - time.monotonic()) * 1000
+        ready = {descriptor for descriptor, _ in poll.poll(timeout)}
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            self._kill()
+        if wakeup in ready and set(os.read(wakeup, 4096)) & set(_STOPPING):
+            self._ask_to_end()
+        if self.around.lifeline in ready:
+            poll.unregister(self.around.lifeline)
+            self._front_has_gone()
+        if not self.has_pid_namespace:
+            self._reap_adopted()
+        return ready
+
+    @property
+    def has_pid_namespace(self) -> bool:
+        """Whether the container has a pid namespace, whose first process reaps the others."""
+        return "pid" in self.container.namespaces
+
+    def _reap_adopted(self) -> None:
+        """Reap what a container without a pid namespace has orphaned; its first process is left for `_reap`."""
+        while True:
+            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if found is None or found.si_pid == self.base.pid:
+                return
+            os.waitpid(found.si_pid, 0)
+
+    def _front_has_gone(self) -> None:
+        """The front process was killed: give the terminal back as it was, and end the container."""
+        if self.around.saved is not None:
+            from hakoniwa.kernel import terminal
+
+            terminal.restore(self.around.terminal, self.around.saved)
+        self._ask_to_end()
+
+    def _ask_to_end(self) -> None:
+        """TERM, and KILL when time is up; KILL at once when TERM would be ignored."""
+        if self.deadline is not None:
+            return
+        if self.has_pid_namespace and not process.handles(self.base.pid, signals.SIGTERM):
+            self._kill()
+        else:
+            signals.pidfd_send_signal(self.pidfd, signals.SIGTERM)
+            self.deadline = time.monotonic() + GRACE
+
+    def _kill(self) -> None:
+        self.deadline = None
+        try:
+            signals.pidfd_send_signal(self.pidfd, signals.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+    # The end
+
+    def _end(self) -> None:
+        """Reap the first process (killing it where it still runs), run the last hooks, write down how it ended."""
+        if not process.has_ended(self.pidfd):
+            self._kill()
+        _, wait_status = os.waitpid(self.base.pid, 0)
+        code = os.waitstatus_to_exitcode(wait_status)
+        self.base.exit_status = ExitStatus(code=code if code >= 0 else 128 - code, signal=-code if code < 0 else None)
+        self.base._pidfd = None
+        if not self.base.exit_status.success:
+            self._run_hooks("after_failure")
+        self._run_hooks("teardown_container")
+        for failure in self._undo_but_lock():
+            log.write(f"{self.container.name}: {failure}", "warning")
+        try:
+            self._write_state("stopped" if self.error is None else "failed")
+        except HakoError as error:
+            log.write(str(error), "error")
+
+    def _undo_but_lock(self) -> list[str]:
+        """Remove everything outside the container, and keep the lock until the state says so."""
+        lock = self.undo.take_first()
+        failures = self.undo.run()
+        self.undo.add(*lock)
+        return failures
+
+    # What is written down
+
+    def _write_pid_file(self) -> None:
+        path = self.container.container_pid_file
+        if path is None:
+            return
+        try:
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        except OSError as error:
+            raise HakoError(f"cannot write the pid file {path}: {error.strerror}", where=self.container.where) from None
+        os.write(file, f"{os.getpid()}\n".encode())
+        os.close(file)
+        self.undo.add(f"remove {path}", lambda: os.unlink(path))
+
+    def _write_state(self, status: str) -> None:
+        container, ended = self.container, self.base.exit_status
+        if status == "starting":
+            boot = process.boot_id()
+            self._identity = {
+                "init": {"pid": self.base.pid, "started": process.start_time(self.base.pid)},
+                "supervisor": {"pid": os.getpid(), "started": process.start_time(os.getpid())},
+                "boot_id": boot,
+            }
+        try:
+            state.write(
+                container.name,
+                {
+                    "name": container.name,
+                    "barn": container.barn,
+                    "file": container.file,
+                    "status": status,
+                    **self._identity,
+                    "created_at": self.base.created_at,
+                    "error": None if self.error is None else str(self.error),
+                    "exit": None if ended is None else {"code": ended.code, "signal": ended.signal},
+                    "cgroup": self.cgroup,
+                    "pid_file": container.container_pid_file,
+                    "rootfs": container.rootfs.path,
+                    "log": state.log_file(container.name) if self.around.background else None,
+                    "devpts": self.facts.get("devpts"),
+                    "capabilities": self.launch.capabilities,
+                    "command": self.launch.command,
+                    "definition": plain(container),
+                },
+            )
+        except OSError as error:
+            raise HakoError(
+                f"cannot write the state of {container.name!r}: {error.strerror}", hint="is the disk full?"
+            ) from None
+
+
+def _already_running(name: str) -> HakoError:
+    """Who holds the lock."""
+    known = state.read(name)
+    if known is None or known["status"] not in ("starting", "running"):
+        return HakoError(f"container {name!r} is being started or stopped by another command", hint="try again")
+    pid, since = known["init"]["pid"], known["created_at"]
+    return HakoError(
+        f"container {name!r} is already running: pid {pid}, since {since}, from {known['file']}",
+        hint=f"hako attach -n {name}, or hako kill -n {name}",
+    )
+
+
+def divert_output(name: str) -> None:
+    """Lead our streams to nowhere and to the log of `name`: the caller's must not stay open behind its back."""
+    path = state.log_file(name)
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        ensure_private(os.path.dirname(path))
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise HakoError(f"cannot open the log {path}: {error.strerror}") from None
+    os.dup2(null, 0)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(null)
+    os.close(file)
