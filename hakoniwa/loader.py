@@ -140,7 +140,8 @@ def _explain_arguments(text: str) -> tuple[str, str] | None:
     from hakoniwa.errors import nearest
 
     match = re.match(r"(\w+)\.(\w+)\(\) (.*)", text)
-    classes: dict[str, type[Section]] = {kind.__name__: kind for kind in (ContainerBuilder, *_SECTIONS.values())}
+    kinds: list[type[Section]] = [ContainerBuilder, *_SECTIONS.values()]
+    classes = {kind.__name__: kind for kind in kinds}
     if not match or match[1] not in classes:
         return None
     kind, word = classes[match[1]], match[2]

@@ -46,15 +46,15 @@ _TABLES: dict[str, Callable[[object, object], object]] = {
 
 
 class RootPath(str):
-    """The path of the rootfs: a string that `/` appends to, with the attributes of a `PurePosixPath`."""
+    """The path of the rootfs: a string that `/` appends to, with the attributes of a `pathlib.Path`."""
 
     def __truediv__(self, part: str) -> RootPath:
         return RootPath(os.path.join(self, os.fspath(part)))
 
     def __getattr__(self, name: str) -> Any:
-        from pathlib import PurePosixPath
+        from pathlib import Path
 
-        return getattr(PurePosixPath(self), name)
+        return getattr(Path(self), name)
 
 
 class WrittenMount:

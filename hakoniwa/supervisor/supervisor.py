@@ -9,8 +9,8 @@ import time
 from hakoniwa import log, state
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import prctl, process, signals
-from hakoniwa.plan import Launch, environment, plan
 from hakoniwa.places import ensure_private
+from hakoniwa.plan import Launch, environment, plan
 from hakoniwa.record import Record, plain
 from hakoniwa.steps.step import Context
 from hakoniwa.supervisor import child, messages
