@@ -23,7 +23,7 @@ $(UNPACKED): setup.cfg pyproject.toml tools/write_launcher.py Makefile
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check wheel
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	$(BIN)/python tools/write_launcher.py
+	$(BIN)/python -X no_debug_ranges tools/write_launcher.py
 	@touch $@
 
 demo: install

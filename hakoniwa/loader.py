@@ -9,6 +9,7 @@ from hakoniwa.dsl import facade
 from hakoniwa.dsl.build import build_barn
 from hakoniwa.dsl.section import Reading, Section
 from hakoniwa.errors import HakoError, Problems
+from hakoniwa.kernel.libc import compile_file
 from hakoniwa.places import global_file
 
 TYPE_CHECKING = False
@@ -109,7 +110,7 @@ def _compile(source: bytes, real: str, shown: str) -> CodeType:
     if b"\0" in source:
         raise HakoError("not a text file: it holds NUL bytes", where=shown, hint="name a NAME.haco.py file")
     try:
-        return compile(source, real, "exec", dont_inherit=True)
+        return compile_file(source, real)
     except SyntaxError as error:
         line = f":{error.lineno}" if error.lineno else ""
         raise HakoError(f"syntax error: {error.msg}", where=f"{shown}{line}") from None

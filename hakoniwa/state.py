@@ -42,11 +42,13 @@ def take_lock(name: str) -> int:
     """The lock of a container, as a descriptor that holds it until it is closed. Raises Busy."""
     folder = folder_of(name)
     while True:
-        ensure_private(run_dir())
         try:
             os.mkdir(folder, 0o700)
         except FileExistsError:
             pass
+        except FileNotFoundError:
+            ensure_private(run_dir())
+            continue
         try:
             lock = os.open(os.path.join(folder, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except FileNotFoundError:
@@ -93,23 +95,32 @@ def _replace(path: str, text: str) -> None:
             content = content[os.write(file, content) :]
     finally:
         os.close(file)
+    # Not over the old one: ext4 would wait for the new content to reach the disk (auto_da_alloc in `man 5 ext4`).
+    # In between there is only the complete new one, which `_read` takes as well.
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
     os.rename(new, path)
 
 
 def _read(path: str) -> dict[str, Any] | None:
     """A JSON file, or None where there is none that can be understood."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            value = fastjson.loads(file.read())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
-    return value if isinstance(value, dict) and value.get("schema") == SCHEMA else None
+    for candidate in (path, f"{path}.new", path):
+        try:
+            with open(candidate, encoding="utf-8") as file:
+                value = fastjson.loads(file.read())
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            continue
+        if isinstance(value, dict) and value.get("schema") == SCHEMA:
+            return value
+    return None
 
 
 def read(name: str) -> dict[str, Any] | None:
     """The state of a container, with `status` as it is now, or None where it has none."""
     state = _read(os.path.join(folder_of(name), _STATE))
-    if state is not None and state["status"] in ("starting", "running") and not _runs(state):
+    if state is not None and state["status"] == "running" and not _runs(state):
         state["status"] = "dead"  # its supervisor was killed: nobody wrote down how it ended
     return state
 
@@ -135,7 +146,7 @@ def names() -> list[str]:
 def clear_leftovers(name: str) -> list[str]:
     """End and remove what a killed supervisor has left; the lock is held. Returns what was cleared, in words."""
     state = _read(os.path.join(folder_of(name), _STATE))
-    if state is None or state["status"] not in ("starting", "running"):
+    if state is None or state["status"] != "running":
         return []
     cleared = []
     pidfd = identity(state).open()

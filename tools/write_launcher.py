@@ -21,6 +21,8 @@ def main() -> None:
         f"#!{sys.executable} -IS",
         "import sys",
         f"sys.path[:0] = [{project!r}, {packages!r}]",
+        "from hakoniwa import quickimport",
+        "quickimport.install()",
         "from hakoniwa.cli import main",
         "main()",
     ]
@@ -30,6 +32,10 @@ def main() -> None:
     os.chmod(new, 0o755)
     os.rename(new, target)
     compileall.compile_dir(os.path.join(project, "hakoniwa"), quiet=1)
+    sys.path.insert(0, project)
+    from hakoniwa import quickimport
+
+    quickimport.write_bundle()
 
 
 main()

@@ -36,7 +36,7 @@ def run(given: Given) -> int:
     """Send, wait, kill, wait for the supervisor to have removed everything."""
     timeout = _timeout(given)
     try:
-        targets = [found for found in selected(given) if found["status"] in ("starting", "running")]
+        targets = [found for found in selected(given) if found["status"] == "running"]
     except HakoError as error:
         if error.status != 125:
             raise

@@ -25,7 +25,7 @@ def run(given: Given) -> int:
     names = {*state.names(), *(state.recorded_names() if given.flag("all") else [])}
     found = [known for known in map(state.known, sorted(names)) if known is not None]
     if not given.flag("all"):
-        found = [known for known in found if known["status"] in ("starting", "running")]
+        found = [known for known in found if known["status"] == "running"]
     if given.flag("json"):
         import json
 
@@ -50,7 +50,7 @@ def run(given: Given) -> int:
 
 def describe(known: dict[str, Any]) -> dict[str, Any]:
     """A container as `--json` shows it. Pids are those of the host, and null where nothing runs."""
-    runs = known["status"] in ("starting", "running")
+    runs = known["status"] == "running"
     return {
         "name": known["name"],
         "barn": known["barn"],

@@ -26,7 +26,7 @@ def run(given: Given) -> int:
     """Remove each container that is meant; refuse while one runs."""
     found = selected(given)
     for known in found:
-        if known["status"] in ("starting", "running"):
+        if known["status"] == "running":
             raise HakoError(f"container {known['name']!r} runs", hint=f"hako kill -n {known['name']}")
     for known in found:
         _remove(known, given.flag("rootfs"))

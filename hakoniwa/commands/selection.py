@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 PID = Option(flags=("-t", "--target"), value="PID", help="the container by the host's pid of its first process")
 
-_ALIVE = ("starting", "running")
-
 
 def selected(given: Given) -> list[dict[str, Any]]:
     """The known containers of FILE, of `-n NAME`, or of `-t PID`. Raises HakoError where there is none."""
@@ -31,7 +29,7 @@ def selected(given: Given) -> list[dict[str, Any]]:
 
 def alive(given: Given) -> list[dict[str, Any]]:
     """Those of them that run."""
-    return [found for found in selected(given) if found["status"] in _ALIVE]
+    return [found for found in selected(given) if found["status"] == "running"]
 
 
 def _by_pid(text: str) -> dict[str, Any]:
@@ -39,6 +37,6 @@ def _by_pid(text: str) -> dict[str, Any]:
         raise usage_error(f"a pid must be a number, not {text!r}", "-t")
     for name in state.names():
         found = state.read(name)
-        if found and found["status"] in _ALIVE and found["init"]["pid"] == int(text):
+        if found and found["status"] == "running" and found["init"]["pid"] == int(text):
             return found
     raise HakoError(f"no container has the first process {text}", hint="hako ps shows their pids")

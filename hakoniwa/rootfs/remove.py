@@ -17,7 +17,7 @@ def remove_rootfs(path: str) -> None:
         raise HakoError(f"refusing to remove {path}", hint="remove it by hand")
     for name in state.names():
         known = state.read(name)
-        if known and known["rootfs"] == path and known["status"] in ("starting", "running"):
+        if known and known["rootfs"] == path and known["status"] == "running":
             raise HakoError(f"the rootfs {path} is in use by container {name!r}", hint=f"hako kill -n {name}")
     mounted = mounts_below(path)
     if mounted:

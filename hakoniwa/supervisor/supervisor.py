@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import time
@@ -42,6 +43,9 @@ class Surroundings(Record):
 
 def supervise(container: Container, launch: Launch, around: Surroundings) -> NoReturn:
     """Be the supervisor of `container` until it has ended. Never returns."""
+    # What was loaded stays shared with the barn's process: the collector writes to every object that it looks at.
+    gc.freeze()
+    gc.enable()
     supervisor = Supervisor(container, launch, around)
     try:
         supervisor.run()
@@ -165,7 +169,8 @@ class Supervisor:
 
     def _accompany_set_up(self) -> None:
         """What this side does while the first process applies the plan."""
-        self._write_state("starting")
+        self._identify()
+        self._definition = plain(self.container)
         self._run_hooks("immediately_after_fork_on_parent", may_refuse=True)
         if "net" in self.container.namespaces:
             self._run_hooks("after_network_created", may_refuse=True)
@@ -333,15 +338,16 @@ class Supervisor:
         os.close(file)
         self.undo.add(f"remove {path}", lambda: os.unlink(path))
 
+    def _identify(self) -> None:
+        """Note what tells the two processes from any later ones with their pids."""
+        self._identity = {
+            "init": {"pid": self.base.pid, "started": process.start_time(self.base.pid)},
+            "supervisor": {"pid": os.getpid(), "started": process.start_time(os.getpid())},
+            "boot_id": process.boot_id(),
+        }
+
     def _write_state(self, status: str) -> None:
         container, ended = self.container, self.base.exit_status
-        if status == "starting":
-            boot = process.boot_id()
-            self._identity = {
-                "init": {"pid": self.base.pid, "started": process.start_time(self.base.pid)},
-                "supervisor": {"pid": os.getpid(), "started": process.start_time(os.getpid())},
-                "boot_id": boot,
-            }
         try:
             state.write(
                 container.name,
@@ -361,7 +367,7 @@ class Supervisor:
                     "devpts": self.facts.get("devpts"),
                     "capabilities": self.launch.capabilities,
                     "command": self.launch.command,
-                    "definition": plain(container),
+                    "definition": self._definition,
                 },
             )
         except OSError as error:
@@ -373,7 +379,7 @@ class Supervisor:
 def _already_running(name: str) -> HakoError:
     """Who holds the lock."""
     known = state.read(name)
-    if known is None or known["status"] not in ("starting", "running"):
+    if known is None or known["status"] != "running":
         return HakoError(f"container {name!r} is being started or stopped by another command", hint="try again")
     pid, since = known["init"]["pid"], known["created_at"]
     return HakoError(

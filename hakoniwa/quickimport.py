@@ -1,0 +1,93 @@
+"""Import the modules of a start from one file that holds them all, compiled.
+
+A start loads some fifty modules. Finding and opening each of them takes the import system longer than loading it; read
+from one file they take half the time (docs/performance.md). `make install` writes the file. A module whose source has
+changed since, and everything where there is no such file, is left to the import system.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import sys
+from _frozen_importlib import ModuleSpec
+from _frozen_importlib_external import MAGIC_NUMBER
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import ModuleType
+
+    # Source file, its time and size when it was compiled, whether it is a package, the code.
+    Entry = tuple[str, int, int, bool, bytes]
+
+_FOLDER: str = os.path.dirname(__file__)
+BUNDLE: str = f"{_FOLDER}/__pycache__/start.{sys.implementation.cache_tag}.bundle"
+_LARGEST = 16 << 20
+
+
+class _BundleFinder:
+    """Finder and loader in one. The code of a module waits in its spec between the two."""
+
+    def __init__(self, entries: dict[str, Entry]) -> None:
+        self._entries = entries
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        entry = self._entries.get(name)
+        if entry is None:
+            return None
+        source, changed, size, package, code = entry
+        try:
+            status = os.stat(source)
+        except OSError:
+            return None
+        if status.st_mtime_ns != changed or status.st_size != size:
+            return None
+        spec = ModuleSpec(name, self, origin=source, is_package=package, loader_state=code)
+        spec.has_location = True
+        if package:
+            spec.submodule_search_locations = [os.path.dirname(source)]
+        return spec
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        assert module.__spec__ is not None
+        exec(marshal.loads(module.__spec__.loader_state), module.__dict__)
+
+
+def install() -> None:
+    """Ask the bundle before all other finders, where there is one that this interpreter has written."""
+    try:
+        file = os.open(BUNDLE, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return
+    content = os.read(file, _LARGEST)
+    os.close(file)
+    if content.startswith(MAGIC_NUMBER):
+        sys.meta_path.insert(0, _BundleFinder(marshal.loads(memoryview(content)[len(MAGIC_NUMBER) :])))
+
+
+def write_bundle() -> None:
+    """Compile the modules that `hako start` and `hako attach` load into the bundle: it is read whole each time."""
+    import hakoniwa.commands.attach
+    import hakoniwa.commands.start
+    import hakoniwa.options  # noqa: F401
+
+    entries: dict[str, Entry] = {}
+    for name in sorted(sys.modules):
+        if name.split(".")[0] != __package__ or name in (__package__, __name__):
+            continue
+        source = str(sys.modules[name].__file__)
+        status = os.stat(source)
+        with open(source, "rb") as stream:
+            code = compile(stream.read(), source, "exec", dont_inherit=True)
+        package = source.endswith("/__init__.py")
+        entries[name] = (source, status.st_mtime_ns, status.st_size, package, marshal.dumps(code))
+    os.makedirs(os.path.dirname(BUNDLE), exist_ok=True)
+    with open(f"{BUNDLE}.new", "wb") as stream:
+        stream.write(MAGIC_NUMBER + marshal.dumps(entries))
+    os.rename(f"{BUNDLE}.new", BUNDLE)
