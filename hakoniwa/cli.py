@@ -77,9 +77,17 @@ def _open_standard_streams() -> None:
     """A closed stream would be the number of the next file that is opened, and so reach the container."""
     for number in (0, 1, 2):
         try:
-            os.fstat(number)
+            if os.get_inheritable(number):
+                continue
         except OSError:
-            os.open(os.devnull, os.O_RDWR)
+            pass
+        # Closed, or taken by what the interpreter opened since, which is close-on-exec as no stream of the caller's is.
+        null = os.open(os.devnull, os.O_RDWR)
+        if null == number:
+            os.set_inheritable(null, True)
+        else:
+            os.dup2(null, number)
+            os.close(null)
 
 
 def _run(words: list[str]) -> int:

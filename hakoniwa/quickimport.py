@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
+    from typing import Any
 
     # Source file, its time and size when it was compiled, whether it is a package, the code.
     Entry = tuple[str, int, int, bool, bytes]
@@ -45,7 +46,8 @@ class _BundleFinder:
             return None
         if status.st_mtime_ns != changed or status.st_size != size:
             return None
-        spec = ModuleSpec(name, self, origin=source, is_package=package, loader_state=code)
+        loader: Any = self
+        spec = ModuleSpec(name, loader, origin=source, is_package=package, loader_state=code)
         spec.has_location = True
         if package:
             spec.submodule_search_locations = [os.path.dirname(source)]

@@ -50,7 +50,25 @@ def run(given: Given) -> int:
     failed = False
     for target in ended:
         failed = not target.finish(given, timeout) or failed
+    if not failed and not _only_sends(given, timeout):
+        _wait_for_barns(targets)
     return 125 if failed else 0
+
+
+def _only_sends(given: Given, timeout: float) -> bool:
+    return timeout == -1 or (given.value("signal") is not None and given.value("timeout") is None)
+
+
+def _wait_for_barns(ended: list[dict[str, Any]]) -> None:
+    """Where the last container of a background barn was ended, wait for the barn's own last hooks."""
+    running = [known for known in map(state.read, state.names()) if known and known["status"] == "running"]
+    for found in ended:
+        if found["log"] is None or any(known["barn_process"] == found["barn_process"] for known in running):
+            continue
+        barn = state.identity(found, "barn_process").open()
+        if barn is not None:
+            process.wait_end(barn, _CLEANING)
+            os.close(barn)
 
 
 def _timeout(given: Given) -> float:
@@ -101,8 +119,7 @@ class _Target:
 
     def finish(self, given: Given, timeout: float) -> bool:
         """Wait and kill as promised. False when the container could not be ended."""
-        only_send = given.value("signal") is not None and given.value("timeout") is None
-        if only_send or timeout == -1:
+        if _only_sends(given, timeout):
             return True
         # A supervisor that was asked to end waits by itself before it kills, and is given the time for that.
         if self.init is not None and not process.wait_end(self.init, timeout):

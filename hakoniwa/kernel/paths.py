@@ -34,27 +34,39 @@ def open_beneath(folder: int, path: str, flags: int = O_PATH, mode: int = 0) -> 
     return _openat2(folder, path.strip("/"), flags, mode, _BENEATH | _NO_SYMLINKS | _NO_MAGICLINKS)
 
 
-def make_inside(root: int, path: str, *, folder: bool, mode: int = 0o755) -> int:
+def make_inside(root: int, path: str, *, folder: bool, mode: int = 0o755, links: int = 40) -> int:
     """Open `path` inside `root`, making it and the folders above it where they are missing.
 
-    `folder` says whether a folder or an empty file is made. Raises OSError (EROFS on a read-only root).
+    `folder` says whether a folder or an empty file is made. Where a symlink leads to what is missing, that is made: a
+    rootfs's /etc/resolv.conf is often one, into /run. Raises OSError (EROFS on a read-only root, ELOOP after `links`).
     """
     try:
         return open_inside(root, path)
     except FileNotFoundError:
-        pass
+        if not links:
+            raise OSError(40, os.strerror(40), path) from None
     above, _, last = path.rstrip("/").rpartition("/")
-    parent = make_inside(root, above or "/", folder=True)
+    parent = make_inside(root, above or "/", folder=True, links=links - 1)
     try:
         if folder:
             os.mkdir(last, mode, dir_fd=parent)
         else:
             os.close(os.open(last, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=parent))
     except FileExistsError:
-        pass  # made by somebody else, or a dangling symlink, which the next line refuses
+        target = _link_target(last, parent)
+        if target is not None:
+            return make_inside(root, os.path.join(above or "/", target), folder=folder, mode=mode, links=links - 1)
     finally:
         os.close(parent)
     return open_inside(root, path)
+
+
+def _link_target(name: str, folder: int) -> str | None:
+    """Where a symlink leads, or None for what is none (somebody else has made it in between)."""
+    try:
+        return os.readlink(name, dir_fd=folder)
+    except OSError:
+        return None
 
 
 def read_inside(root: int, path: str) -> str:

@@ -7,7 +7,7 @@ change. It does three things: it marks all descriptors from 3 on close-on-exec, 
 fails it writes the negative errno as eight bytes to descriptor 3.
 
     close_range(3, ~0, CLOSE_RANGE_CLOEXEC)
-    execveat(4, argv[0], argv + 1, envp, AT_EMPTY_PATH)     # argv[0] absolute, or empty for descriptor 4 itself
+    execveat(4, argv[1], argv + 2, envp, AT_EMPTY_PATH)     # argv[1] absolute, or empty for descriptor 4 itself
     write(3, &result, 8); exit_group(127)
 """
 
@@ -22,13 +22,13 @@ PROGRAM_FD = 4
 
 _X86_64 = bytes.fromhex(
     "b8b4010000bf03000000beffffffffba040000000f05"
-    "b842010000bf04000000488b742408488b0c244c8d54cc10488d54241041b8001000000f05"
+    "b842010000bf04000000488b742410488b0c244c8d54cc10488d54241841b8001000000f05"
     "50b801000000bf030000004889e6ba080000000f05"
     "b8e7000000bf7f0000000f05"
 )
 _AARCH64 = bytes.fromhex(
     "883680d2600080d201008012820080d2010000d4"
-    "282380d2800080d2e50340f9e10740f9e2430091430c058b040082d2010000d4"
+    "282380d2800080d2e50340f9e10b40f9e2630091e3430091630c058b040082d2010000d4"
     "e00300f9080880d2600080d2e1030091020180d2010000d4"
     "c80b80d2e00f80d2010000d4"
 )
@@ -77,4 +77,4 @@ def prepare() -> int:
 
 def execute(trampoline: int, path: str, arguments: list[str], environment: dict[str, str]) -> None:
     """Become `path` by way of the trampoline. Returns only by raising OSError."""
-    os.execve(trampoline, [path, *arguments], environment)
+    os.execve(trampoline, ["hakoniwa", path, *arguments], environment)

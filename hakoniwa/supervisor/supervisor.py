@@ -67,6 +67,7 @@ class Supervisor:
         self.launch = launch
         self.around = around
         self.undo = Undo()
+        self._barn_process = os.getppid()
         self.base = Base(container, os.getpid(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
         self.facts: dict[str, Any] = {}
         self.pidfd = -1
@@ -343,6 +344,8 @@ class Supervisor:
         self._identity = {
             "init": {"pid": self.base.pid, "started": process.start_time(self.base.pid)},
             "supervisor": {"pid": os.getpid(), "started": process.start_time(os.getpid())},
+            # The barn's process, which in the background outlives the supervisor by its last hooks.
+            "barn_process": {"pid": self._barn_process, "started": process.start_time(self._barn_process)},
             "boot_id": process.boot_id(),
         }
 

@@ -1,0 +1,15 @@
+# A shell for development: the folder of this file is /work inside, writable; everything else stays inside.
+#
+#   hako start -b examples/dev.haco.py
+
+from hakoniwa import Haconiwa
+
+with Haconiwa.define() as config:
+    config.name = "dev-shell"
+    config.bootstrap.strategy = "host"
+    config.mount_independent("procfs", "sysfs", "devtmpfs", "devpts", "shm")
+    config.mount_network_etc()
+    config.add_mount_point("tmpfs", to="/tmp", fs="tmpfs", options="mode=1777")
+    config.add_mount_point(".", to="/work")
+    config.workdir = "/work"
+    config.environ["LANG"] = "C.UTF-8"

@@ -1,0 +1,367 @@
+"""What a container file may say, and how it is told what is wrong in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hakoniwa.errors import HakoError
+from hakoniwa.loader import load
+from hakoniwa.spec import Barn, Container
+
+Writer = Callable[..., Path]
+
+HEAD_LINES = 3  # of write_file, before the body
+
+
+def loaded(path: Path) -> Barn:
+    return load(str(path), "check")
+
+
+def only(path: Path) -> Container:
+    (container,) = loaded(path).containers
+    return container
+
+
+def problems(path: Path) -> list[str]:
+    """The lines that the file is told, without its path."""
+    with pytest.raises(HakoError) as caught:
+        loaded(path)
+    assert caught.value.status == 125
+    return [line.removeprefix(str(path)) for line in caught.value.lines()]
+
+
+def test_defaults(write_file: Writer, places: Path) -> None:
+    container = only(write_file())
+    assert container.name == container.hostname == container.barn == "box"
+    assert container.rootfs.path == str(places / "lib" / "box")
+    assert container.namespaces == ("mount", "uts", "ipc", "pid")
+    assert container.no_new_privs is True
+    assert container.rootfs.readonly is False
+    assert container.init_command is None
+    assert container.seccomp is None
+
+
+def test_every_setting(write_file: Writer) -> None:
+    container = only(
+        write_file(
+            """
+config.name = "other"
+config.hostname = "host.example"
+config.init_command = ["/bin/sh", "-c", "true"]
+config.init = "tini"
+config.workdir = "/srv"
+config.uid, config.gid, config.groups = "alice", 7, ["wheel", 9]
+config.environ["A"] = "1"
+config.environ.update(B="2")
+config.metadata["team"] = {"names": ["x"]}
+config.no_new_privs = False
+config.log_level = "debug"
+config.container_pid_file = "box.pid"
+config.rootfs.readonly = True
+config.filesystem.use_legacy_chroot = True
+config.filesystem.add_masked_path("/proc/cmdline")
+config.filesystem.add_readonly_path("/etc")
+config.namespace.unshare("net", "cgroup")
+config.namespace.share("ipc")
+config.resource.set_limit("NOFILE", 10, 20)
+config.resource.set_limit("rlimit_core", "unlimited")
+config.capabilities.allow("CAP_NET_RAW", "sys_time")
+config.capabilities.drop("chown")
+config.command.set_stdout(file="/tmp/out")
+config.command.set_stderr(host_file="err.log")
+"""
+        )
+    )
+    assert container.init_command == ("/bin/sh", "-c", "true")
+    assert (container.uid, container.gid, container.groups) == ("alice", 7, ("wheel", 9))
+    assert container.environ == {"A": "1", "B": "2"}
+    assert container.metadata == {"team": {"names": ["x"]}}
+    assert container.namespaces == ("mount", "uts", "pid", "net", "cgroup")
+    assert [(limit.name, limit.soft, limit.hard) for limit in container.limits] == [
+        ("NOFILE", 10, 20),
+        ("CORE", -1, -1),
+    ]
+    assert container.capabilities.named == ("cap_net_raw", "cap_sys_time")
+    assert container.capabilities.dropped == ("cap_chown",)
+    assert [(stream.number, stream.inside) for stream in container.streams] == [(1, True), (2, False)]
+    assert container.streams[1].path == str(Path(container.file).parent / "err.log")
+    assert container.container_pid_file == str(Path(container.file).parent / "box.pid")
+
+
+def test_sections_serve_as_blocks_and_as_objects(write_file: Writer) -> None:
+    container = only(write_file('with config.bootstrap as b:\n    b.strategy = "host"\nconfig.bootstrap.skip = True'))
+    assert container.bootstrap.strategy == "host"
+    assert container.bootstrap.skip
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (
+            'config.name = "../x"',
+            "config.name must be 1 to 63 of A-Z a-z 0-9 _ . - and begin with a letter or digit, not '../x'",
+        ),
+        ('config.name = "-rf"', "config.name must be"),
+        (r'config.name = "a\nb"', r"not 'a\nb'"),
+        (r'config.name = "a\x1b[31m"', r"not 'a\x1b[31m'"),
+        ("config.name = 7", "config.name must be a string, not 7"),
+        ('config.nmae = "x"', "config.nmae is unknown (did you mean 'name'?)"),
+        ("config.guid = 7", "config.guid is a word of haconiwa only (write config.gid)"),
+        ("config.init_command = []", "config.init_command must be a list with a program, not empty, not []"),
+        ('config.init_command = "ls -l"', "never a shell line: ['ls', '-l']"),
+        ("config.uid = -1", "config.uid must be a name, or a number from 0 to 4294967294, not -1"),
+        ("config.uid = 2**32 - 1", "config.uid must be"),
+        ("config.uid = True", "config.uid must be"),
+        (r'config.environ["A"] = "x\0y"', r"config.environ['A'] must be a string without NUL, not 'x\x00y'"),
+        ('config.environ["A=B"] = "x"', "config.environ['A=B'] must be set by a name"),
+        ('config.environ = "A=B"', "config.environ must be a dict"),
+        ('config.metadata["x"] = object', "config.metadata['x'] must be made of strings"),
+        ('config.namespace.unshare("nett")', "namespace 'nett' is unknown (did you mean 'net'?)"),
+        ('config.namespace.share("mount")', "the mount namespace cannot be shared"),
+        ('config.resource.set_limit("NOFILES", 1)', "resource 'NOFILES' is unknown (did you mean 'NOFILE'?)"),
+        ('config.resource.set_limit("NOFILE", -1)', "must be a number from 0 on, or 'unlimited', not -1"),
+        ('config.resource.set_limit("NOFILE", 5, 4)', "the soft limit 5 is above the hard limit 4"),
+        ('config.capabilities.allow("net_rwa")', "capability 'net_rwa' is unknown"),
+        ('config.mount_independent("procs")', "independent mount 'procs' is unknown (did you mean 'procfs'?)"),
+        ('config.add_mount_point("/a", to="b")', "config.add_mount_point(to=) must be an absolute path"),
+        ('config.add_mount_point("/a", to="/b", redonly=True)', "(did you mean 'readonly'?)"),
+        ('config.add_mount_point("/a")', "missing 1 required positional argument: 'to'"),
+        ('config.chroot_to("/")', "the rootfs cannot be /"),
+        ('config.chroot_to("/proc/1")', "the rootfs cannot be /proc/1"),
+        ('config.bootstrap.strategy = "hots"', "did you mean 'host'?"),
+        ('config.bootstrap.strategy = "tarball"', "strategy 'tarball' needs config.bootstrap.archive_path"),
+        ('config.bootstrap.strategy = "debootstrap"', "strategy 'debootstrap' is not supported yet"),
+        ('config.bootstrap.git_url = "x"', "config.bootstrap.git_url means nothing to strategy None"),
+        ('config.add_general_hook("setpu")(print)', "hook point 'setpu' is unknown (did you mean 'setup'?)"),
+        ('config.add_general_hook("setup")(7)', "a hook must be a function, not 7"),
+        ("config.rootfs = 7", "config.rootfs cannot be assigned"),
+        ("config.chroot_to = 7", "config.chroot_to cannot be assigned"),
+        ("del config.name", "config.name cannot be deleted"),
+        ('config.command.set_stdin(file="/a", host_file="/b")', "takes one of file= and host_file="),
+        ('config.workdir = "srv"', "config.workdir must be an absolute path, not 'srv'"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("raise SystemExit(3)", "the file called exit(3)"),
+        ('config.namespace.share("pid"); config.mount_independent("procfs")', "a fresh procfs needs a pid namespace"),
+        ('config.namespace.share("uts"); config.hostname = "x"', "a hostname needs a uts namespace"),
+    ],
+)
+def test_a_wrong_line_is_told_with_its_number(write_file: Writer, line: str, told: str) -> None:
+    path = write_file(f"config.init_command = ['x']\n{line}")
+    (problem,) = problems(path)
+    if "exit" not in line and "SystemExit" not in line:
+        assert problem.startswith(f":{HEAD_LINES + 2}: "), problem
+    assert told in problem
+    assert problem.isprintable()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'config.cgroup["cpu.shares"] = 3',
+        'config.cgroup.v2["memory.max"] = 3',
+        "config.limit(pids=3)",
+        'config.network.container_ip = "10.0.0.2"',
+        "config.seccomp.profile = None",
+        'config.apparmor = "x"',
+        'config.lxcfs_root = "/x"',
+        'config.checkpoint.images_dir = "x"',
+        'config.support_reload("cgroup")',
+        'config.provision.run_shell("true")',
+        'config.namespace.unshare("user")',
+        'config.namespace.unshare("net", persist_in="/run/netns/x")',
+        'config.namespace.enter("net", via="/x")',
+        'config.namespace.use_netns("x")',
+        "config.namespace.time_offset(monotonic=1)",
+        "config.namespace.set_uid_mapping(min=0, max=1, offset=2)",
+        'config.mount_independent("cgroup")',
+        'config.add_mount_point("/a", to="/b", idmap=True)',
+        'config.add_mount_point("/a", to="/b", criu_ext_key="k")',
+        "config.add_async_hook(sec=1)(print)",
+        "config.after_spawn(sec=1)(print)",
+        "config.add_timer_hook(every=1)(print)",
+        'config.add_signal_handler("USR1")(print)',
+        'config.add_handler("USR1")(print)',
+        "config.add_readiness_hook(port=1)(print)",
+        'config.add_cgroup_hook(type="oom")(print)',
+        'config.add_watch_hook("*")(print)',
+        'config.add_general_hook("after_reload")(print)',
+    ],
+)
+def test_what_is_not_supported_yet_is_an_error(write_file: Writer, line: str) -> None:
+    (problem,) = problems(write_file(line))
+    assert "is not supported yet" in problem
+
+
+def test_all_problems_are_told_together(write_file: Writer) -> None:
+    told = problems(write_file('config.uid = -1\nconfig.namespace.unshare("nett")\nconfig.hostname = ""'))
+    assert [line.split(": ")[0] for line in told] == [":4", ":5", ":6"]
+
+
+def test_an_exception_is_told_after_the_problems_before_it(write_file: Writer) -> None:
+    told = problems(write_file("config.uid = -1\nconfig.what"))
+    assert len(told) == 2
+    assert "config.what is unknown" in told[1]
+
+
+def test_an_exception_in_the_block_discards_the_barn(places: Path) -> None:
+    path = places / "x.haco.py"
+    path.write_text(
+        "from hakoniwa import Haconiwa\ntry:\n    with Haconiwa.define() as config:\n        raise KeyError\n"
+        "except KeyError:\n    pass\n"
+    )
+    assert problems(path) == [": no barn is defined (write `with Haconiwa.define() as config:`)"]
+
+
+def test_two_barns_are_one_too_many(places: Path) -> None:
+    path = places / "x.haco.py"
+    path.write_text("from hakoniwa import Haconiwa\n" + "with Haconiwa.define() as config:\n    pass\n" * 2)
+    assert "a file defines one barn, and this is the second" in problems(path)[0]
+
+
+def test_nothing_can_be_written_after_the_block(places: Path) -> None:
+    path = places / "x.haco.py"
+    path.write_text("from hakoniwa import Haconiwa\nwith Haconiwa.define() as config:\n    pass\nconfig.uid = 3\n")
+    assert problems(path) == [":4: the description is closed (write this inside the `with Haconiwa.define()` block)"]
+
+
+def test_lists_and_dicts_are_copied(write_file: Writer) -> None:
+    body = (
+        'command = ["/bin/sh"]\nvalues = {"a": ["b"]}\nconfig.init_command = command\nconfig.metadata["v"] = values\n'
+    )
+    container = only(write_file(body + 'command.append("x")\nvalues["a"].append("c")'))
+    assert container.init_command == ("/bin/sh",)
+    assert container.metadata == {"v": {"a": ["b"]}}
+
+
+# Several containers
+
+
+def test_a_child_begins_as_a_copy_of_the_barn(write_file: Writer) -> None:
+    barn = loaded(
+        write_file(
+            """
+config.environ["A"] = "1"
+config.add_mount_point("tmpfs", to="/tmp", fs="tmpfs")
+config.uid = 5
+@config.add_general_hook("before_fork")
+def hook(base): pass
+with config.define() as c:
+    c.name = "one"
+    c.environ["A"] = "2"
+    c.capabilities.drop("chown")
+config.environ["LATE"] = "x"
+with config.define() as c:
+    c.name = "two"
+    c.uid = 6
+"""
+        )
+    )
+    one, two = barn.containers
+    assert barn.name == "box"
+    assert (one.name, two.name) == ("one", "two")
+    assert (one.environ, two.environ) == ({"A": "2"}, {"A": "1", "LATE": "x"})
+    assert (one.uid, two.uid) == (5, 6)
+    assert one.mounts == two.mounts
+    assert one.capabilities.dropped
+    assert not two.capabilities.dropped
+    assert one.hooks_at("before_fork")[0].function is two.hooks_at("before_fork")[0].function
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("with config.define() as c: pass", "a container of a barn has no name"),
+        (
+            'with config.define() as c: c.name = "a"\nwith config.define() as c: c.name = "a"',
+            "two containers have the name 'a'",
+        ),
+        ('with config.define() as c:\n    c.name = "a"\n    c.add_general_hook("setup")(print)', "belongs to the barn"),
+        ("with config.define() as c:\n    c.define()", "cannot define containers of its own"),
+    ],
+)
+def test_wrong_children(write_file: Writer, body: str, told: str) -> None:
+    assert told in problems(write_file(body))[0]
+
+
+# Mount points
+
+
+@pytest.mark.parametrize(
+    ("target", "inside"),
+    [
+        ("/srv/root/tmp", "/tmp"),
+        ("/srv/root/srv/root/x", "/srv/root/x"),
+        ("/srv/rootless", "/srv/rootless"),
+        ("/tmp/", "/tmp"),
+    ],
+)
+def test_the_path_of_the_rootfs_is_cut_from_a_target(write_file: Writer, target: str, inside: str) -> None:
+    body = f'config.add_mount_point("tmpfs", to={target!r}, fs="tmpfs")\nconfig.chroot_to("/srv/root")'
+    assert [mount.target for mount in only(write_file(body)).mounts] == [inside]
+
+
+def test_the_rootfs_as_its_own_source_applies_readonly(write_file: Writer) -> None:
+    body = 'root = config.chroot_to("/srv/root")\nconfig.add_mount_point(root, to=root, readonly=True)'
+    container = only(write_file(body))
+    assert container.rootfs.readonly
+    assert container.rootfs.replacement is None
+    assert container.mounts == ()
+
+
+def test_another_source_becomes_the_rootfs(write_file: Writer) -> None:
+    container = only(write_file('root = config.chroot_to("/srv/root")\nconfig.add_mount_point("/other", to=root)'))
+    assert container.rootfs.replacement is not None
+    assert container.rootfs.replacement.source == "/other"
+
+
+def test_relative_paths_are_beside_the_file(write_file: Writer, places: Path) -> None:
+    body = 'root = config.chroot_to("r")\nassert root / "tmp" == str(root) + "/tmp"\nassert root.name == "r"\n'
+    container = only(write_file(body + 'config.add_mount_point("data", to="/data")'))
+    assert container.rootfs.path == str(places / "r")
+    assert container.mounts[0].source == str(places / "data")
+
+
+# The file itself
+
+
+def test_syntax_error(places: Path) -> None:
+    path = places / "x.haco.py"
+    path.write_text("x = 1\nwith Haconiwa.define() as config\n")
+    assert problems(path) == [":2: syntax error: expected ':'"]
+
+
+def test_missing_folder_binary_and_fifo(places: Path) -> None:
+    assert problems(places / "no.haco.py")[0].startswith(": No such file or directory (hako new ")
+    assert problems(places) == [": not a regular file (name a NAME.haco.py file)"]
+    binary = places / "b.haco.py"
+    binary.write_bytes(b"\x7fELF\0\0")
+    assert "not a text file" in problems(binary)[0]
+
+
+def test_a_name_that_the_file_cannot_give(places: Path) -> None:
+    path = places / "-x y.haco.py"
+    path.write_text("from hakoniwa import Haconiwa\nwith Haconiwa.define() as config: pass\n")
+    assert "the name of the file, '-x y', cannot name the container" in problems(path)[0]
+
+
+def test_modules_beside_the_file_are_found(write_file: Writer, places: Path) -> None:
+    (places / "beside_it.py").write_text("NAME = 'imported'\n")
+    assert only(write_file("import beside_it\nconfig.name = beside_it.NAME")).name == "imported"
+
+
+def test_the_global_file_gives_defaults(write_file: Writer, places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    defaults = places / "conf.py"
+    defaults.write_text('from hakoniwa import Haconiwa\nHaconiwa.configure(uid=7, environ={"A": "1"})\n')
+    monkeypatch.setattr("hakoniwa.loader.global_file", lambda: str(defaults))
+    container = only(write_file('config.environ["B"] = "2"'))
+    assert (container.uid, container.environ) == (7, {"A": "1", "B": "2"})
+    defaults.write_text("from hakoniwa import Haconiwa\nHaconiwa.configure(udi=7)\n")
+    with pytest.raises(HakoError, match="default 'udi' is unknown"):
+        loaded(write_file())
+
+
+def test_configure_outside_the_global_file(write_file: Writer) -> None:
+    assert "belongs in the global file" in problems(write_file("Haconiwa.configure(uid=7)"))[0]

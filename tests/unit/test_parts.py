@@ -1,0 +1,284 @@
+"""The small parts: records, JSON, errors, options, users, undo, the trampoline."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from hakoniwa import fastjson, options
+from hakoniwa.errors import HakoError, Problems, nearest, printable
+from hakoniwa.kernel import capabilities, process, signals, trampoline
+from hakoniwa.kernel.libc import compile_file
+from hakoniwa.kernel.users import Account, UnknownUser, find_account
+from hakoniwa.record import Record, plain
+from hakoniwa.undo import Undo
+
+# Records
+
+
+class Point(Record):
+    """For these tests."""
+
+    x: int
+    y: int = 2
+
+
+class Named(Point):
+    """A subclass of one."""
+
+    name: str
+
+
+def test_a_record_is_frozen_and_compares_by_value() -> None:
+    point = Point(x=1)
+    assert (point.x, point.y) == (1, 2)
+    assert point == Point(x=1, y=2) != Point(x=1, y=3)
+    assert point.replace(y=5) == Point(x=1, y=5)
+    assert repr(Named(x=1, name="n")) == "Named(x=1, y=2, name='n')"
+    with pytest.raises(AttributeError, match="frozen"):
+        point.x = 3  # type: ignore[misc]
+
+
+def test_a_record_wants_its_fields() -> None:
+    with pytest.raises(TypeError, match="lacks 'x'"):
+        Point()  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="has no"):
+        Point(x=1, z=2)  # type: ignore[call-arg]
+
+
+def test_plain_is_what_json_can_say() -> None:
+    assert plain({"p": (Point(x=1), print, "s", None, 1.5)}) == {"p": [{"x": 1, "y": 2}, "print", "s", None, 1.5]}
+
+
+# JSON
+
+
+@pytest.mark.parametrize(
+    "value", [None, True, 1, -1.5, "", 'ä"\\\n\x00\u2028', [], {}, {"a": [1, {"b": None}], "c": "d"}]
+)
+def test_fastjson_agrees_with_json(value: object) -> None:
+    assert fastjson.dumps(value) == json.dumps(value)
+    assert fastjson.loads(json.dumps(value, indent=2)) == value
+
+
+@pytest.mark.parametrize("text", ["", "{", "nul", '{"a": 1} x', "[1,]"])
+def test_fastjson_refuses_what_is_none(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  # any of them is right
+        fastjson.loads(text)
+
+
+# Errors
+
+
+def test_an_error_says_where_what_and_how() -> None:
+    error = HakoError("it is wrong", where="a.haco.py:3", hint="do this")
+    assert error.lines() == ["a.haco.py:3: it is wrong (do this)"]
+    assert Problems([error, error]).lines() == error.lines() * 2
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [("a\x1b[2Jb", r"a\x1b[2Jb"), ("a\u202eb", r"a\u202eb"), ("\udcff", r"\udcff"), ("ä €", "ä €")]
+)
+def test_nothing_printed_moves_the_cursor(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+def test_the_nearest_word() -> None:
+    assert nearest("nett", ["net", "uts"]) == "did you mean 'net'?"
+    assert nearest("nofile", ["NOFILE"]) == "did you mean 'NOFILE'?"
+    assert nearest("zzz", ["net", "uts"]) == "known: net uts"
+
+
+# Command lines
+
+COMMAND = options.Command(
+    name="do",
+    summary="Do.",
+    options=(
+        options.Option(flags=("-D", "--daemon"), help=""),
+        options.Option(flags=("-b", "--build"), help=""),
+        options.Option(flags=("-n", "--name"), value="N", help=""),
+    ),
+    takes_argv=True,
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "found", "file", "argv"),
+    [
+        ([], {}, None, None),
+        (["f"], {}, "f", None),
+        (["-Db", "f"], {"daemon": True, "build": True}, "f", None),
+        (["f", "-n", "x"], {"name": "x"}, "f", None),
+        (["-nx"], {"name": "x"}, None, None),
+        (["--name=x=y"], {"name": "x=y"}, None, None),
+        (["f", "--", "-D", "--"], {}, "f", ("-D", "--")),
+        (["-n", "-x"], {"name": "-x"}, None, None),
+    ],
+)
+def test_command_lines(
+    words: list[str], found: dict[str, object], file: str | None, argv: tuple[str, ...] | None
+) -> None:
+    given = options.read(COMMAND, words)
+    assert (given.options, given.file, given.argv) == (found, file, argv)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--deamon"], "unknown option --deamon (did you mean '--daemon'?)"),
+        (["-x"], "unknown option -x"),
+        (["--daemon=1"], "--daemon takes no argument"),
+        (["-n"], "-n needs an argument: N"),
+        (["a", "b"], "too many arguments: a b (put the command to run inside after --: -- b)"),
+        (["a", "--"], "-- is followed by nothing"),
+    ],
+)
+def test_wrong_command_lines(words: list[str], told: str) -> None:
+    with pytest.raises(HakoError) as caught:
+        options.read(COMMAND, words)
+    assert told in str(caught.value)
+    assert caught.value.status == 2
+
+
+# Users
+
+PASSWD = "root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1001::/home/alice:/bin/zsh\nevil:x:99999999999:0:::\nshort:x\nbad:x:a:b:::\n"
+GROUP = "root:x:0:\nwheel:x:10:bob,alice\nstaff:x:50:\n:::\n"
+
+
+@pytest.mark.parametrize(
+    ("user", "gid", "groups", "found"),
+    [
+        (None, None, (), Account(uid=0, gid=0, groups=(), home="/root", shell="/bin/sh")),
+        ("alice", None, (), Account(uid=1000, gid=1001, groups=(10,), home="/home/alice", shell="/bin/zsh")),
+        (1000, None, (), Account(uid=1000, gid=1001, groups=(10,), home="/home/alice", shell="/bin/zsh")),
+        (4242, None, (), Account(uid=4242, gid=4242, groups=(), home="/", shell="")),
+        (
+            "alice",
+            "staff",
+            ("wheel", 7),
+            Account(uid=1000, gid=50, groups=(10, 7), home="/home/alice", shell="/bin/zsh"),
+        ),
+    ],
+)
+def test_accounts(user: int | str | None, gid: int | str | None, groups: tuple[int | str, ...], found: Account) -> None:
+    assert find_account(PASSWD, GROUP, user, gid, groups) == found
+
+
+@pytest.mark.parametrize(
+    ("user", "gid"), [("bob", None), ("evil", None), ("short", None), ("bad", None), (0, "nogroup")]
+)
+def test_unknown_accounts(user: int | str, gid: str | None) -> None:
+    with pytest.raises(UnknownUser):
+        find_account(PASSWD, GROUP, user, gid, ())
+
+
+# Undo
+
+
+def test_undo_runs_backwards_and_goes_on_after_a_failure() -> None:
+    done: list[int] = []
+
+    def fail() -> None:
+        raise PermissionError(1, "not allowed")
+
+    def missing() -> None:
+        raise FileNotFoundError(2, "gone")
+
+    undo = Undo()
+    undo.add("one", lambda: done.append(1))
+    undo.add("remove it", fail)
+    undo.add("remove that", missing)
+    undo.add("two", lambda: done.append(2))
+    assert undo.run() == ["cannot remove it: not allowed"]
+    assert done == [2, 1]
+    assert undo.run() == []
+
+
+# The kernel's side
+
+
+def test_capability_names_cover_this_kernel() -> None:
+    with open("/proc/sys/kernel/cap_last_cap") as file:
+        last = int(file.read())
+    assert len(capabilities.NAMES) > last, "a capability of this kernel has no name here"
+    assert capabilities.names(capabilities.mask(["cap_chown", "cap_bpf"])) == ["cap_chown", "cap_bpf"]
+    assert {capabilities.normal(name) for name in ("CAP_KILL", "kill", "Cap_Kill")} == {"cap_kill"}
+
+
+def test_an_identity_is_not_that_of_another_process() -> None:
+    own = process.identify(os.getpid())
+    assert own.lives()
+    assert not own.replace(started=own.started + 1).lives()
+    assert not own.replace(boot="another").lives()
+    assert not own.replace(pid=0).lives()
+    child = subprocess.Popen(["sleep", "60"])
+    theirs = process.identify(child.pid)
+    assert theirs.lives()
+    child.kill()
+    child.wait()
+    assert not theirs.lives()
+
+
+@pytest.mark.parametrize(("text", "number"), [("TERM", 15), ("sigusr1", 10), ("9", 9)])
+def test_signal_names(text: str, number: int) -> None:
+    assert signals.by_name(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "0", "65", "TREM", "-1"])
+def test_unknown_signals(text: str) -> None:
+    with pytest.raises(ValueError, match=text or "^$"):
+        signals.by_name(text)
+
+
+def test_compile_file_does_as_compile() -> None:
+    source = b"# -*- coding: latin-1 -*-\nx = '\xe4'\n"
+    values: dict[str, object] = {}
+    code = compile_file(source, "/some/file.py")
+    exec(code, values)
+    assert values["x"] == "ä"
+    assert code.co_filename == "/some/file.py"
+    with pytest.raises(SyntaxError):
+        compile_file(b"x = (", "f")
+
+
+EXECUTE = """
+import os, sys
+from hakoniwa.kernel import trampoline
+reader, writer = os.pipe()
+file = trampoline.prepare()
+if os.fork() == 0:
+    os.dup2(writer, 40)
+    os.dup2(file, 41)
+    os.dup2(40, 3)
+    os.dup2(41, 5, inheritable=False)
+    os.execve(5, ["hakoniwa", *sys.argv[1:]], {"A": "b"})
+os.close(writer)
+result = os.read(reader, 100)
+print(int.from_bytes(result, "little", signed=True) if result else "executed", flush=True)
+os.wait()
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["/bin/sh", "zero", "-c", "echo $0 $A; ls /proc/self/fd | wc -l"], "executed\nzero b\n4\n"),
+        (["/no/such", "x"], "-2\n"),
+        (["/etc/passwd", "x"], "-13\n"),
+    ],
+)
+def test_the_trampoline_executes_and_tells_why_it_cannot(words: list[str], told: str) -> None:
+    done = subprocess.run([sys.executable, "-c", EXECUTE, *words], capture_output=True, text=True, check=True)
+    assert sorted(done.stdout.splitlines()) == sorted(told.splitlines()), done.stderr
+
+
+def test_the_trampoline_of_an_unknown_machine() -> None:
+    assert trampoline.program("aarch64")[:4] == b"\x7fELF"
+    with pytest.raises(HakoError, match="machine type 'pdp11' is not supported"):
+        trampoline.program("pdp11")

@@ -1,0 +1,107 @@
+"""The list of steps that a description leads to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hakoniwa.kernel import capabilities
+from hakoniwa.loader import load
+from hakoniwa.plan import Launch, environment, plan
+
+Writer = Callable[..., Path]
+
+
+def steps(path: Path, command: tuple[str, ...] | None = None, terminals: tuple[int, ...] = ()) -> list[str]:
+    (container,) = load(str(path), "check").containers
+    bits = capabilities.mask(["cap_chown"])
+    return [str(step) for step in plan(container, Launch(command=command, terminals=terminals, capabilities=bits))]
+
+
+def test_the_shortest_plan(write_file: Writer) -> None:
+    told = steps(write_file('config.chroot_to("/srv/r")\nconfig.init_command = ["/bin/x", "y"]'))
+    assert told == [
+        "run the after_fork hooks",
+        "make all mounts private",
+        "bind /srv/r as the root",
+        "look up the user 0",
+        "make read-only /proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger",
+        told[5],
+        "set the host name box",
+        "run the before_chroot hooks",
+        "enter the root (pivot_root)",
+        "run the after_chroot hooks",
+        "become the user, with capabilities cap_chown",
+        "set the parent-death signal",
+        "enter the folder /",
+        "execute /bin/x y",
+    ]
+    assert told[5].startswith("hide /proc/acpi ")
+
+
+def test_the_parent_death_signal_comes_after_the_last_change_of_credentials(write_file: Writer) -> None:
+    told = steps(write_file("config.uid = 5"))
+    assert told.index("set the parent-death signal") > next(i for i, s in enumerate(told) if s.startswith("become"))
+
+
+def test_a_private_dev_brings_terminals_and_shared_memory_in_their_order(write_file: Writer) -> None:
+    told = steps(write_file('config.mount_independent("devtmpfs")'))
+    where = [told.index(step) for step in ("make a private /dev", "mount devpts on /dev/pts")]
+    shm = next(i for i, step in enumerate(told) if step.startswith("mount tmpfs on /dev/shm"))
+    assert where == sorted(where)
+    assert shm > where[0]
+
+
+def test_a_mount_over_an_independent_one_comes_before_it(write_file: Writer) -> None:
+    body = 'config.mount_independent("devpts", "procfs")\nconfig.add_mount_point("/dev", to="/dev")\n'
+    told = steps(write_file(body + 'config.add_mount_point("/a", to="/proc/x")'))
+    assert told.index("bind /dev on /dev") < told.index("mount devpts on /dev/pts")
+    assert told.index("bind /a on /proc/x") > told.index("mount proc on /proc (noexec)")
+
+
+@pytest.mark.parametrize(
+    ("line", "step"),
+    [
+        ('config.bootstrap.strategy = "host"', "mount overlay of / and /srv/r/upper as the root"),
+        ("config.rootfs.readonly = True", "bind /srv/r as the root, read-only"),
+        ("config.filesystem.use_legacy_chroot = True", "enter the root (chroot)"),
+        ('config.namespace.unshare("net")', "bring up lo"),
+        ('config.add_mount_point("/a", to="/b", readonly=True)', "bind /a on /b, read-only"),
+        ('config.add_mount_point("x", to="/b", fs="tmpfs", options="size=1m")', "mount tmpfs on /b (size=1m)"),
+        ('config.add_mount_point("/other", to="/srv/r")', "mount /other as the root"),
+        ('config.resource.set_limit("NOFILE", 5, 9)', "set limits NOFILE=5:9"),
+        ('config.command.set_stdout(file="/o")', "redirect 1 to /o"),
+        ('config.init = "tini"', "execute tini -- /bin/bash or /bin/sh"),
+        ('config.uid = "alice"', "look up the user alice"),
+        ("config.no_new_privs = False", "become the user, with capabilities cap_chown, new privileges allowed"),
+    ],
+)
+def test_a_word_and_its_step(write_file: Writer, line: str, step: str) -> None:
+    assert step in steps(write_file(f'config.chroot_to("/srv/r")\n{line}'))
+
+
+def test_a_shared_uts_namespace_has_no_name_of_its_own(write_file: Writer) -> None:
+    assert not any("host name" in step for step in steps(write_file('config.namespace.share("uts")')))
+
+
+def test_a_terminal_is_opened_only_where_there_is_one(write_file: Writer) -> None:
+    path = write_file()
+    assert "open a terminal" in steps(path, terminals=(0, 1))
+    assert "open a terminal" not in steps(path)
+
+
+def test_a_command_takes_the_place_of_the_files_own(write_file: Writer) -> None:
+    assert steps(write_file('config.init_command = ["/bin/a"]'), command=("b", "c"))[-1] == "execute b c"
+
+
+def test_the_environment_holds_nothing_of_the_host(write_file: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "x")
+    (container,) = load(str(write_file('config.environ["A"] = "1"')), "check").containers
+    assert environment(container, "xterm") == {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "TERM": "xterm",
+        "container": "hakoniwa",
+        "A": "1",
+    }
