@@ -7,6 +7,7 @@ import os
 import sys
 
 from hakoniwa.errors import USAGE, HakoError, nearest
+from hakoniwa.kernel import signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def main() -> NoReturn:
     """Run the command line of this process and exit with its status."""
     gc.disable()  # an eighth of a start; a supervisor, which lives on, switches it on again
     words = sys.argv[1:]
+    signals.signal(signals.SIGCHLD, signals.SIG_DFL)  # where a caller ignores it, the exit status of a child is lost
     _open_standard_streams()
     try:
         status = _run(words)
@@ -88,6 +90,9 @@ def _open_standard_streams() -> None:
         else:
             os.dup2(null, number)
             os.close(null)
+    # The interpreter has None for a stream that was closed when it began.
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)
 
 
 def _run(words: list[str]) -> int:

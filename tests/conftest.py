@@ -114,9 +114,11 @@ def rootfs(busybox: Path, places: Path) -> Path:
 def box(write_file: Callable[..., Path], rootfs: Path) -> Callable[..., Path]:
     """Write a container file on that rootfs, with the usual mounts: `box("config.uid = 3")`."""
 
-    def write(body: str = "", name: str = "box", head: str = "", mounts: bool = True) -> Path:
+    def write(body: str = "", name: str = "box", head: str = "", mounts: bool | str = True) -> Path:
         lines = f'config.name = "{name}"\nconfig.chroot_to({str(rootfs)!r})\n'
-        if mounts:
+        if isinstance(mounts, str):
+            lines += f"config.mount_independent({mounts!r})\n"
+        elif mounts:
             lines += 'config.mount_independent("procfs", "sysfs", "devtmpfs", "devpts", "shm")\n'
         return write_file(lines + body, name, head)
 

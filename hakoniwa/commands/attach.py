@@ -43,7 +43,6 @@ def run(given: Given) -> int:
     container = state.identity(found).open()
     if container is None:
         raise HakoError(f"container {found['name']!r} has just ended")
-    signals.signal(signals.SIGCHLD, signals.SIG_DFL)  # ignored, it would have the kernel forget the exit status
     streams = tuple(number for number in (0, 1, 2) if os.isatty(number))
     if streams:
         return _attach_with_terminal(given, found, container, streams)
@@ -78,8 +77,23 @@ def _attach_with_terminal(given: Given, found: dict[str, Any], container: int, s
     guard_terminal(front)  # before the pid namespace is joined: a later child would be inside
     pid, pidfd = _launch(given, found, container, streams, front.theirs.fileno(), terminal_type())
     front.close_theirs()
-    front.run(pidfd, lambda: True, lambda number: signals.pidfd_send_signal(pidfd, number))
+    try:
+        front.run(pidfd, lambda: True, _end)
+    except _Ended as ended:
+        return 128 + ended.number  # the command loses its terminal (SIGHUP), and then its parent (SIGKILL)
     return _exit_status(pid)
+
+
+class _Ended(Exception):
+    """This process was told to end, by a signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _end(number: int) -> None:
+    raise _Ended(number)
 
 
 def _launch(

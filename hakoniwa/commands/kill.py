@@ -34,7 +34,7 @@ _CLEANING = 40.0  # seconds that a supervisor may take for its last hooks (30 ea
 
 def run(given: Given) -> int:
     """Send, wait, kill, wait for the supervisor to have removed everything."""
-    timeout = _timeout(given)
+    timeout, number = _timeout(given), _signal(given)
     try:
         targets = [found for found in selected(given) if found["status"] == "running"]
     except HakoError as error:
@@ -46,7 +46,7 @@ def run(given: Given) -> int:
         return 0
     ended = [_Target(found) for found in targets]
     for target in ended:
-        target.send(given, timeout)
+        target.send(number, to_supervisor=given.flag("supervisor"))
     failed = False
     for target in ended:
         failed = not target.finish(given, timeout) or failed
@@ -104,16 +104,15 @@ class _Target:
         self.init = state.identity(found).open()
         self.supervisor = state.identity(found, "supervisor").open()
 
-    def send(self, given: Given, timeout: float) -> None:
-        """The first signal."""
-        number = _signal(given)
-        addressed = self.supervisor if given.flag("supervisor") else self.init
+    def send(self, number: int | None, *, to_supervisor: bool) -> None:
+        """The first signal: `number`, or where it is None what ends the container."""
+        addressed = self.supervisor if to_supervisor else self.init
         if addressed is None:
             return
         if number is None:
             number = signals.SIGTERM
             ignored = self.has_pid_namespace and not process.handles(self.init_pid, number)
-            if not given.flag("supervisor") and ignored:
+            if not to_supervisor and ignored:
                 number = signals.SIGKILL
         _send(addressed, number)
 

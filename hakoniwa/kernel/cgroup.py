@@ -21,12 +21,17 @@ def unified_mount() -> str | None:
 
 
 def make(root: str, name: str) -> str:
-    """Make the group of a container (a left-over of the same name is emptied first) and return its folder."""
+    """Make the group of a container and return its folder.
+
+    One that a killed supervisor has left is emptied and made anew: in a group that `cgroup.kill` was ever written to,
+    Linux 6.18 kills each process that is cloned into it.
+    """
     path = f"{root}/{PREFIX}{name}"
     try:
         os.mkdir(path)
     except FileExistsError:
-        kill(path)
+        remove(path)
+        os.mkdir(path)
     return path
 
 

@@ -263,7 +263,9 @@ def test_shared_namespaces(hako: Hako, box: Writer) -> None:
 
 def test_cgroup_and_time_namespaces(hako: Hako, box: Writer) -> None:
     found = sh(
-        hako, box('config.namespace.unshare("cgroup", "time")'), "readlink /proc/self/ns/cgroup; readlink /proc/self/ns/time"
+        hako,
+        box('config.namespace.unshare("cgroup", "time")'),
+        "readlink /proc/self/ns/cgroup; readlink /proc/self/ns/time",
     ).split()
     assert found[0] != os.readlink("/proc/self/ns/cgroup")
     assert found[1] != os.readlink("/proc/self/ns/time")

@@ -1,0 +1,53 @@
+"""Runs `hako start` with one place at which the supervisor is to be killed: tests stop it there.
+
+harness.py child N WORDS...        the first process stops before step N, tells through descriptor 100, and goes on
+                                   when descriptor 101 lets it
+harness.py supervisor NAME WORDS   the supervisor kills itself where it would call its method NAME
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from hakoniwa import cli
+from hakoniwa.kernel import process
+from hakoniwa.steps import step
+from hakoniwa.supervisor import supervisor
+
+TOLD, LET = 100, 101
+
+kind, place, *words = sys.argv[1:]
+
+
+def stop_at_step(number: int) -> None:
+    """Have the first process wait before its step `number`."""
+    count = 0
+    original, close = step._guarded, process.close_all_but
+
+    def guarded(one: step.Step, action: object, context: step.Context) -> None:
+        nonlocal count
+        if getattr(action, "__name__", "") == "apply":
+            if count == number:
+                os.write(TOLD, b"x")
+                os.read(LET, 1)
+            count += 1
+        original(one, action, context)  # type: ignore[arg-type]
+
+    step._guarded = guarded
+    process.close_all_but = lambda keep: close({*keep, TOLD, LET})
+
+
+def die_at_method(name: str) -> None:
+    """Have the supervisor kill itself instead of calling a method."""
+    setattr(supervisor.Supervisor, name, lambda *_arguments, **_options: os.kill(os.getpid(), 9))
+
+
+if kind == "child":
+    stop_at_step(int(place))
+else:
+    die_at_method(place)
+sys.argv[1:] = words
+cli.main()

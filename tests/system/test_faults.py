@@ -1,0 +1,226 @@
+"""What goes wrong: killed processes, full disks, many at once. Nothing is left, and the next run works."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hakoniwa.kernel import process
+from tests.conftest import HAKO, Hako
+from tests.leaks import Snapshot
+
+Writer = Callable[..., Path]
+
+HARNESS = Path(__file__).with_name("harness.py")
+SLEEP = ("--", "sleep", "1000")
+STEPS = 20  # at least as many as a plan has; beyond the last the payload runs
+
+
+def known(hako: Hako, *words: str) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = json.loads(hako("ps", "--json", *words).stdout)["containers"]
+    return found
+
+
+def wait_for_end(pid: int) -> None:
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    assert process.wait_end(pidfd, 10)
+    os.close(pidfd)
+
+
+@pytest.mark.parametrize("body", ["", 'config.namespace.share("pid")'])
+def test_the_death_of_the_supervisor_takes_the_container_down(hako: Hako, box: Writer, body: str) -> None:
+    path = box(body + '\nconfig.container_pid_file = "box.pid"', mounts="devtmpfs")
+    hako("start", "-D", path, "--", "sh", "-c", "sleep 1000 & setsid sleep 1000 & wait")
+    (found,) = known(hako)
+    os.kill(int(str(found["supervisor_pid"])), signal.SIGKILL)
+    wait_for_end(int(str(found["pid"])))
+    assert known(hako, "-a")[0]["status"] == "dead"
+    done = hako("start", path, "--", "echo", "again")  # at once, and clears what was left
+    assert done.stdout == "again\n"
+    assert "cleared what a killed supervisor had left: file" in done.stderr
+    assert ("cgroup" in done.stderr) == bool(body)
+    assert known(hako, "-a")[0]["status"] == "stopped"
+
+
+def test_gc_clears_what_a_killed_supervisor_has_left(hako: Hako, box: Writer) -> None:
+    path = box('config.namespace.share("pid")', mounts=False)
+    hako("start", "-D", path, *SLEEP)
+    (found,) = known(hako)
+    os.kill(int(str(found["supervisor_pid"])), signal.SIGKILL)
+    assert "box: cgroup /sys/fs/cgroup" in hako("gc").stdout
+    assert hako("gc").stdout == "nothing was left\n"
+    hako("rm", path)
+
+
+def test_the_death_of_the_front_ends_the_container(hako: Hako, box: Writer) -> None:
+    front = hako.background("start", box(), "--", "sh", "-c", "echo ready; exec sleep 1000")
+    assert front.stdout is not None
+    assert front.stdout.readline() == b"ready\n"
+    (found,) = known(hako)
+    front.kill()
+    front.communicate()
+    wait_for_end(int(str(found["supervisor_pid"])))
+    assert known(hako) == []
+
+
+def test_a_dead_supervisor_is_told_in_the_foreground(hako: Hako, box: Writer) -> None:
+    front = hako.background("start", box(), "--", "sh", "-c", "echo ready; exec sleep 1000")
+    assert front.stdout is not None
+    front.stdout.readline()
+    os.kill(int(str(known(hako)[0]["supervisor_pid"])), signal.SIGKILL)
+    _, err = front.communicate(timeout=20)
+    assert b"the supervisor of container 'box' was killed, and the container with it" in err
+    assert front.returncode == 125
+
+
+@pytest.mark.parametrize("step", range(STEPS))
+def test_a_supervisor_killed_at_each_step_of_the_plan(hako: Hako, box: Writer, places: Path, step: int) -> None:
+    path = box('config.add_mount_point("tmpfs", to="/tmp", fs="tmpfs")')
+    told, tell = os.pipe()
+    wait, let = os.pipe()
+    for descriptor, number in ((tell, 100), (wait, 101)):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    front = subprocess.Popen(
+        [sys.executable, str(HARNESS), "child", str(step), "start", str(path), "--", "true"],
+        cwd=places,
+        stderr=subprocess.DEVNULL,
+        pass_fds=(100, 101),
+    )
+    os.close(100)
+    os.close(101)
+    reached = os.read(told, 1)
+    if reached:
+        (supervisor,) = children(front.pid)
+        (init,) = children(supervisor)
+        first = os.pidfd_open(init)
+        os.kill(supervisor, signal.SIGKILL)
+        os.write(let, b"x")
+        assert process.wait_end(first, 10)
+        os.close(first)
+    assert front.wait(20) == (125 if reached else 0)
+    os.close(told)
+    os.close(let)
+    assert hako("start", path, "--", "echo", "again").stdout == "again\n"
+
+
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "_take_lock",
+        "_clone",
+        "_accompany_set_up",
+        "_settle",
+        "_write_pid_file",
+        "_run_payload",
+        "_wait",
+        "_end",
+        "_write_state",
+    ],
+)
+def test_a_supervisor_killed_in_each_phase(hako: Hako, box: Writer, places: Path, method: str) -> None:
+    path = box('config.container_pid_file = "box.pid"\nconfig.namespace.share("pid")', mounts=False)
+    front = subprocess.run(
+        [sys.executable, str(HARNESS), "supervisor", method, "start", str(path), "--", "true"],
+        cwd=places,
+        capture_output=True,
+        timeout=30,
+    )
+    assert front.returncode == 125
+    assert hako("start", path, "--", "echo", "again").stdout == "again\n"
+
+
+def test_ten_starts_at_the_same_moment(hako: Hako, box: Writer) -> None:
+    path = box()
+    starts = [hako.background("start", "-D", path, *SLEEP) for _ in range(10)]
+    ended = [(start.communicate(timeout=30), start.returncode) for start in starts]
+    assert sorted(status for _, status in ended) == [0] + [125] * 9
+    for (_, err), status in ended:
+        assert bool(err) == bool(status)
+        assert b"Traceback" not in err
+    assert len(known(hako)) == 1
+    hako("kill", path)
+
+
+def test_three_hundred_rounds_leave_nothing(hako: Hako, box: Writer, places: Path) -> None:
+    path = box('config.namespace.unshare("net")')
+    hako("start", path, "--", "true")
+    before, files = Snapshot(), sorted(map(str, places.rglob("*")))
+    for _ in range(300):
+        hako("start", "-D", path, *SLEEP)
+        hako("kill", path)
+    assert not before.leaked()
+    assert [name for name in sorted(map(str, places.rglob("*"))) if name not in files] == [
+        str(places / "log"),
+        str(places / "log" / "box.log"),
+    ]
+
+
+def test_a_caller_that_ignores_sigchld(hako: Hako, box: Writer) -> None:
+    script = f"trap '' CHLD; {HAKO} start {box()} -- sh -c 'exit 3'; echo $?"
+    done = subprocess.run(["sh", "-c", script], cwd=hako.folder, capture_output=True, text=True, timeout=20)
+    assert done.stdout == "3\n"
+
+
+# Full disks
+
+
+@pytest.fixture
+def full(places: Path) -> Iterator[Callable[[str], Path]]:
+    """A folder of hakoniwa on a file system without room."""
+    mounted = []
+
+    def fill(name: str) -> Path:
+        folder = places / name
+        folder.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs", str(folder)], check=True)
+        mounted.append(folder)
+        with open(folder / "filler", "wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(b"x" * 4096)
+            except OSError:
+                pass
+        return folder
+
+    yield fill
+    for folder in mounted:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("option", [[], ["-D"]])
+def test_a_full_disk_under_the_run_directory(
+    hako: Hako, box: Writer, full: Callable[[str], Path], option: list[str]
+) -> None:
+    run = full("run")
+    path = box()
+    assert "No space left on device" in hako("start", *option, path, *SLEEP, status=125).stderr
+    (run / "filler").unlink()
+    assert hako("start", path, "--", "echo", "again").stdout == "again\n"
+
+
+def test_a_full_disk_under_the_library_directory(hako: Hako, write_file: Writer, full: Callable[[str], Path]) -> None:
+    lib = full("lib")
+    path = write_file('config.bootstrap.strategy = "recipe"\nconfig.bootstrap.recipe = "busybox"')
+    assert "recipe busybox failed with exit status" in hako("create", path, status=125).stderr
+    assert sorted(os.listdir(lib)) == ["filler"]
+
+
+def test_a_log_that_cannot_be_opened(hako: Hako, box: Writer, places: Path) -> None:
+    (places / "log").write_text("a file")
+    assert "cannot open the log" in hako("start", "-D", box(), *SLEEP, status=125).stderr
+    assert known(hako) == []

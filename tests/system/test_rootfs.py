@@ -1,0 +1,228 @@
+"""Building a rootfs: each strategy, built aside and put in place when complete; and its removal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Hako
+
+Writer = Callable[..., Path]
+
+SHELL = 'config.bootstrap.strategy = "shell"\n'
+FILL = 'config.bootstrap.code = "mkdir $ROOTFS/bin; cp /bin/busybox $ROOTFS/bin/sh"\n'
+
+
+def remains(places: Path) -> list[str]:
+    """What lies in the library folder."""
+    return sorted(str(path.relative_to(places / "lib")) for path in (places / "lib").rglob("*"))
+
+
+def test_shell(hako: Hako, write_file: Writer, places: Path) -> None:
+    path = write_file(SHELL + FILL)
+    assert "box: built " in hako("create", path).stderr
+    assert hako("start", path, input="echo $$").stdout == "1\n"
+    assert oct((places / "lib" / "box").stat().st_mode) == "0o40755"
+
+
+def test_a_start_without_a_rootfs_says_what_to_do(hako: Hako, write_file: Writer) -> None:
+    path = write_file(SHELL + FILL)
+    assert f"is missing (hako create {path})" in hako("start", path, status=125).stderr
+
+
+def test_python_with_a_function_and_with_a_text(hako: Hako, write_file: Writer) -> None:
+    head = "import shutil\ndef fill(boot):\n    (boot.rootfs / 'bin').mkdir()\n    shutil.copy('/bin/busybox', boot.rootfs / 'bin/sh')\n"
+    body = 'config.bootstrap.strategy = "python"\nconfig.bootstrap.code = '
+    assert hako("start", "-b", write_file(body + "fill", "one", head), input="echo 1").stdout == "1\n"
+    text = "\"import os, shutil; os.mkdir(rootfs + '/bin'); shutil.copy('/bin/busybox', rootfs + '/bin/sh')\""
+    assert hako("start", "-b", write_file(body + text, "two"), input="echo 2").stdout == "2\n"
+
+
+def test_an_object_of_ones_own(hako: Hako, write_file: Writer, busybox: Path) -> None:
+    head = f"import subprocess\nclass Mine:\n    def bootstrap(self, boot):\n        subprocess.run(['cp', '-a', {str(busybox) + '/.'!r}, boot.rootfs], check=True)\n"
+    path = write_file("config.bootstrap.strategy = Mine()", head=head)
+    assert hako("start", "-b", path, input="echo 1").stdout == "1\n"
+
+
+@pytest.mark.parametrize("compression", ["--gzip", "--bzip2", "--xz", "--zstd", ""])
+def test_tarball(hako: Hako, write_file: Writer, places: Path, busybox: Path, compression: str) -> None:
+    archive = places / "root:fs.tar"
+    words = [
+        "tar",
+        "-C",
+        str(busybox),
+        "--force-local",
+        "-cf",
+        str(archive),
+        *([compression] if compression else []),
+        ".",
+    ]
+    if subprocess.run(words, check=False).returncode:
+        pytest.skip(f"this machine's tar has no {compression}")
+    path = write_file('config.bootstrap.strategy = "tarball"\nconfig.bootstrap.archive_path = "root:fs.tar"')
+    assert hako("start", "-b", path, "--", "sh", "-c", "echo $$; stat -c %a /tmp").stdout == "1\n1777\n"
+
+
+def test_the_recipe_and_ones_own_recipe(hako: Hako, write_file: Writer, places: Path) -> None:
+    body = 'config.bootstrap.strategy = "recipe"\nconfig.bootstrap.recipe = '
+    assert hako("start", "-b", write_file(body + '"busybox"', "one"), "--", "id", "-un").stdout == "root\n"
+    assert (
+        "recipe 'busybx' is unknown (did you mean 'busybox'?)"
+        in hako("create", write_file(body + '"busybx"'), status=125).stderr
+    )
+    (places / "bootstrap").mkdir()
+    own = places / "bootstrap" / "mine"
+    own.write_text('#!/bin/sh\nmkdir "$ROOTFS/bin"; cp /bin/busybox "$ROOTFS/bin/sh"\n')
+    own.chmod(0o755)
+    assert hako("start", "-b", write_file(body + '"mine"', "two"), input="echo 2").stdout == "2\n"
+    own.chmod(0o777)
+    assert "others can write to this file" in hako("create", write_file(body + '"mine"', "three"), status=125).stderr
+
+
+def test_host_is_a_private_copy_of_this_system(hako: Hako, write_file: Writer) -> None:
+    path = write_file('config.bootstrap.strategy = "host"\nconfig.mount_independent("procfs", "devtmpfs")')
+    mark = f"/etc/hakoniwa-test-{os.getpid()}"
+    done = hako(
+        "start",
+        "-b",
+        path,
+        "--",
+        "sh",
+        "-c",
+        f"echo x > {mark}; rm /bin/ls; chmod 777 /etc; useradd tester && id -un tester",
+    )
+    assert done.stdout == "tester\n"
+    assert not os.path.exists(mark)
+    assert os.path.exists("/bin/ls")
+    assert os.stat("/etc").st_mode & 0o002 == 0
+    assert hako("start", path, "--", "sh", "-c", f"cat {mark}; ls", status=127).stdout == "x\n"  # its layer stays
+    hako("rm", "--rootfs", path)
+
+
+def test_a_layer_serves_one_container_at_a_time(hako: Hako, write_file: Writer, places: Path) -> None:
+    body = f'config.bootstrap.strategy = "host"\nconfig.chroot_to({str(places / "shared")!r})\n'
+    one, two = write_file(body, "one"), write_file(body, "two")
+    hako("start", "-D", "-b", one, "--", "sleep", "1000")
+    told = hako("start", two, "--", "true", status=125).stderr
+    assert "is in use by another container" in told
+    hako("create", two)
+    hako("kill", one)
+    hako("start", two, "--", "true")
+
+
+def test_what_is_there_is_left_alone(hako: Hako, write_file: Writer, places: Path) -> None:
+    path = write_file(SHELL + FILL)
+    hako("create", path)
+    (places / "lib" / "box" / "mark").write_text("x")
+    assert "is there already" in hako("create", path).stderr
+    assert hako("start", "-b", path, input="cat_() { while read x; do echo $x; done; }; echo $(</mark)").returncode == 0
+    assert (places / "lib" / "box" / "mark").exists()
+
+
+def test_owner_and_postprocess(hako: Hako, write_file: Writer, places: Path) -> None:
+    body = SHELL + FILL + "config.rootfs_owner(uid=7, gid=8)\n"
+    body += '@config.bootstrap.postprocess\ndef after(boot):\n    (boot.rootfs / "etc").mkdir()\n'
+    hako("create", write_file(body))
+    root = places / "lib" / "box"
+    assert (root / "bin" / "sh").stat().st_uid == 7
+    assert (root / "bin").stat().st_gid == 8
+    assert (root / "etc").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("", "there is no rootfs, and no strategy to make one"),
+        (SHELL + 'config.bootstrap.code = "exit 3"', "bootstrap code failed with exit status 3"),
+        (SHELL + 'config.bootstrap.code = "kill -9 $$"', "bootstrap code failed with signal 9"),
+        (SHELL + 'config.bootstrap.code = "true"', "strategy 'shell' left the rootfs empty"),
+        (SHELL + "config.bootstrap.code = print", "strategy 'shell' needs its code as a text"),
+        (
+            'config.bootstrap.strategy = "python"\nconfig.bootstrap.code = "1/0"',
+            "bootstrap code failed: ZeroDivisionError",
+        ),
+        ('config.bootstrap.strategy = "tarball"\nconfig.bootstrap.archive_path = "no.tar"', "no.tar is not there"),
+        ('config.bootstrap.strategy = "tarball"\nconfig.bootstrap.archive_path = "/etc"', "/etc is a folder"),
+        (
+            'config.bootstrap.strategy = "tarball"\nconfig.bootstrap.archive_path = "/etc/passwd"',
+            "tar failed with exit status 2",
+        ),
+        (SHELL + FILL + "@config.bootstrap.postprocess\ndef f(boot): 1/0", "postprocess failed: ZeroDivisionError"),
+        (SHELL + FILL + 'config.chroot_to("/etc/passwd/x")', "the rootfs /etc/passwd/x is not a folder"),
+        (SHELL + FILL + 'config.chroot_to("/etc/passwd")', "the rootfs /etc/passwd is not a folder"),
+    ],
+)
+def test_a_build_that_fails_leaves_nothing(hako: Hako, write_file: Writer, places: Path, body: str, told: str) -> None:
+    path = write_file(body)
+    assert told in hako("create", path, status=125).stderr
+    assert not (places / "lib").exists() or remains(places) == []
+
+
+def test_a_build_that_is_killed_is_cleared_by_the_next(hako: Hako, write_file: Writer, places: Path) -> None:
+    path = write_file(SHELL + 'config.bootstrap.code = "touch $ROOTFS/half; kill -9 $PPID; sleep 0.2"')
+    hako("create", path, status=-signal.SIGKILL)
+    assert remains(places) == [".box.building", ".box.building/half"]
+    assert "is missing" in hako("start", path, status=125).stderr
+    hako("create", write_file(SHELL + FILL))
+    assert not (places / "lib" / "box" / "half").exists()
+    assert not (places / "lib" / ".box.building").exists()
+
+
+def test_gc_clears_a_build_that_was_killed(hako: Hako, write_file: Writer, places: Path) -> None:
+    path = write_file(SHELL + 'config.bootstrap.code = "touch $ROOTFS/half; kill -9 $PPID; sleep 0.2"')
+    hako("create", path, status=-signal.SIGKILL)
+    assert ".box.building" in hako("gc").stdout
+    assert remains(places) == []
+
+
+def test_ctrl_c_during_a_build(hako: Hako, write_file: Writer, places: Path) -> None:
+    path = write_file(SHELL + 'config.bootstrap.code = "echo started >&2; exec sleep 1000"')
+    build = hako.background("create", path, start_new_session=True)
+    assert build.stderr is not None
+    assert build.stderr.readline() == b"started\n"
+    os.killpg(build.pid, signal.SIGINT)
+    _, err = build.communicate(timeout=20)
+    assert (build.returncode, err) == (130, b"hako: interrupted\n")
+    assert remains(places) == []
+
+
+def test_two_builds_at_once(hako: Hako, write_file: Writer, places: Path) -> None:
+    path = write_file(SHELL + 'config.bootstrap.code = "echo started >&2; read x < $PWD/fifo; touch $ROOTFS/x"')
+    os.mkfifo(places / "fifo")
+    first = hako.background("create", path)
+    assert first.stderr is not None
+    assert first.stderr.readline() == b"started\n"
+    assert "is being built by another command" in hako("create", path, status=125).stderr
+    assert hako("gc").stdout == "nothing was left\n"
+    with open(places / "fifo", "w") as fifo:
+        fifo.write("go\n")
+    first.communicate(timeout=20)
+    assert first.returncode == 0
+
+
+def test_rm_rootfs_goes_no_further_than_the_rootfs(hako: Hako, write_file: Writer, places: Path) -> None:
+    (places / "outside").mkdir()
+    (places / "outside" / "precious").write_text("x")
+    path = write_file(SHELL + f'config.bootstrap.code = "ln -s {places}/outside $ROOTFS/link; mkdir $ROOTFS/mnt"')
+    hako("create", path)
+    subprocess.run(["mount", "--bind", str(places / "outside"), str(places / "lib" / "box" / "mnt")], check=True)
+    try:
+        told = hako("rm", "--rootfs", path, status=125).stderr
+    finally:
+        subprocess.run(["umount", str(places / "lib" / "box" / "mnt")], check=True)
+    assert "something is mounted on" in told
+    hako("rm", "--rootfs", path)
+    assert (places / "outside" / "precious").exists()
+    assert remains(places) == [".containers"]
+
+
+def test_rm_leaves_a_rootfs_that_was_not_made_here(hako: Hako, box: Writer, rootfs: Path) -> None:
+    path = box()
+    hako("start", path, "--", "true")
+    assert "was not made by hako create" in hako("rm", "--rootfs", path, status=125).stderr
+    assert rootfs.exists()
