@@ -39,6 +39,9 @@ _SIGINT_STATUS = 130
 
 def main() -> NoReturn:
     """Run the command line of this process and exit with its status."""
+    if not sys.flags.isolated:
+        # Called by pip's launcher: begin again where neither the environment nor a folder of the caller adds modules.
+        os.execv(sys.executable, [sys.executable, "-I", "-m", "hakoniwa", *sys.argv[1:]])
     gc.disable()  # an eighth of a start; a supervisor, which lives on, switches it on again
     words = sys.argv[1:]
     signals.signal(signals.SIGCHLD, signals.SIG_DFL)  # where a caller ignores it, the exit status of a child is lost

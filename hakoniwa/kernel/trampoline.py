@@ -3,10 +3,11 @@
 A process that executes a program of the container can be reached from inside through /proc/PID/exe, and a program that
 begins with `#!/proc/self/exe` re-executes whatever ran last. Were that the host's interpreter, it could be overwritten
 (CVE-2019-5736). So the last program of the host to run is this one: a few bytes in a memory file sealed against every
-change. It does three things: it marks all descriptors from 3 on close-on-exec, it executes the program, and where that
-fails it writes the negative errno as eight bytes to descriptor 3.
+change. It marks all descriptors from 3 on close-on-exec, executes the program, and where that fails writes the negative
+errno as eight bytes to descriptor 3. Where that is not open it was executed from inside, by such a script, and ends.
 
     close_range(3, ~0, CLOSE_RANGE_CLOEXEC)
+    if (fcntl(3, F_GETFD) < 0) exit_group(126)
     execveat(4, argv[1], argv + 2, envp, AT_EMPTY_PATH)     # argv[1] absolute, or empty for descriptor 4 itself
     write(3, &result, 8); exit_group(127)
 """
@@ -22,15 +23,17 @@ PROGRAM_FD = 4
 
 _X86_64 = bytes.fromhex(
     "b8b4010000bf03000000beffffffffba040000000f05"
+    "b848000000bf03000000be010000000f0585c0bf7e000000783f"
     "b842010000bf04000000488b742410488b0c244c8d54cc10488d54241841b8001000000f05"
     "50b801000000bf030000004889e6ba080000000f05"
-    "b8e7000000bf7f0000000f05"
+    "bf7f000000b8e70000000f05"
 )
 _AARCH64 = bytes.fromhex(
     "883680d2600080d201008012820080d2010000d4"
+    "280380d2600080d2210080d2010000d4c90f80d22002f8b7"
     "282380d2800080d2e50340f9e10b40f9e2630091e3430091630c058b040082d2010000d4"
     "e00300f9080880d2600080d2e1030091020180d2010000d4"
-    "c80b80d2e00f80d2010000d4"
+    "e90f80d2c80b80d2e00309aa010000d4"
 )
 _MACHINES = {"x86_64": (62, _X86_64), "aarch64": (183, _AARCH64)}  # e_machine, code
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from hakoniwa import cli
 from hakoniwa.kernel import process
-from hakoniwa.steps import step
+from hakoniwa.steps import step as steps
+from hakoniwa.steps.step import Context, Step
 from hakoniwa.supervisor import supervisor
 
 TOLD, LET = 100, 101
@@ -25,18 +27,18 @@ kind, place, *words = sys.argv[1:]
 def stop_at_step(number: int) -> None:
     """Have the first process wait before its step `number`."""
     count = 0
-    original, close = step._guarded, process.close_all_but
+    original, close = steps._guarded, process.close_all_but
 
-    def guarded(one: step.Step, action: object, context: step.Context) -> None:
+    def guarded(step: Step, action: Callable[[Context], None], context: Context) -> None:
         nonlocal count
-        if getattr(action, "__name__", "") == "apply":
+        if action.__name__ == "apply":
             if count == number:
                 os.write(TOLD, b"x")
                 os.read(LET, 1)
             count += 1
-        original(one, action, context)  # type: ignore[arg-type]
+        original(step, action, context)
 
-    step._guarded = guarded
+    steps._guarded = guarded
     process.close_all_but = lambda keep: close({*keep, TOLD, LET})
 
 

@@ -92,7 +92,7 @@ def test_a_supervisor_killed_at_each_step_of_the_plan(hako: Hako, box: Writer, p
         os.dup2(descriptor, number)
         os.close(descriptor)
     front = subprocess.Popen(
-        [sys.executable, str(HARNESS), "child", str(step), "start", str(path), "--", "true"],
+        [sys.executable, "-I", str(HARNESS), "child", str(step), "start", str(path), "--", "true"],
         cwd=places,
         stderr=subprocess.DEVNULL,
         pass_fds=(100, 101),
@@ -135,7 +135,7 @@ def children(pid: int) -> list[int]:
 def test_a_supervisor_killed_in_each_phase(hako: Hako, box: Writer, places: Path, method: str) -> None:
     path = box('config.container_pid_file = "box.pid"\nconfig.namespace.share("pid")', mounts=False)
     front = subprocess.run(
-        [sys.executable, str(HARNESS), "supervisor", method, "start", str(path), "--", "true"],
+        [sys.executable, "-I", str(HARNESS), "supervisor", method, "start", str(path), "--", "true"],
         cwd=places,
         capture_output=True,
         timeout=30,

@@ -44,7 +44,8 @@ def test_python_with_a_function_and_with_a_text(hako: Hako, write_file: Writer) 
 
 
 def test_an_object_of_ones_own(hako: Hako, write_file: Writer, busybox: Path) -> None:
-    head = f"import subprocess\nclass Mine:\n    def bootstrap(self, boot):\n        subprocess.run(['cp', '-a', {str(busybox) + '/.'!r}, boot.rootfs], check=True)\n"
+    head = "import subprocess\nclass Mine:\n    def bootstrap(self, boot):\n"
+    head += f"        subprocess.run(['cp', '-a', {str(busybox) + '/.'!r}, boot.rootfs], check=True)\n"
     path = write_file("config.bootstrap.strategy = Mine()", head=head)
     assert hako("start", "-b", path, input="echo 1").stdout == "1\n"
 
