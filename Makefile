@@ -5,16 +5,18 @@ PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 VENV := .venv
 BIN := $(VENV)/bin
 APT := apt-get -q -y -o Dpkg::Use-Pty=0
-NEEDED := gcc libcap-dev python3-dev python3-venv busybox-static tini
+NEEDED := gcc libc6-dev libcap-dev python3-dev python3-venv busybox-static tini bzip2 xz-utils zstd
 PEERS := bubblewrap crun runc lxc systemd-container podman
 UNPACKED := $(VENV)/.installed
 
+SOURCES := $(shell find hakoniwa -name '*.py')
+
 .PHONY: install demo test check fmt bench bench-peers clean
 
-install: $(UNPACKED)
+install: $(BIN)/hako
 
 # Debian's packages only where one is missing, so that an ordinary user can install on a prepared machine.
-$(UNPACKED): setup.cfg pyproject.toml tools/write_launcher.py Makefile
+$(UNPACKED): setup.cfg Makefile
 	@missing=$$(for p in $(NEEDED); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'install ok installed' || echo $$p; done); \
 	if [ -n "$$missing" ]; then \
 		[ $$(id -u) = 0 ] || { echo "missing packages, install them as root: $$missing" >&2; exit 1; }; \
@@ -23,8 +25,11 @@ $(UNPACKED): setup.cfg pyproject.toml tools/write_launcher.py Makefile
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check wheel
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	$(BIN)/python -X no_debug_ranges tools/write_launcher.py
 	@touch $@
+
+# Anew when a source has changed: it compiles what a start loads.
+$(BIN)/hako: $(UNPACKED) $(SOURCES) tools/write_launcher.py
+	$(BIN)/python -X no_debug_ranges tools/write_launcher.py
 
 demo: install
 	@tools/demo

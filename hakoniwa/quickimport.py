@@ -77,7 +77,8 @@ def write_bundle() -> None:
     """Compile the modules that `hako start` and `hako attach` load into the bundle: it is read whole each time."""
     import hakoniwa.commands.attach
     import hakoniwa.commands.start
-    import hakoniwa.options  # noqa: F401
+    import hakoniwa.options
+    import hakoniwa.rootfs.secrets  # noqa: F401
 
     entries: dict[str, Entry] = {}
     for name in sorted(sys.modules):

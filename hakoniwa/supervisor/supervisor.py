@@ -121,7 +121,7 @@ class Supervisor:
         """Have the writable layer to ourselves: the kernel lets it be mounted twice, and calls the result undefined."""
         import fcntl
 
-        from hakoniwa.rootfs.strategies.host import refresh
+        from hakoniwa.rootfs.secrets import refresh
         from hakoniwa.steps.root import open_folder
 
         rootfs = self.container.rootfs

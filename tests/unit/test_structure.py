@@ -30,13 +30,13 @@ FLOORS = [
     ["commands"],
     ["cli", "__main__"],
 ]
-# The lock of a layer is taken where the other lock is, and the layer is the strategy's.
 EXCEPTIONS = {
-    ("supervisor", "rootfs"),  # the strategy `host` refreshes its layer at each start
+    ("supervisor", "rootfs"),  # what a layer has to hide is looked for at each start
     ("kernel", "errors"),
     ("state", "dsl"),  # the check of a name
     ("quickimport", "commands"),  # what it compiles, when it is installed
     ("quickimport", "options"),
+    ("quickimport", "rootfs"),
 }
 
 

@@ -1,31 +1,25 @@
 """`host`: the running system itself, read-only, below a private writable layer.
 
-The rootfs folder holds `upper` and `work` of an overlay whose lower layer is `/`. What must not be seen is hidden by
-entries of the upper layer: an opaque folder shows nothing of the lower one, a whiteout hides a file
-(Documentation/filesystems/overlayfs.rst), and password files are copied without their hashes, so that `useradd` works.
+The rootfs folder holds `upper` and `work` of an overlay whose lower layer is `/`. Folders that must not be seen are
+covered by opaque ones of the upper layer (Documentation/filesystems/overlayfs.rst); single files by rootfs/secrets.py.
 """
 
 from __future__ import annotations
 
-import fnmatch
 import os
-import stat
 
 from hakoniwa import places
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import paths
 from hakoniwa.rootfs.boot import Boot
+from hakoniwa.rootfs.secrets import hide_secrets, make_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from hakoniwa.spec import Bootstrap
 
 # Shown empty. /run and /tmp are mounts of their own on most systems, which are not included; so nowhere.
 EMPTIED = ("/root", "/home", "/run", "/tmp")
-WITHOUT_HASHES = (("/etc", "shadow*"), ("/etc", "gshadow*"))
-REMOVED = (("/etc/ssh", "ssh_host_*"), ("/var/backups", "shadow*"), ("/var/backups", "gshadow*"))
 
 
 def fill(boot: Boot, bootstrap: Bootstrap) -> None:
@@ -49,73 +43,10 @@ def fill(boot: Boot, bootstrap: Bootstrap) -> None:
         os.close(upper)
 
 
-def refresh(path: str) -> None:
-    """Hide password files and host keys that have appeared on the host since the rootfs was made."""
-    try:
-        upper = os.open(os.path.join(path, "upper"), paths.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError:
-        return  # no layer: the start itself says so
-    try:
-        hide_secrets(upper)
-    finally:
-        os.close(upper)
-
-
-def hide_secrets(upper: int) -> None:
-    """Hide what is not hidden yet. The layer may be the work of the container: no symlink in it is followed."""
-    for folder, pattern in WITHOUT_HASHES:
-        for name in _matching(folder, pattern):
-            _place(upper, folder, name, lambda at, name, source: _copy_without_hashes(source, at, name))
-    for folder, pattern in REMOVED:
-        for name in _matching(folder, pattern):
-            _place(upper, folder, name, lambda at, name, _: os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=at))
-
-
 def _own_folders() -> list[str]:
-    return [places.run_dir(), places.lib_dir(), places.cache_dir(), places.log_dir()]
-
-
-def _matching(folder: str, pattern: str) -> list[str]:
-    try:
-        return fnmatch.filter(os.listdir(folder), pattern)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _place(upper: int, folder: str, name: str, make: Callable[[int, str, str], None]) -> None:
-    """Make an entry of the upper layer, unless there is one: then the lower layer's is not seen anyway."""
-    try:
-        at = _make_folder(upper, folder)
-    except (NotADirectoryError, FileExistsError):
-        return  # the container has something else there, which hides the lower folder whole
-    except OSError as error:
-        if error.errno == 40:  # ELOOP: a symlink, likewise
-            return
-        raise
-    try:
-        os.stat(name, dir_fd=at, follow_symlinks=False)
-    except FileNotFoundError:
-        make(at, name, os.path.join(folder, name))
-    finally:
-        os.close(at)
-
-
-def _copy_without_hashes(source: str, at: int, name: str) -> None:
-    """Copy a shadow file; each second field becomes `*`, which no password matches. `man 5 shadow`."""
-    with open(source, "rb") as file:
-        status = os.fstat(file.fileno())
-        lines = [line.split(b":") for line in file.read().splitlines()]
-    for fields in lines:
-        if len(fields) > 1:
-            fields[1] = b"*"
-    content = b"".join(b":".join(fields) + b"\n" for fields in lines)
-    copy = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=at)
-    try:
-        os.write(copy, content)
-        os.fchown(copy, status.st_uid, status.st_gid)
-        os.fchmod(copy, stat.S_IMODE(status.st_mode))
-    finally:
-        os.close(copy)
+    """hakoniwa's own folders, but for those in a folder that is shown empty anyway."""
+    own = [places.run_dir(), places.lib_dir(), places.cache_dir(), places.log_dir()]
+    return [folder for folder in own if not folder.startswith(tuple(f"{path}/" for path in EMPTIED))]
 
 
 def _hide_content(upper: int, path: str) -> None:
@@ -123,26 +54,8 @@ def _hide_content(upper: int, path: str) -> None:
     real = os.path.realpath(path)
     if not os.path.isdir(real) or real == "/":
         return
-    folder = _make_folder(upper, real)
+    folder = make_folder(upper, real)
     writable = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
     os.setxattr(writable, "trusted.overlay.opaque", b"y")
     os.close(writable)
     os.close(folder)
-
-
-def _make_folder(upper: int, path: str) -> int:
-    """The folder of the upper layer for a folder of the host, made with the same owner and mode where it is missing."""
-    try:
-        return paths.open_beneath(upper, path, paths.O_PATH | os.O_DIRECTORY)
-    except FileNotFoundError:
-        pass
-    above, _, last = path.rstrip("/").rpartition("/")
-    parent = _make_folder(upper, above) if above else os.dup(upper)
-    try:
-        status = os.stat(path)
-        os.mkdir(last, 0o700, dir_fd=parent)
-        os.chown(last, status.st_uid, status.st_gid, dir_fd=parent, follow_symlinks=False)
-        os.chmod(last, stat.S_IMODE(status.st_mode), dir_fd=parent)
-        return os.open(last, paths.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
-    finally:
-        os.close(parent)

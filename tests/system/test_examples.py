@@ -1,0 +1,32 @@
+"""Each example runs as its comment says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Hako
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+PRINTS = {
+    "hello": ((), "hello from hello, pid 1\n"),
+    "dev": (("--", "sh", "-c", "pwd; ls dev.haco.py"), "/work\ndev.haco.py\n"),
+    "busybox": (("--", "sh", "-c", "id -un; touch /x 2>&1"), "nobody\ntouch: /x: Read-only file system\n"),
+    "pair": ((), "pair-first | I am pair-first\npair-second | I am pair-second\n"),
+    "hooks": ((), "hooks was prepared in its own root\n"),
+}
+
+
+def test_every_example_is_tested() -> None:
+    assert {path.name.removesuffix(".haco.py") for path in EXAMPLES.glob("*.haco.py")} == set(PRINTS)
+
+
+@pytest.mark.parametrize("name", PRINTS)
+def test_example(hako: Hako, places: Path, name: str) -> None:
+    copy = places / f"{name}.haco.py"
+    copy.write_text((EXAMPLES / copy.name).read_text().replace("/var/lib/hakoniwa/", f"{places}/lib/"))
+    words, printed = PRINTS[name]
+    done = hako("start", "-b", copy, *words, status=None)
+    assert "".join(sorted(done.stdout.splitlines(keepends=True))) == "".join(sorted(printed.splitlines(keepends=True)))
+    hako("rm", "--rootfs", copy, status=None if name == "pair" else 0)
