@@ -51,7 +51,9 @@ def _execute(path: str) -> Reading:
     reading = Reading(real, path)
     facade.session.reading = reading
     code = _compile(source, real, path)
-    sys.path.insert(0, os.path.dirname(real))
+    folder = os.path.dirname(real)
+    sys.path.insert(0, folder)
+    sys.dont_write_bytecode = True  # `check` changes nothing
     try:
         exec(code, {"__name__": "__main__", "__file__": real, "__builtins__": __builtins__})
     except Problems:
@@ -65,6 +67,10 @@ def _execute(path: str) -> Reading:
         raise HakoError(
             f"the file called exit({error.code!r})", where=path, hint="raise an exception instead"
         ) from None
+    finally:
+        # Hooks may import from there later; what we import ourselves must not come from there.
+        sys.path.remove(folder)
+        sys.path.append(folder)
     if reading.problems and not facade.session.barns:
         raise Problems(reading.problems)
     return reading

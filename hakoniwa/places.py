@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from hakoniwa.errors import HakoError
+
 
 def _place(override: str, for_root: str, variable: str, fallback: str) -> str:
     """`override` from the environment, else the place for root, else below the user's own XDG folder."""
@@ -50,4 +52,14 @@ def ensure_private(folder: str) -> str:
         os.makedirs(folder, mode=0o700, exist_ok=True)
     except NotADirectoryError:
         raise NotADirectoryError(20, os.strerror(20), folder) from None
+    must_be_private(folder)
     return folder
+
+
+def must_be_private(folder: str) -> None:
+    """Raise HakoError where another user could put something of theirs into a folder of ours."""
+    status = os.stat(folder)
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise HakoError(
+            f"the folder {folder} is not ours alone", hint=f"chown {os.geteuid()} {folder} && chmod go-w {folder}"
+        )

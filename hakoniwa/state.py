@@ -13,7 +13,7 @@ from hakoniwa import fastjson
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.process import Identity, wait_end
 from hakoniwa.kernel.signals import SIGKILL, pidfd_send_signal
-from hakoniwa.places import ensure_private, lib_dir, log_dir, run_dir
+from hakoniwa.places import ensure_private, lib_dir, log_dir, must_be_private, run_dir
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def take_lock(name: str) -> int:
     folder = folder_of(name)
     while True:
         try:
+            must_be_private(run_dir())
             os.mkdir(folder, 0o700)
         except FileExistsError:
             pass

@@ -28,6 +28,14 @@ def run(given: Given) -> int:
     for known in found:
         if known["status"] == "running":
             raise HakoError(f"container {known['name']!r} runs", hint=f"hako kill -n {known['name']}")
+    made = {known["rootfs"] for known in found if state.read_record(known["name"])}
+    for known in found:
+        if given.flag("rootfs") and known["rootfs"] not in made:
+            raise HakoError(
+                f"the rootfs {known['rootfs']} was not made by hako create",
+                where=known["name"],
+                hint="leave --rootfs out, and remove it by hand",
+            )
     for known in found:
         _remove(known, given.flag("rootfs"))
     return 0
@@ -43,11 +51,6 @@ def _remove(known: dict[str, Any], rootfs: bool) -> None:
         ) from None
     state.clear_leftovers(name)
     if rootfs:
-        if state.read_record(name) is None:
-            os.close(lock)
-            raise HakoError(
-                f"the rootfs {known['rootfs']} was not made by hako create", where=name, hint="remove it by hand"
-            )
         remove_rootfs(known["rootfs"])
         state.remove_record(name)
     try:

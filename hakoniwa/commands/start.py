@@ -26,7 +26,7 @@ COMMAND = Command(
         Option(flags=("-b", "--bootstrap"), help="build the rootfs first where it is missing"),
         Option(flags=("-N", "--no-provision"), help="with -b: leave provisioning out"),
         Option(flags=("--dry-run",), help="print the steps, and take none"),
-        Option(flags=("--wait",), help="return when the containers are ready"),
+        Option(flags=("--wait",), help="with -D: return when the containers are ready"),
     ),
     takes_argv=True,
 )
@@ -38,11 +38,15 @@ def run(given: Given) -> int:
         raise usage_error("-D and -T exclude each other", "start")
     if given.flag("no_provision") and not given.flag("bootstrap"):
         raise usage_error("-N says how to build: it needs -b", "start")
+    if given.flag("wait") and given.flag("foreground"):
+        raise usage_error("--wait is about containers in the background, and -T excludes that", "start")
     assert given.file is not None
     barn = load(given.file, "start")
     check_real_id(barn)
     log.set_level(barn.log_level)
     background = given.flag("daemon") or (barn.daemonize and not given.flag("foreground"))
+    if given.flag("wait") and not background:
+        raise usage_error("--wait is about containers in the background", "start", "give -D too")
     if given.argv and len(barn.containers) > 1:
         raise usage_error("a command after -- needs a file with one container", "start")
     launches = [_launch(container, given.argv, background, len(barn.containers)) for container in barn.containers]

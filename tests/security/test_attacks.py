@@ -446,3 +446,12 @@ def test_set_uid_use_is_refused(hako: Hako, places: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 125
     assert "refusing to run set-uid" in done.stderr
+
+
+def test_a_state_folder_of_somebody_else_is_refused(hako: Hako, box: Writer, places: Path) -> None:
+    (places / "run").mkdir()
+    (places / "run").chmod(0o777)
+    told = hako("start", box(), "--", "true", status=125).stderr
+    assert f"the folder {places}/run is not ours alone (chown 0 " in told
+    (places / "run").chmod(0o700)
+    hako("start", box(), "--", "true")
