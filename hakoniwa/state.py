@@ -156,18 +156,13 @@ def clear_leftovers(name: str) -> list[str]:
         wait_end(pidfd, _DYING)
         os.close(pidfd)
         cleared.append(f"process {state['init']['pid']}")
-    if state.get("cgroup"):
-        from hakoniwa.kernel import cgroup
+    from hakoniwa.kernel import cgroup
 
+    for what, key, remove in (("cgroup", "cgroup", cgroup.remove), ("file", "pid_file", os.unlink)):
         try:
-            cgroup.remove(state["cgroup"])
-            cleared.append(f"cgroup {state['cgroup']}")
-        except FileNotFoundError:
-            pass
-    if state.get("pid_file"):
-        try:
-            os.unlink(state["pid_file"])
-            cleared.append(f"file {state['pid_file']}")
+            if state.get(key):
+                remove(state[key])
+                cleared.append(f"{what} {state[key]}")
         except FileNotFoundError:
             pass
     write(name, {**{key: value for key, value in state.items() if key != "schema"}, "status": "dead"})

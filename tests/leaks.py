@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import select
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 GRACE = 5.0  # seconds that a process which was told to end, and was not waited for, may take
 
@@ -95,3 +98,12 @@ def _ends(pid: int) -> bool:
         return bool(poll.poll(GRACE * 1000))
     finally:
         os.close(pidfd)
+
+
+@pytest.fixture(autouse=True)
+def no_leaks(hako: object) -> Iterator[None]:
+    """Fail a test after which there is a mount, cgroup, link, namespace, process or open file more than before."""
+    before = Snapshot()
+    yield
+    leaked = before.leaked()
+    assert not leaked, "left behind: " + "; ".join(leaked)
