@@ -50,27 +50,42 @@ def take_lock(name: str) -> int:
         except FileNotFoundError:
             ensure_private(run_dir())
             continue
-        try:
-            lock = os.open(os.path.join(folder, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except FileNotFoundError:
-            continue  # `rm` took the folder away in between
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise Busy(name) from None
-        if _is_current(lock, folder):
+        lock = _lock_file(os.path.join(folder, _LOCK))
+        if lock is not None:
             return lock
-        os.close(lock)
 
 
-def _is_current(lock: int, folder: str) -> bool:
-    """Whether the locked file is still the one that the name leads to."""
+def take_barn_lock(name: str) -> int:
+    """The lock of a barn that has hooks of its own, which must not run for a start that others have won. Raises Busy."""
+    ensure_private(run_dir())
+    while True:
+        lock = _lock_file(barn_lock_file(name))
+        if lock is not None:
+            return lock
+
+
+def barn_lock_file(name: str) -> str:
+    """Where it lies; whoever holds it removes it."""
+    return os.path.join(run_dir(), f".{name}.barn")
+
+
+def _lock_file(path: str) -> int | None:
+    """Lock a file, made where it is missing; None when `rm` has taken it away in between. Raises Busy."""
     try:
-        there = os.stat(os.path.join(folder, _LOCK))
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except FileNotFoundError:
-        return False
-    return os.path.samestat(os.fstat(lock), there)
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(lock), os.stat(path)):
+            return lock
+    except BlockingIOError:
+        os.close(lock)
+        raise Busy(path) from None
+    except FileNotFoundError:
+        pass
+    os.close(lock)
+    return None
 
 
 def forget(name: str, lock: int) -> None:

@@ -7,7 +7,7 @@ import sys
 
 from hakoniwa import state
 from hakoniwa.commands.selection import PID, selected
-from hakoniwa.errors import HakoError, nearest
+from hakoniwa.errors import USAGE, HakoError, nearest
 from hakoniwa.kernel import process, signals
 from hakoniwa.options import NAME, Command, Given, Option, usage_error
 
@@ -35,14 +35,13 @@ _CLEANING = 40.0  # seconds that a supervisor may take for its last hooks (30 ea
 def run(given: Given) -> int:
     """Send, wait, kill, wait for the supervisor to have removed everything."""
     timeout, number = _timeout(given), _signal(given)
-    try:
-        targets = [found for found in selected(given) if found["status"] == "running"]
-    except HakoError as error:
-        if error.status != 125:
-            raise
-        targets = []
+    found = _known(given)
+    cleared = [what for known in found if known["status"] == "dead" for what in _clear(known["name"])]
+    targets = [known for known in found if known["status"] == "running"]
     if not targets:
         print("hako: nothing is running", file=sys.stderr)
+        for what in cleared:
+            print(f"hako: cleared what a killed supervisor had left: {what}", file=sys.stderr)
         return 0
     ended = [_Target(found) for found in targets]
     for target in ended:
@@ -53,6 +52,27 @@ def run(given: Given) -> int:
     if not failed and not _only_sends(given, timeout):
         _wait_for_barns(targets)
     return 125 if failed else 0
+
+
+def _known(given: Given) -> list[dict[str, Any]]:
+    """What the command line means; that nothing of the kind is known is no failure here."""
+    try:
+        return selected(given)
+    except HakoError as error:
+        if error.status == USAGE:
+            raise
+        return []
+
+
+def _clear(name: str) -> list[str]:
+    try:
+        lock = state.take_lock(name)
+    except state.Busy:
+        return []
+    try:
+        return state.clear_leftovers(name)
+    finally:
+        os.close(lock)
 
 
 def _only_sends(given: Given, timeout: float) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 
-from hakoniwa import log
+from hakoniwa import log, state
 from hakoniwa.errors import FAILED, HakoError
 from hakoniwa.kernel import signals
 from hakoniwa.plan import Launch
@@ -77,18 +77,29 @@ class BarnProcess:
         self.members = [Member(c, launch) for c, launch in zip(barn.containers, launches, strict=True)]
         self.lifeline = (-1, -1)
         self.pid = os.getpid()
+        self._lock = -1  # held while hooks of the barn's own stand for what they have made
 
     def set_up(self) -> None:
-        """Run the `setup` hooks. Raises HakoError when one refuses."""
+        """Run the `setup` hooks. Raises HakoError when one refuses, or the barn runs already."""
+        if self.barn.hooks:
+            try:
+                self._lock = state.take_barn_lock(self.barn.name)
+            except state.Busy:
+                raise HakoError(f"barn {self.barn.name!r} is already running", hint="hako ps shows it") from None
         if hooks := self.barn.hooks_at("setup"):
             run_hooks(hooks, self.view, may_refuse=True)
 
     def tear_down(self) -> None:
         """Run `system_failure` where hakoniwa itself has failed, and `teardown`, once."""
+        if self.barn.hooks and self._lock == -1:
+            return  # what they would undo is another's
         if any(member.error for member in self.members) and (hooks := self.barn.hooks_at("system_failure")):
             run_hooks(hooks, self.view, may_refuse=False)
         if hooks := self.barn.hooks_at("teardown"):
             run_hooks(hooks, self.view, may_refuse=False)
+        if self._lock != -1:
+            os.unlink(state.barn_lock_file(self.barn.name))
+            os.close(self._lock)
 
     def spawn(
         self,
@@ -107,8 +118,9 @@ class BarnProcess:
             for other in self.members:
                 if other.inbox is not None:
                     os.close(other.inbox.pipe)
-            if self.lifeline[1] != -1:
-                os.close(self.lifeline[1])
+            for descriptor in (self.lifeline[1], self._lock):
+                if descriptor != -1:
+                    os.close(descriptor)
             before()
             around = Surroundings(
                 report=writer,

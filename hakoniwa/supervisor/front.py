@@ -109,8 +109,11 @@ class Front:
         except OSError:  # EIO: the last process that had the terminal open has closed it
             self._close_master()
             return False
-        while output:
-            output = output[os.write(self._output, output) :]
+        try:
+            while output:
+                output = output[os.write(self._output, output) :]
+        except OSError:
+            pass  # the user's terminal has hung up: the signal that says so ends the container
         return True
 
     def _take_input(self) -> None:

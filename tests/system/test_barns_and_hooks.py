@@ -87,8 +87,6 @@ def test_the_end_of_the_barns_process_leaves_its_containers(hako: Hako, box: Wri
 def test_a_term_to_the_barns_process_ends_its_containers(hako: Hako, box: Writer) -> None:
     path = box(SLEEPERS)
     front = hako.background("start", path)
-    with hako.background("logs", "-n", "nobody"):
-        pass
     while len(names(hako)) < 2:
         pass
     front.terminate()
@@ -227,3 +225,18 @@ def test_an_import_that_is_not_done_yet_fails_inside(hako: Hako, box: Writer, ro
 def test_the_log_function_and_the_command(hako: Hako, box: Writer) -> None:
     path = box('Haconiwa.log(f"doing {Haconiwa.command}")')
     assert "hako: doing start" in hako("start", path, "--", "true").stderr
+
+
+def test_the_hooks_of_a_barn_run_for_the_start_that_wins_alone(hako: Hako, box: Writer, places: Path) -> None:
+    body = "".join(
+        f'@config.add_general_hook("{point}")\ndef {point}(barn): open({str(places / "ran")!r}, "a").write("{point} ")\n'
+        for point in ("setup", "teardown")
+    )
+    path = box(body)
+    hako("start", "-D", path, "--", "sleep", "1000")
+    for option in ([], ["-D"]):
+        assert "barn 'box' is already running" in hako("start", *option, path, "--", "true", status=125).stderr
+    assert (places / "ran").read_text() == "setup "
+    hako("kill", path)
+    assert (places / "ran").read_text() == "setup teardown "
+    assert os.listdir(places / "run") == ["box"]

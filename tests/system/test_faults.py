@@ -52,6 +52,13 @@ def test_the_death_of_the_supervisor_takes_the_container_down(hako: Hako, box: W
     assert known(hako, "-a")[0]["status"] == "stopped"
 
 
+def test_kill_clears_what_a_killed_supervisor_has_left(hako: Hako, box: Writer) -> None:
+    path = box('config.namespace.share("pid")', mounts="devtmpfs")
+    hako("start", "-D", path, "--", "sh", "-c", "setsid sleep 1000 & sleep 1000")
+    os.kill(int(str(known(hako)[0]["supervisor_pid"])), signal.SIGKILL)
+    assert "cleared what a killed supervisor had left: cgroup" in hako("kill", path).stderr
+
+
 def test_gc_clears_what_a_killed_supervisor_has_left(hako: Hako, box: Writer) -> None:
     path = box('config.namespace.share("pid")', mounts=False)
     hako("start", "-D", path, *SLEEP)
