@@ -88,6 +88,14 @@ def _lock_file(path: str) -> int | None:
     return None
 
 
+def release(name: str, lock: int) -> None:
+    """Let go of the lock; a folder in which nothing was written down goes with it."""
+    if os.listdir(folder_of(name)) == [_LOCK]:
+        forget(name, lock)
+    else:
+        os.close(lock)
+
+
 def forget(name: str, lock: int) -> None:
     """Remove the state of a container, whose lock is held; the lock goes last."""
     folder = folder_of(name)

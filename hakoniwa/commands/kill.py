@@ -72,7 +72,7 @@ def _clear(name: str) -> list[str]:
     try:
         return state.clear_leftovers(name)
     finally:
-        os.close(lock)
+        state.release(name, lock)
 
 
 def _only_sends(given: Given, timeout: float) -> bool:

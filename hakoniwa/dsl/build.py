@@ -8,7 +8,7 @@ from hakoniwa.dsl.container import ContainerBuilder, WrittenMount
 from hakoniwa.dsl.section import deep_copy
 from hakoniwa.places import lib_dir
 from hakoniwa.spec import BARN_POINTS, INDEPENDENT_MOUNTS, Barn, Bootstrap, Container, Mount, Rootfs
-from hakoniwa.validate import validate
+from hakoniwa.validate import validate, validate_together
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def build_barn(builder: ContainerBuilder) -> Barn:
         container = _build_container(member, name, barn_name)
         validate(container, member)
         containers.append(container)
+    validate_together(containers, builder)
     return Barn(
         name=barn_name,
         file=reading.file,

@@ -163,6 +163,7 @@ class ContainerBuilder(Section):
     def rootfs_owner(self, *, uid: int, gid: int) -> None:
         """Who owns the files of the rootfs when it is built."""
         self._must_be_open()
+        self._places["owner"] = self._reading.here()
         self._flags["owner"] = (
             self._reading.check("config.rootfs_owner(uid=)", checks.number_id, uid),
             self._reading.check("config.rootfs_owner(gid=)", checks.number_id, gid),

@@ -187,5 +187,6 @@ class Table(_Dict):
         if not isinstance(value, dict):
             self.section._reading.problem(f"{self.section._word}.{self.setting} must be a dict, not {short(value)}")
             return
+        items = dict(value)  # first: `|=` assigns the table to itself
         self.clear()
-        self.update(value)
+        self.update(items)

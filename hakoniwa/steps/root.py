@@ -24,6 +24,9 @@ class CutOff(Step):
         context.null = open_null()
         mount.make_all_private()
 
+    def hint(self, error: OSError) -> str:
+        return "/ is no mount point: is this a chroot?" if error.errno == 22 else ""
+
 
 def open_null() -> int:
     """The host's /dev/null, checked to be the null device: files are masked with it (CVE-2025-31133)."""
@@ -69,7 +72,7 @@ class BindRoot(Step):
 
 
 class LayerRoot(Step):
-    """An overlay: the host's root file system below, read-only, and the container's private layer above."""
+    """An overlay: the host's root file system below, read-only, and the private layer above."""
 
     path: str
     readonly: bool
@@ -92,6 +95,7 @@ class LayerRoot(Step):
                 ) from None
         # By descriptor, since the option has its own meaning of commas and colons.
         upper, work = (f"/proc/self/fd/{layer}" for layer in layers)
+        # As the upper one even where it is read-only: the kernel refuses a lower layer that lies within another (ELOOP).
         options = ["lowerdir=/", f"upperdir={upper}", f"workdir={work}"]
         tree = mount.make("overlay", "hakoniwa", options, mount.NODEV | (mount.RDONLY if self.readonly else 0))
         mount.attach(tree, folder)

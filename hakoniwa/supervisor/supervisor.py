@@ -111,14 +111,14 @@ class Supervisor:
                 f"cannot make the state of {name!r}: {error.strerror}: {error.filename}",
                 hint="is the disk full, or the folder not writable?",
             ) from None
-        self.undo.add("release the lock", lambda: os.close(lock))
+        self.undo.add("release the lock", lambda: state.release(name, lock))
         for what in state.clear_leftovers(name):
             log.write(f"{name}: cleared what a killed supervisor had left: {what}", "warning")
         if self.container.rootfs.layered:
             self._claim_layer()
 
     def _claim_layer(self) -> None:
-        """Have the writable layer to ourselves: the kernel lets it be mounted twice, and calls the result undefined."""
+        """Have the layer to ourselves: the kernel lets it be mounted twice, and calls the result undefined."""
         import fcntl
 
         from hakoniwa.rootfs.secrets import refresh
@@ -134,7 +134,7 @@ class Supervisor:
             raise HakoError(
                 f"the rootfs {rootfs.path} is in use by another container",
                 where=rootfs.where,
-                hint="a writable layer serves one container at a time: give this one a chroot_to() of its own",
+                hint="a layer serves one container at a time: give this one a chroot_to() of its own",
             ) from None
         refresh(rootfs.path)
 
@@ -266,7 +266,7 @@ class Supervisor:
         return "pid" in self.container.namespaces
 
     def _reap_adopted(self) -> None:
-        """Reap what a container without a pid namespace has orphaned; its first process is left for `_reap`."""
+        """Reap what a container without a pid namespace has orphaned; its first process is left for `_end`."""
         while True:
             found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if found is None or found.si_pid == self.base.pid:

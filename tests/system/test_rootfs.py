@@ -110,10 +110,21 @@ def test_a_layer_serves_one_container_at_a_time(hako: Hako, write_file: Writer, 
     one, two = write_file(body, "one"), write_file(body, "two")
     hako("start", "-D", "-b", one, "--", "sleep", "1000")
     told = hako("start", two, "--", "true", status=125).stderr
+    assert os.listdir(places / "run") == ["one"]
     assert "is in use by another container" in told
     hako("create", two)
     hako("kill", one)
     hako("start", two, "--", "true")
+
+
+def test_a_layer_that_is_not_written_to(hako: Hako, write_file: Writer) -> None:
+    path = write_file('config.bootstrap.strategy = "host"')
+    hako("start", "-b", path, "--", "sh", "-c", "echo layer > /mark")
+    path = write_file('config.bootstrap.strategy = "host"\nconfig.rootfs.readonly = True')
+    found = hako("start", path, "--", "sh", "-c", "cat /mark; touch /x 2>&1; ls -A /root; head -1 /etc/shadow").stdout
+    assert found.startswith("layer\n")
+    assert "Read-only file system" in found
+    assert found.splitlines()[-1].startswith("root:*:")
 
 
 def test_what_is_there_is_left_alone(hako: Hako, write_file: Writer, places: Path) -> None:

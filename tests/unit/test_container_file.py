@@ -145,6 +145,7 @@ def test_sections_serve_as_blocks_and_as_objects(write_file: Writer) -> None:
         ("1 / 0", "ZeroDivisionError: division by zero"),
         ("raise SystemExit(3)", "the file called exit(3)"),
         ('config.namespace.share("pid"); config.mount_independent("procfs")', "a fresh procfs needs a pid namespace"),
+        ("config.rootfs_owner(uid=1, gid=1)", "rootfs_owner() means nothing to strategy None"),
         ('config.namespace.share("uts"); config.hostname = "x"', "a hostname needs a uts namespace"),
     ],
 )
@@ -227,6 +228,11 @@ def test_nothing_can_be_written_after_the_block(places: Path) -> None:
     assert problems(path) == [":4: the description is closed (write this inside the `with Haconiwa.define()` block)"]
 
 
+def test_tables_take_what_dicts_take(write_file: Writer) -> None:
+    body = 'config.environ = {"A": "1"}\nconfig.environ |= {"B": "2"}\nconfig.environ.setdefault("C", "3")\ndel config.environ["A"]'
+    assert only(write_file(body)).environ == {"B": "2", "C": "3"}
+
+
 def test_lists_and_dicts_are_copied(write_file: Writer) -> None:
     body = (
         'command = ["/bin/sh"]\nvalues = {"a": ["b"]}\nconfig.init_command = command\nconfig.metadata["v"] = values\n'
@@ -279,6 +285,15 @@ with config.define() as c:
             "two containers have the name 'a'",
         ),
         ('with config.define() as c:\n    c.name = "a"\n    c.add_general_hook("setup")(print)', "belongs to the barn"),
+        (
+            'config.container_pid_file = "p"\nwith config.define() as c: c.name = "a"\nwith config.define() as c: c.name = "b"',
+            "containers 'a' and 'b' have one pid file",
+        ),
+        (
+            'config.chroot_to("r")\nconfig.bootstrap.strategy = "host"\n'
+            'with config.define() as c: c.name = "a"\nwith config.define() as c: c.name = "b"',
+            "containers 'a' and 'b' have one layer",
+        ),
         ("with config.define() as c:\n    c.define()", "cannot define containers of its own"),
     ],
 )
