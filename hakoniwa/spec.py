@@ -101,6 +101,26 @@ class Capabilities(Record):
     where: str
 
 
+class Parameter(Record):
+    """A cgroup parameter by its kernel name, and its value as it is written."""
+
+    name: str
+    value: str
+    where: str
+
+
+class Cgroup(Record):
+    """What a container may use. `memory` is in bytes; `where` is the line of `limit()`."""
+
+    name: str | None
+    v1: tuple[Parameter, ...]
+    v2: tuple[Parameter, ...]
+    memory: int | None
+    cpus: float | None
+    pids: int | None
+    where: str
+
+
 class Container(Record):
     """One container, complete."""
 
@@ -125,6 +145,7 @@ class Container(Record):
     readonly_paths: tuple[str, ...]
     namespaces: tuple[str, ...]
     limits: tuple[Limit, ...]
+    cgroup: Cgroup
     capabilities: Capabilities
     no_new_privs: bool
     seccomp: str | None

@@ -181,11 +181,13 @@ def clear_leftovers(name: str) -> list[str]:
         cleared.append(f"process {state['init']['pid']}")
     from hakoniwa.kernel import cgroup
 
-    for what, key, remove in (("cgroup", "cgroup", cgroup.remove), ("file", "pid_file", os.unlink)):
+    left = [("cgroup", path, cgroup.remove) for path in state["cgroups"]]
+    if state["pid_file"]:
+        left.append(("file", state["pid_file"], os.unlink))
+    for what, path, remove in left:
         try:
-            if state.get(key):
-                remove(state[key])
-                cleared.append(f"{what} {state[key]}")
+            remove(path)
+            cleared.append(f"{what} {path}")
         except FileNotFoundError:
             pass
     write(name, {**{key: value for key, value in state.items() if key != "schema"}, "status": "dead"})

@@ -11,7 +11,7 @@ from hakoniwa.kernel import capabilities, prctl, process, signals
 from hakoniwa.options import NAME, Command, Given, Option
 from hakoniwa.spec import Limit
 from hakoniwa.steps import devices, identity, program
-from hakoniwa.steps.join import JoinNamespaces
+from hakoniwa.steps.join import JoinGroups, JoinNamespaces, open_groups
 from hakoniwa.steps.step import Context, Step
 from hakoniwa.supervisor import child
 
@@ -108,18 +108,19 @@ def _launch(
     prctl.become_undumpable()
     own = os.pidfd_open(os.getpid())
     reader, writer = os.pipe2(os.O_CLOEXEC)
-    group = os.open(found["cgroup"], os.O_PATH | os.O_CLOEXEC) if found["cgroup"] else None
+    *joining, unified = open_groups(found["cgroups"]) if found["cgroups"] else [-1]
     try:
         if "pid" in definition["namespaces"]:
             process.join(container, process.NAMESPACES["pid"])
-        pid, pidfd = process.clone(0, cgroup=group)
+        pid, pidfd = process.clone(0, cgroup=None if unified == -1 else unified)
     except OSError as error:
         raise HakoError(f"cannot join container {found['name']!r}: {error.strerror}") from None
     if pid == 0:
         context = Context(supervisor=own, status=writer, environ=environ)
         if streams:
             context.front = lambda master: child.send_master(front, master)
-        child.become(steps, context, {container, chroot, front})
+        steps = [JoinGroups(files=tuple(joining)), *steps]
+        child.become(steps, context, {container, chroot, front, *joining})
     os.close(writer)
     report = b""
     while more := os.read(reader, 65536):

@@ -123,6 +123,7 @@ class _Target:
         self.init_pid = found["init"]["pid"]
         self.init = state.identity(found).open()
         self.supervisor = state.identity(found, "supervisor").open()
+        self._cgroups: list[str] = found["cgroups"]
 
     def send(self, number: int | None, *, to_supervisor: bool) -> None:
         """The first signal: `number`, or where it is None what ends the container."""
@@ -134,7 +135,16 @@ class _Target:
             ignored = self.has_pid_namespace and not process.handles(self.init_pid, number)
             if not to_supervisor and ignored:
                 number = signals.SIGKILL
+        if number == signals.SIGKILL:
+            self._thaw()
         _send(addressed, number)
+
+    def _thaw(self) -> None:
+        """Not even KILL reaches the processes of a frozen v1 cgroup."""
+        from hakoniwa.kernel.cgroup import v1
+
+        for path in self._cgroups:
+            v1.thaw(path)
 
     def finish(self, given: Given, timeout: float) -> bool:
         """Wait and kill as promised. False when the container could not be ended."""
@@ -142,6 +152,7 @@ class _Target:
             return True
         # A supervisor that was asked to end waits by itself before it kills, and is given the time for that.
         if self.init is not None and not process.wait_end(self.init, timeout):
+            self._thaw()
             _send(self.init, signals.SIGKILL)
             process.wait_end(self.init, None)
         if self.supervisor is not None and not process.wait_end(self.supervisor, _CLEANING):

@@ -47,7 +47,7 @@ def _collect() -> dict[str, object]:
             name for name in process.NAMESPACES if os.path.exists(f"/proc/self/ns/{_PROC_NAMES.get(name, name)}")
         ],
         "overlay": "yes" if _file_system("overlay") else "no",
-        "cgroup v2": cgroup.unified_mount() or "no",
+        "cgroups": cgroup.find_hierarchies().described(),
         "seccomp": "yes" if os.path.exists("/proc/sys/kernel/seccomp/actions_avail") else "no",
         "apparmor": "yes" if os.path.exists("/sys/kernel/security/apparmor") else "no",
         "tools": [tool for tool in _TOOLS if shutil.which(tool)],

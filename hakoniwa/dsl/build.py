@@ -98,6 +98,7 @@ def _build_container(builder: ContainerBuilder, name: str, barn: str) -> Contain
         readonly_paths=tuple(builder.filesystem._readonly),
         namespaces=tuple(builder.namespace._own),
         limits=tuple(builder.resource._limits.values()),
+        cgroup=builder.cgroup._build(),
         capabilities=builder.capabilities._build(),
         no_new_privs=builder.no_new_privs,
         seccomp=None,

@@ -6,6 +6,7 @@ import os
 
 from hakoniwa.dsl import checks
 from hakoniwa.dsl.bootstrap import BootstrapSection, ProvisionSection
+from hakoniwa.dsl.cgroup import CgroupSection
 from hakoniwa.dsl.section import Reading, Section, Table, short
 from hakoniwa.dsl.sections import (
     CapabilitiesSection,
@@ -36,8 +37,9 @@ _SECTIONS: dict[str, type[Section]] = {
     "command": CommandSection,
     "bootstrap": BootstrapSection,
     "provision": ProvisionSection,
+    "cgroup": CgroupSection,
 }
-_LATER_SECTIONS = ("cgroup", "network", "seccomp", "checkpoint")
+_LATER_SECTIONS = ("network", "seccomp", "checkpoint")
 _LATER_SETTINGS = ("apparmor", "lxcfs_root", "run_as_restore")
 _TABLES: dict[str, Callable[[object, object], object]] = {
     "environ": checks.environment_item,
@@ -248,9 +250,9 @@ class ContainerBuilder(Section):
         """What `hako reload` may change."""
         refuse(self._reading, "config.support_reload()")
 
-    def limit(self, *, memory: str | None = None, cpus: float | None = None, pids: int | None = None) -> None:
-        """Limits on whichever cgroup hierarchy the host has."""
-        refuse(self._reading, "config.limit()")
+    def limit(self, *, memory: int | str | None = None, cpus: float | None = None, pids: int | None = None) -> None:
+        """Limits on whichever cgroup hierarchy the host has: bytes or `"512M"`, processors, processes."""
+        self.cgroup._limit(memory, cpus, pids)
 
     def validate_real_id(self, function: Callable[[int, int], bool]) -> Callable[[int, int], bool]:
         """`function(uid, gid)` says who may run the file."""

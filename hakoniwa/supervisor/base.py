@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hakoniwa.spec import Barn, Container
+    from hakoniwa.supervisor.groups import Groups
 
 
 class ExitStatus(Record):
@@ -38,6 +39,7 @@ class Base:
     def __init__(self, container: Container, supervisor_pid: int, created_at: str) -> None:
         self._container = container
         self._pidfd: int | None = None
+        self._groups: Groups | None = None
         self.pid = 0
         self.supervisor_pid = supervisor_pid
         self.created_at = created_at
@@ -68,6 +70,13 @@ class Base:
         """The root as the host sees it: the container's own view while it runs, then the folder of the rootfs."""
         running = self.pid and self.exit_status is None
         return f"/proc/{self.pid}/root" if running else self._container.rootfs.path
+
+    @property
+    def cgroup(self) -> Groups:
+        """The parameters of the container's cgroups by their kernel names: read (a number where it is one) and written."""
+        if self._groups is None:
+            raise HakoError(f"container {self.name!r} has no cgroup", hint="set a parameter or a limit in its file")
+        return self._groups
 
     def log(self, text: str, level: str = "info") -> None:
         """Write a line to the log."""

@@ -13,6 +13,7 @@ from hakoniwa.kernel import prctl, process, signals
 from hakoniwa.places import ensure_private
 from hakoniwa.plan import Launch, environment, plan
 from hakoniwa.record import Record, plain
+from hakoniwa.steps.join import JoinGroups, open_groups
 from hakoniwa.steps.step import Context
 from hakoniwa.supervisor import child, messages
 from hakoniwa.supervisor.base import Base, ExitStatus
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from hakoniwa.spec import Container
+    from hakoniwa.supervisor.groups import Groups
 
 GRACE = 10.0  # seconds between TERM and KILL
 _STOPPING = (signals.SIGTERM, signals.SIGINT, signals.SIGHUP, signals.SIGQUIT)
@@ -71,7 +73,7 @@ class Supervisor:
         self.base = Base(container, os.getpid(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
         self.facts: dict[str, Any] = {}
         self.pidfd = -1
-        self.cgroup: str | None = None
+        self.groups: Groups | None = None
         self.deadline: float | None = None  # when a container that was asked to end is killed
         self.error: HakoError | None = None  # why the payload never ran
 
@@ -146,11 +148,13 @@ class Supervisor:
         flags = 0
         for name in self.container.namespaces:
             flags |= process.NAMESPACES[name]
-        group = self._make_cgroup()
+        *joining, unified = self._make_groups()
+        if joining:
+            steps.insert(0, JoinGroups(files=tuple(joining)))
         own = os.pidfd_open(os.getpid())
         reader, writer = os.pipe2(os.O_CLOEXEC)
         try:
-            pid, self.pidfd = process.clone(flags, cgroup=group)
+            pid, self.pidfd = process.clone(flags, cgroup=None if unified == -1 else unified)
         except OSError as error:
             raise HakoError(
                 f"cannot make the namespaces {' '.join(self.container.namespaces)}: {error.strerror}"
@@ -160,12 +164,13 @@ class Supervisor:
             context.run_hooks = self._run_hooks_in_child
             if self.around.front != -1:
                 context.front = lambda master: child.send_master(self.around.front, master)
-            child.become(steps, context, {self.around.front})
+            child.become(steps, context, {self.around.front, *joining})
         self.base.pid, self.base._pidfd = pid, self.pidfd
         os.close(writer)
         os.close(own)
-        if group is not None:
-            os.close(group)
+        for descriptor in (*joining, unified):
+            if descriptor != -1:
+                os.close(descriptor)
         return reader
 
     def _accompany_set_up(self) -> None:
@@ -176,22 +181,16 @@ class Supervisor:
         if "net" in self.container.namespaces:
             self._run_hooks("after_network_created", may_refuse=True)
 
-    def _make_cgroup(self) -> int | None:
-        """A group of its own for a container without a pid namespace: nothing else holds its processes together."""
-        if "pid" in self.container.namespaces:
-            return None
-        from hakoniwa.kernel import cgroup
+    def _make_groups(self) -> list[int]:
+        """The container's cgroups: what joins the v1 ones, and last the folder of the v2 one or -1."""
+        if not _needs_groups(self.container):
+            return [-1]
+        from hakoniwa.supervisor.groups import make_groups
 
-        mounted = cgroup.unified_mount()
-        if mounted is None:
-            raise HakoError("a container without a pid namespace needs the v2 cgroup hierarchy", hint="mount cgroup2")
-        try:
-            path = self.cgroup = cgroup.make(mounted, self.container.name)
-        except OSError as error:
-            raise HakoError(f"cannot make a cgroup below {mounted}: {error.strerror}") from None
-        self.undo.add(f"remove the cgroup {path}", lambda: cgroup.remove(path))
-        prctl.adopt_orphans()
-        return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.groups = self.base._groups = make_groups(self.container, self.undo)
+        if not self.has_pid_namespace:
+            prctl.adopt_orphans()
+        return open_groups(self.groups.paths)
 
     def _run_hooks_in_child(self, point: str) -> None:
         hooks = self.container.hooks_at(point)
@@ -293,6 +292,8 @@ class Supervisor:
 
     def _kill(self) -> None:
         self.deadline = None
+        if self.groups:
+            self.groups.thaw()
         try:
             signals.pidfd_send_signal(self.pidfd, signals.SIGKILL)
         except ProcessLookupError:
@@ -363,7 +364,7 @@ class Supervisor:
                     "created_at": self.base.created_at,
                     "error": None if self.error is None else str(self.error),
                     "exit": None if ended is None else {"code": ended.code, "signal": ended.signal},
-                    "cgroup": self.cgroup,
+                    "cgroups": self.groups.paths if self.groups else [],
                     "pid_file": container.container_pid_file,
                     "rootfs": container.rootfs.path,
                     "log": state.log_file(container.name) if self.around.background else None,
@@ -377,6 +378,13 @@ class Supervisor:
             raise HakoError(
                 f"cannot write the state of {container.name!r}: {error.strerror}", hint="is the disk full?"
             ) from None
+
+
+def _needs_groups(container: Container) -> bool:
+    """Whether the container has a group of its own. Without a pid namespace, nothing else holds its processes together."""
+    wanted = container.cgroup
+    limited = wanted.v1 or wanted.v2 or wanted.memory or wanted.cpus or wanted.pids
+    return bool(limited) or "pid" not in container.namespaces
 
 
 def _already_running(name: str) -> HakoError:

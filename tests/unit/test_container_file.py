@@ -91,6 +91,27 @@ config.command.set_stderr(host_file="err.log")
     assert container.container_pid_file == str(Path(container.file).parent / "box.pid")
 
 
+def test_cgroup_parameters_and_limits(write_file: Writer) -> None:
+    body = """
+config.cgroup["cpu.shares"] = 512
+config.cgroup.v2["memory.max"] = "1G"
+config.cgroup.name = "other"
+config.limit(memory="512M", cpus=0.5, pids=200)
+with config.define() as c:
+    c.name = "child"
+    c.cgroup["cpu.shares"] = 256
+    c.limit(pids=5)
+with config.define() as c:
+    c.name = "twin"
+"""
+    child, twin = loaded(write_file(body)).containers
+    assert [(p.name, p.value) for p in child.cgroup.v1] == [("cpu.shares", "256")]
+    assert [(p.name, p.value) for p in twin.cgroup.v1] == [("cpu.shares", "512")]
+    assert [(p.name, p.value) for p in child.cgroup.v2] == [("memory.max", "1G")]
+    assert (twin.cgroup.memory, twin.cgroup.cpus, twin.cgroup.pids) == (512 * 1024**2, 0.5, 200)
+    assert (child.cgroup.name, child.cgroup.pids) == ("other", 5)
+
+
 def test_sections_serve_as_blocks_and_as_objects(write_file: Writer) -> None:
     container = only(write_file('with config.bootstrap as b:\n    b.strategy = "host"\nconfig.bootstrap.skip = True'))
     assert container.bootstrap.strategy == "host"
@@ -145,6 +166,16 @@ def test_sections_serve_as_blocks_and_as_objects(write_file: Writer) -> None:
         ("1 / 0", "ZeroDivisionError: division by zero"),
         ("raise SystemExit(3)", "the file called exit(3)"),
         ('config.namespace.share("pid"); config.mount_independent("procfs")', "a fresh procfs needs a pid namespace"),
+        ('config.cgroup["memory"] = 3', "must be the name of a parameter, such as"),
+        ('config.cgroup["a/../b.c"] = 3', "must be the name of a parameter, such as"),
+        ('config.cgroup["cpu.shares"] = True', "config.cgroup['cpu.shares'] must be a number or a string"),
+        ('config.cgroup.v2["memory.max"] = ""', "config.cgroup.v2['memory.max'] must be a number or a string"),
+        ('config.cgroup["cpu.shares"] += 1', "config.cgroup['cpu.shares'] is not set"),
+        ('config.cgroup.name = "a/b"', "config.cgroup.name must be"),
+        ('config.limit(memory="lots")', "config.limit(memory=) must be a number of bytes above 0, or a string such as"),
+        ("config.limit(cpus=0)", "config.limit(cpus=) must be a number of processors"),
+        ("config.limit(pids=-1)", "config.limit(pids=) must be a number above 0"),
+        ("config.limit(memroy=3)", "did you mean 'memory'?"),
         ("config.rootfs_owner(uid=1, gid=1)", "rootfs_owner() means nothing to strategy None"),
         ('config.namespace.share("uts"); config.hostname = "x"', "a hostname needs a uts namespace"),
     ],
@@ -161,9 +192,7 @@ def test_a_wrong_line_is_told_with_its_number(write_file: Writer, line: str, tol
 @pytest.mark.parametrize(
     "line",
     [
-        'config.cgroup["cpu.shares"] = 3',
-        'config.cgroup.v2["memory.max"] = 3',
-        "config.limit(pids=3)",
+        "config.cgroup.v2.assign_only = True",
         'config.network.container_ip = "10.0.0.2"',
         "config.seccomp.profile = None",
         'config.apparmor = "x"',

@@ -1,0 +1,126 @@
+"""`config.cgroup` and `config.limit()`: what a container may use."""
+
+from __future__ import annotations
+
+from hakoniwa.dsl import checks
+from hakoniwa.dsl.section import Reading, Section, short
+from hakoniwa.dsl.unsupported import refuse
+from hakoniwa.spec import Cgroup, Parameter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Self
+
+_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
+        raise checks.Wrong("a number or a string, as the kernel takes it")
+    return checks.text(str(value))
+
+
+def _parameter(name: object) -> str:
+    word = checks.text(name)
+    controller, dot, rest = word.partition(".")
+    if not (controller and dot and rest) or not all(c.isascii() and (c.isalnum() or c in "_.-") for c in word):
+        raise checks.Wrong('the name of a parameter, such as "memory.limit_in_bytes"')
+    return word
+
+
+def memory_size(value: object) -> int:
+    """Bytes: a number, or a string such as `"512M"` (powers of 1024)."""
+    if isinstance(value, str):
+        text = value.upper().removesuffix("B").removesuffix("I")
+        number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS and text[-1:] else (text, "")
+        if number.isascii() and number.isdecimal():
+            value = int(number) * _UNITS[unit]
+    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+        raise checks.Wrong('a number of bytes above 0, or a string such as "512M"')
+    return value
+
+
+def _cpus(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.01 <= value <= 10_000:
+        raise checks.Wrong("a number of processors from 0.01 on")
+    return float(value)
+
+
+def _count(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+        raise checks.Wrong("a number above 0")
+    return value
+
+
+class V2Section(Section):
+    """`config.cgroup.v2`."""
+
+    _word = "config.cgroup.v2"
+    _parameters: dict[str, Parameter]
+
+    def __init__(self, reading: Reading) -> None:
+        super().__init__(reading)
+        self.__dict__["_parameters"] = {}
+
+    def __setitem__(self, name: str, value: int | str) -> None:
+        self._must_be_open()
+        known = self._reading.check(f"{self._word}[{short(name)}]", _parameter, name)
+        text = self._reading.check(f"{self._word}[{short(name)}]", _value, value)
+        if known is not None and text is not None:
+            self._parameters[known] = Parameter(name=known, value=text, where=self._reading.here())
+
+    def __getitem__(self, name: str) -> str:
+        if name not in self._parameters:
+            self._reading.stop(f"{self._word}[{short(name)}] is not set", "what is in force is read by hooks")
+        return self._parameters[name].value
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "assign_only":
+            refuse(self._reading, "config.cgroup.v2.assign_only")
+        else:
+            super().__setattr__(name, value)
+
+    def _copy(self) -> Self:
+        twin = super()._copy()
+        twin._parameters.update(self._parameters)
+        return twin
+
+
+class CgroupSection(V2Section):
+    """`config.cgroup`: parameters of the first version, and the name of the group."""
+
+    _word = "config.cgroup"
+    _checks = {"name": checks.name}
+    v2: V2Section
+    _limits: dict[str, Any]
+
+    def __init__(self, reading: Reading) -> None:
+        super().__init__(reading)
+        self.__dict__.update(v2=V2Section(reading), _limits={})
+
+    def _limit(self, memory: object, cpus: object, pids: object) -> None:
+        """What `config.limit()` does."""
+        self._must_be_open()
+        self._places["limits"] = self._reading.here()
+        for word, check, value in (("memory", memory_size, memory), ("cpus", _cpus, cpus), ("pids", _count, pids)):
+            if value is not None:
+                checked = self._reading.check(f"config.limit({word}=)", check, value)
+                if checked is not None:
+                    self._limits[word] = checked
+
+    def _copy(self) -> Self:
+        twin = super()._copy()
+        twin.__dict__["v2"] = self.v2._copy()
+        twin._limits.update(self._limits)
+        return twin
+
+    def _build(self) -> Cgroup:
+        return Cgroup(
+            name=self.name,
+            v1=tuple(self._parameters.values()),
+            v2=tuple(self.v2._parameters.values()),
+            memory=self._limits.get("memory"),
+            cpus=self._limits.get("cpus"),
+            pids=self._limits.get("pids"),
+            where=self._place("limits"),
+        )

@@ -1,0 +1,51 @@
+"""Control groups: where the hierarchies are mounted, and one file for each version. `man 7 cgroups`."""
+
+from __future__ import annotations
+
+from hakoniwa.kernel.cgroup import v1, v2
+from hakoniwa.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["PREFIX", "Hierarchies", "find_hierarchies", "remove", "v1", "v2"]
+
+PREFIX = "hakoniwa-"  # of the name of each group that we make
+
+
+class Hierarchies(Record):
+    """Where each v1 controller is mounted, and the v2 hierarchy with the controllers that it has."""
+
+    v1: Mapping[str, str]
+    v2: str | None
+    v2_controllers: tuple[str, ...]
+
+    def described(self) -> str:
+        """What is there, for an error."""
+        old = " ".join(sorted(self.v1)) or "none"
+        new = "not mounted" if self.v2 is None else " ".join(self.v2_controllers) or "none"
+        return f"v1: {old}; v2: {new}"
+
+
+def find_hierarchies() -> Hierarchies:
+    """Read the mounts of this namespace. `man 5 proc_pid_mountinfo`."""
+    controllers: dict[str, str] = {}
+    unified = None
+    with open("/proc/self/mountinfo") as file:
+        for line in file:
+            before, _, after = line.partition(" - ")
+            kind, _, options = after.split(" ")[:3]
+            point = before.split()[4].replace("\\040", " ")
+            if kind == "cgroup2":
+                unified = unified or point
+            elif kind == "cgroup":
+                names = options.strip().split(",")
+                controllers |= {name: point for name in names if name not in ("rw", "ro") and "=" not in name}
+    available = tuple(v2.read(unified, "cgroup.controllers").split()) if unified else ()
+    return Hierarchies(v1=controllers, v2=unified, v2_controllers=available)
+
+
+def remove(path: str) -> None:
+    """Empty a group of either version and remove it. Raises FileNotFoundError when it is gone already."""
+    (v2 if v2.is_group(path) else v1).remove(path)

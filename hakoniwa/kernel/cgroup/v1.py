@@ -1,0 +1,111 @@
+"""A group of one controller of the first version, its parameters through cgroupspy.
+
+Of cgroupspy only a controller of the one group is used: its trees read the whole hierarchy when they are built.
+Documentation/admin-guide/cgroup-v1/.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hakoniwa.kernel import process
+from hakoniwa.kernel.signals import SIGKILL, pidfd_send_signal
+
+_PATIENCE = 2.0  # seconds that the kernel may take to let go of a group whose processes have ended
+_FREEZER = "freezer.state"
+
+
+class _Node:
+    """What a controller of cgroupspy asks a node of its trees for."""
+
+    def __init__(self, path: str) -> None:
+        self.full_path = path
+
+
+def make(root: str, name: str) -> str:
+    """Make the group of a container and return its folder. One that a killed supervisor has left is emptied first."""
+    path = f"{root}/{name}"
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        remove(path)
+        os.mkdir(path)
+    return path
+
+
+def read(path: str, parameter: str) -> str:
+    """The content of a parameter's file."""
+    from cgroupspy.controllers import Controller
+
+    return Controller(_Node(path)).get_property(parameter)
+
+
+def write(path: str, parameter: str, value: str) -> None:
+    """Set a parameter. Raises OSError with what the kernel says."""
+    from cgroupspy.controllers import Controller
+
+    if not os.path.exists(f"{path}/{parameter}"):
+        raise FileNotFoundError(2, os.strerror(2), f"{path}/{parameter}")
+    Controller(_Node(path)).set_property(parameter, value)
+
+
+def thaw(path: str) -> None:
+    """Let the processes of a frozen group go on: until then not even SIGKILL reaches them."""
+    if os.path.exists(f"{path}/{_FREEZER}"):
+        with open(f"{path}/{_FREEZER}", "w") as file:
+            file.write("THAWED")
+
+
+def kill(path: str) -> None:
+    """End every process of the group and of those below it, and wait until they have ended."""
+    thaw(path)
+    for folder, _, _ in os.walk(path):
+        while pids := _processes(folder):
+            for pid in pids:
+                _end(pid)
+
+
+def _processes(folder: str) -> list[int]:
+    with open(f"{folder}/cgroup.procs") as file:
+        # 0 is a process of another pid namespace than ours, which has no number here.
+        return [int(line) for line in file if line.strip() != "0"]
+
+
+def _end(pid: int) -> None:
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        pidfd_send_signal(pidfd, SIGKILL)
+        process.wait_end(pidfd, None)
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(pidfd)
+
+
+def remove(path: str) -> None:
+    """Empty the group and remove it with those below it. Raises FileNotFoundError when it is gone already."""
+    if not os.path.isdir(path):
+        raise FileNotFoundError(2, os.strerror(2), path)
+    kill(path)
+    for folder, _, _ in os.walk(path, topdown=False):
+        _remove_folder(folder)
+
+
+def _remove_folder(folder: str) -> None:
+    """Busy is a group for a moment after its last process has ended, which no event of this version tells."""
+    import select
+    import time
+
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            os.rmdir(folder)
+        except OSError as error:
+            if error.errno != 16 or time.monotonic() > end:  # EBUSY
+                raise
+            select.select([], [], [], 0.005)
+        else:
+            return

@@ -1,0 +1,158 @@
+"""The cgroups of a container: which it needs on this host, made, filled with values, and read and written while it runs."""
+
+from __future__ import annotations
+
+import os
+
+from hakoniwa.errors import HakoError, nearest
+from hakoniwa.kernel import cgroup
+from hakoniwa.kernel.cgroup import Hierarchies, v1, v2
+from hakoniwa.spec import Parameter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hakoniwa.spec import Container
+    from hakoniwa.undo import Undo
+
+_PERIOD = 100_000  # microseconds, over which a share of the processors is counted
+
+
+class Groups:
+    """The groups of a running container."""
+
+    def __init__(self, paths: list[str]) -> None:
+        self.paths = paths
+
+    def _of(self, parameter: str) -> str:
+        """The folder that has a parameter. Raises HakoError."""
+        for path in self.paths:
+            if os.path.exists(f"{path}/{parameter}"):
+                return path
+        have = sorted({entry for path in self.paths for entry in os.listdir(path) if "." in entry})
+        hint = nearest(parameter, have) if have else "the container has no cgroup: set a parameter in its file"
+        raise HakoError(f"the container's cgroup has no parameter {parameter!r}", hint=hint)
+
+    def __getitem__(self, parameter: str) -> int | str:
+        """What the kernel says now: a number where it is one."""
+        path = self._of(parameter)
+        text = (v2 if v2.is_group(path) else v1).read(path, parameter)
+        return int(text) if text.removeprefix("-").isdecimal() else text
+
+    def __setitem__(self, parameter: str, value: int | str) -> None:
+        """Change it for the running container."""
+        path = self._of(parameter)
+        try:
+            (v2 if v2.is_group(path) else v1).write(path, parameter, str(value))
+        except OSError as error:
+            raise HakoError(f"cannot write {value!r} to {path}/{parameter}: {error.strerror}") from None
+
+    def thaw(self) -> None:
+        """Let frozen processes go on, so that a signal reaches them."""
+        for path in self.paths:
+            v1.thaw(path)
+
+
+def make_groups(container: Container, undo: Undo) -> Groups:
+    """Make every group that the container asks for and set its parameters. Raises HakoError with the line of the file."""
+    host = cgroup.find_hierarchies()
+    old, new = _resolve(container, host)
+    name = cgroup.PREFIX + (container.cgroup.name or container.name)
+    groups = Groups([])
+    if new or "pid" not in container.namespaces:
+        if host.v2 is None:
+            raise HakoError(
+                "a container without a pid namespace needs the v2 cgroup hierarchy",
+                where=container.where,
+                hint="mount -t cgroup2 none /sys/fs/cgroup/unified",
+            )
+        _make(groups, host.v2, name, undo)
+        for parameter in new:
+            _set_v2(groups.paths[0], host, parameter)
+    for controller in dict.fromkeys(_controller(parameter) for parameter in old):
+        if f"{host.v1[controller]}/{name}" not in groups.paths:  # cpu and cpuacct may be one mount
+            _make(groups, host.v1[controller], name, undo)
+    for parameter in old:
+        _set_v1(f"{host.v1[_controller(parameter)]}/{name}", parameter)
+    return groups
+
+
+def _make(groups: Groups, root: str, name: str, undo: Undo) -> None:
+    try:
+        path = (v2 if v2.is_group(root) or os.path.exists(f"{root}/cgroup.controllers") else v1).make(root, name)
+    except OSError as error:
+        raise HakoError(f"cannot make a cgroup below {root}: {error.strerror}") from None
+    undo.add(f"remove the cgroup {path}", lambda: cgroup.remove(path))
+    groups.paths.append(path)
+
+
+def _controller(parameter: Parameter) -> str:
+    return parameter.name.partition(".")[0]
+
+
+def _resolve(container: Container, host: Hierarchies) -> tuple[list[Parameter], list[Parameter]]:
+    """The parameters for each version: those of `limit()` for the one that has the controller, then the named ones."""
+    wanted, where = container.cgroup, container.cgroup.where
+    old: list[Parameter] = []
+    new: list[Parameter] = []
+
+    def put(controller: str, new_ones: dict[str, str], old_ones: dict[str, str]) -> None:
+        if controller in host.v2_controllers:
+            new.extend(Parameter(name=name, value=value, where=where) for name, value in new_ones.items())
+        elif controller in host.v1:
+            old.extend(Parameter(name=name, value=value, where=where) for name, value in old_ones.items())
+        else:
+            raise _no_controller(controller, where, host)
+
+    if wanted.memory is not None:
+        put("memory", {"memory.max": str(wanted.memory)}, {"memory.limit_in_bytes": str(wanted.memory)})
+    if wanted.pids is not None:
+        put("pids", {"pids.max": str(wanted.pids)}, {"pids.max": str(wanted.pids)})
+    if wanted.cpus is not None:
+        quota = str(round(wanted.cpus * _PERIOD))
+        period = {"cpu.cfs_period_us": str(_PERIOD), "cpu.cfs_quota_us": quota}
+        put("cpu", {"cpu.max": f"{quota} {_PERIOD}"}, period)
+    for parameter in wanted.v1:
+        if _controller(parameter) not in host.v1:
+            raise _no_controller(_controller(parameter), parameter.where, host, version="v1 ")
+    for parameter in wanted.v2:
+        if _controller(parameter) not in (*host.v2_controllers, "cgroup"):
+            raise _no_controller(_controller(parameter), parameter.where, host, version="v2 ")
+    return [*old, *wanted.v1], [*new, *wanted.v2]
+
+
+def _no_controller(name: str, where: str, host: Hierarchies, version: str = "") -> HakoError:
+    return HakoError(f"this host has no {version}cgroup controller {name!r}", where=where, hint=host.described())
+
+
+def _set_v2(path: str, host: Hierarchies, parameter: Parameter) -> None:
+    controller = _controller(parameter)
+    assert host.v2 is not None
+    try:
+        if controller != "cgroup":
+            v2.enable(host.v2, controller)
+    except OSError as error:
+        raise HakoError(
+            f"cannot enable the controller {controller!r} in {host.v2}: {error.strerror}", where=parameter.where
+        ) from None
+    try:
+        v2.write(path, parameter.name, parameter.value)
+    except OSError as error:
+        raise _refused(path, parameter, error) from None
+
+
+def _set_v1(path: str, parameter: Parameter) -> None:
+    try:
+        v1.write(path, parameter.name, parameter.value)
+    except OSError as error:
+        raise _refused(path, parameter, error) from None
+
+
+def _refused(path: str, parameter: Parameter, error: OSError) -> HakoError:
+    """Why the kernel did not take a value, with its own reason and the file."""
+    if error.errno == 2:
+        controller = _controller(parameter)
+        have = sorted(entry for entry in os.listdir(path) if entry.startswith(f"{controller}."))
+        told = f"cgroup parameter {parameter.name!r} is unknown to this kernel"
+        return HakoError(told, where=parameter.where, hint=nearest(parameter.name, have))
+    told = f"cannot write {parameter.value!r} to {path}/{parameter.name}: {error.strerror}"
+    return HakoError(told, where=parameter.where)
