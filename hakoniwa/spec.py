@@ -24,6 +24,8 @@ HOOK_POINTS = (
     "teardown",
     "system_failure",
 )
+# Signals that a handler may be given for, with their numbers (`man 7 signal`): all others mean something already.
+HOOK_SIGNALS = {"USR1": 10, "USR2": 12, "TTIN": 21, "TTOU": 22}
 BARN_POINTS = ("setup", "teardown", "system_failure")
 
 INDEPENDENT_MOUNTS = ("procfs", "sysfs", "devtmpfs", "devpts", "shm", "mqueue")
@@ -34,6 +36,18 @@ class Hook(Record):
 
     point: str
     function: Callable[..., object]
+    where: str
+
+
+class BackgroundHook(Record):
+    """A function that runs beside the container: on a clock (`delay`, then every `interval`, in seconds) or on signals."""
+
+    kind: str  # "async", "timer" or "signal"
+    function: Callable[..., object]
+    delay: float
+    interval: float | None
+    limit: int | None
+    signals: tuple[int, ...]
     where: str
 
 
@@ -153,6 +167,7 @@ class Container(Record):
     metadata: Mapping[str, object]
     log_level: str
     hooks: tuple[Hook, ...]
+    background_hooks: tuple[BackgroundHook, ...]
     where: str
 
     def hooks_at(self, point: str) -> list[Hook]:

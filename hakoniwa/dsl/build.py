@@ -106,6 +106,7 @@ def _build_container(builder: ContainerBuilder, name: str, barn: str) -> Contain
         metadata=deep_copy(dict(builder.metadata)),
         log_level=builder.log_level,
         hooks=tuple(hook for hook in builder._hooks if hook.point not in BARN_POINTS),
+        background_hooks=tuple(builder._background_hooks),
         where=builder._place("name", "chroot_to"),
     )
 

@@ -46,12 +46,6 @@ def _cpus(value: object) -> float:
     return float(value)
 
 
-def _count(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
-        raise checks.Wrong("a number above 0")
-    return value
-
-
 class V2Section(Section):
     """`config.cgroup.v2`."""
 
@@ -102,7 +96,11 @@ class CgroupSection(V2Section):
         """What `config.limit()` does."""
         self._must_be_open()
         self._places["limits"] = self._reading.here()
-        for word, check, value in (("memory", memory_size, memory), ("cpus", _cpus, cpus), ("pids", _count, pids)):
+        for word, check, value in (
+            ("memory", memory_size, memory),
+            ("cpus", _cpus, cpus),
+            ("pids", checks.count, pids),
+        ):
             if value is not None:
                 checked = self._reading.check(f"config.limit({word}=)", check, value)
                 if checked is not None:

@@ -82,6 +82,27 @@ def arguments(value: object) -> tuple[str, ...]:
     return words
 
 
+def duration(value: object) -> float:
+    """A number from 0 on."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e10:
+        raise Wrong("a number from 0 on")
+    return float(value)
+
+
+def interval(value: object) -> float:
+    """A number above 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e10:
+        raise Wrong("a number above 0")
+    return float(value)
+
+
+def count(value: object) -> int:
+    """A whole number above 0."""
+    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+        raise Wrong("a whole number above 0")
+    return value
+
+
 def text_list(value: object) -> tuple[str, ...]:
     """A list of strings."""
     if not isinstance(value, (list, tuple)):

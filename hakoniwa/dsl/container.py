@@ -18,7 +18,7 @@ from hakoniwa.dsl.sections import (
 )
 from hakoniwa.dsl.unsupported import Unsupported, refuse, refuse_hook
 from hakoniwa.errors import nearest
-from hakoniwa.spec import BARN_POINTS, HOOK_POINTS, INDEPENDENT_MOUNTS, Hook
+from hakoniwa.spec import BARN_POINTS, HOOK_POINTS, HOOK_SIGNALS, INDEPENDENT_MOUNTS, BackgroundHook, Hook
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,13 +102,14 @@ class ContainerBuilder(Section):
     _parent: ContainerBuilder | None
     _children: list[ContainerBuilder]
     _hooks: list[Hook]
+    _background_hooks: list[BackgroundHook]
     _mounts: list[WrittenMount]
     _flags: dict[str, Any]
 
     def __init__(self, reading: Reading, parent: ContainerBuilder | None = None) -> None:
         super().__init__(reading)
         slots = self.__dict__
-        slots.update(_parent=parent, _children=[], _hooks=[], _mounts=[])
+        slots.update(_parent=parent, _children=[], _hooks=[], _background_hooks=[], _mounts=[])
         slots["_flags"] = {"independent": [], "network_etc": None, "daemonize": False, "owner": (None, None)}
         for word, section in _SECTIONS.items():
             slots[word] = section(reading)
@@ -148,6 +149,7 @@ class ContainerBuilder(Section):
             slots[word].update(mine[word])
         slots["_flags"] = {**self._flags, "independent": list(self._flags["independent"])}
         slots["_mounts"] = list(self._mounts)
+        slots["_background_hooks"] = list(self._background_hooks)
         slots["_hooks"] = [hook for hook in self._hooks if hook.point not in BARN_POINTS]
         return twin
 
@@ -287,25 +289,79 @@ class ContainerBuilder(Section):
         if self._parent is not None:
             self._reading.problem(f"{what} belongs to the barn", "write it outside config.define()")
 
-    def add_async_hook(self, **_options: object) -> Callable[[Any], Any]:
-        """A hook beside the container."""
-        return refuse_hook(self._reading, "add_async_hook()")
+    def add_async_hook(
+        self,
+        *,
+        msec: float | None = None,
+        sec: float | None = None,
+        min: float | None = None,
+        hour: float | None = None,
+        interval_msec: float | None = None,
+        limit_count: int | None = None,
+    ) -> Callable[[Any], Any]:
+        """Run the decorated function beside the container: once after the delay, or from then on at every interval."""
+        given = [
+            (value, unit) for value, unit in ((msec, 0.001), (sec, 1), (min, 60), (hour, 3600)) if value is not None
+        ]
+        if len(given) > 1:
+            self._reading.problem("add_async_hook() takes one of msec=, sec=, min= and hour=")
+        check = self._reading.check
+        delays = [check("add_async_hook()", checks.duration, value, 0.0) * unit for value, unit in given]
+        interval = None
+        if interval_msec is not None:
+            interval = check("add_async_hook(interval_msec=)", checks.interval, interval_msec, 1000.0) / 1000
+        limit = None if limit_count is None else check("add_async_hook(limit_count=)", checks.count, limit_count)
+        if limit is not None and interval is None:
+            self._reading.problem("limit_count= means nothing without interval_msec=", "such a hook runs once")
+        return self._background("async", sum(delays[:1]), interval, limit)
 
-    def after_spawn(self, **_options: object) -> Callable[[Any], Any]:
-        """The older name of `add_async_hook`."""
-        return refuse_hook(self._reading, "after_spawn()")
+    after_spawn = add_async_hook  # haconiwa's older name
 
-    def add_timer_hook(self, **_options: object) -> Callable[[Any], Any]:
-        """A hook on a clock."""
-        return refuse_hook(self._reading, "add_timer_hook()")
+    def add_timer_hook(self, *, every: float | None = None, cron: str | None = None) -> Callable[[Any], Any]:
+        """Run the decorated function every so many seconds."""
+        if cron is not None:
+            return refuse_hook(self._reading, "add_timer_hook(cron=)")
+        if every is None:
+            self._reading.stop("add_timer_hook() needs every=", "every=SECONDS")
+        seconds = self._reading.check("add_timer_hook(every=)", checks.interval, every, 1.0)
+        return self._background("timer", seconds, seconds, None)
 
-    def add_signal_handler(self, sig: object) -> Callable[[Any], Any]:
-        """A hook on a signal to the supervisor."""
-        return refuse_hook(self._reading, "add_signal_handler()")
+    def add_signal_handler(self, sig: str | list[str]) -> Callable[[Any], Any]:
+        """Run the decorated function when the supervisor gets one of these signals: USR1, USR2, TTIN or TTOU."""
+        names = [sig] if isinstance(sig, str) else list(sig)
+        numbers = []
+        for name in names:
+            word = str(name).upper().removeprefix("SIG")
+            if word in HOOK_SIGNALS:
+                numbers.append(HOOK_SIGNALS[word])
+            else:
+                self._reading.problem(f"signal {short(name)} cannot have a handler", nearest(word, [*HOOK_SIGNALS]))
+        return self._background("signal", 0.0, None, None, tuple(numbers))
 
-    def add_handler(self, sig: object) -> Callable[[Any], Any]:
-        """The older name of `add_signal_handler`."""
-        return refuse_hook(self._reading, "add_handler()")
+    add_handler = add_signal_handler  # haconiwa's older name
+
+    def _background(
+        self, kind: str, delay: float, interval: float | None, limit: int | None, signals: tuple[int, ...] = ()
+    ) -> Callable[[Any], Any]:
+        self._must_be_open()
+        where = self._reading.here()
+
+        def register(function: Any) -> Any:
+            if not callable(function):
+                self._reading.stop(f"a hook must be a function, not {short(function)}")
+            hook = BackgroundHook(
+                kind=kind,
+                function=function,
+                delay=delay,
+                interval=interval,
+                limit=limit,
+                signals=signals,
+                where=where,
+            )
+            self._background_hooks.append(hook)
+            return function
+
+        return register
 
     def add_readiness_hook(self, **_options: object) -> Callable[[Any], Any]:
         """A hook that says when the container is ready."""

@@ -6,13 +6,13 @@ from hakoniwa import log
 from hakoniwa.dsl.facade import Abort
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.signals import ITIMER_REAL, SIG_DFL, SIGALRM, setitimer, signal
+from hakoniwa.spec import Hook
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from hakoniwa.spec import Hook
-
+    from hakoniwa.spec import BackgroundHook
 LONGEST = 30.0  # seconds
 
 
@@ -51,15 +51,16 @@ def _call_in_time(hook: Hook, subject: object) -> None:
         signal(SIGALRM, SIG_DFL)
 
 
-def explain(hook: Hook, error: BaseException) -> None:
+def explain(hook: Hook | BackgroundHook, error: BaseException) -> None:
     """Log what a hook raised, and its traceback: the lines of users' code, without source text.
 
     `traceback` would load `linecache`, which reads files by name: inside the container those are others'.
     """
+    name = hook.point if isinstance(hook, Hook) else hook.kind
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if isinstance(error, ImportError) and "at the top of the file" in str(error):
         what = str(error)
-    log.write(f"{hook.where}: {hook.point} hook: {what}", "error")
+    log.write(f"{hook.where}: {name} hook: {what}", "error")
     trace = error.__traceback__
     while trace is not None:
         code = trace.tb_frame.f_code

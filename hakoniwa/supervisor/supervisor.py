@@ -13,6 +13,7 @@ from hakoniwa.kernel import prctl, process, signals
 from hakoniwa.places import ensure_private
 from hakoniwa.plan import Launch, environment, plan
 from hakoniwa.record import Record, plain
+from hakoniwa.spec import HOOK_SIGNALS
 from hakoniwa.steps.join import JoinGroups, open_groups
 from hakoniwa.steps.step import Context
 from hakoniwa.supervisor import child, messages
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from hakoniwa.spec import Container
     from hakoniwa.supervisor.groups import Groups
+    from hakoniwa.supervisor.workers import Schedule
 
 GRACE = 10.0  # seconds between TERM and KILL
 _STOPPING = (signals.SIGTERM, signals.SIGINT, signals.SIGHUP, signals.SIGQUIT)
@@ -74,6 +76,7 @@ class Supervisor:
         self.facts: dict[str, Any] = {}
         self.pidfd = -1
         self.groups: Groups | None = None
+        self.schedule: Schedule | None = None  # of the hooks beside the container, once it runs
         self.deadline: float | None = None  # when a container that was asked to end is killed
         self.error: HakoError | None = None  # why the payload never ran
 
@@ -82,7 +85,7 @@ class Supervisor:
         log.set_level(self.container.log_level)
         os.setsid()
         prctl.set_name(f"hako:{self.container.name}")
-        wakeup, _ = signals.listen((*_STOPPING, signals.SIGCHLD))
+        wakeup, _ = signals.listen((*_STOPPING, signals.SIGCHLD, *HOOK_SIGNALS.values()))
         self._take_lock()
         if self.around.background:
             divert_output(self.container.name)
@@ -234,6 +237,11 @@ class Supervisor:
         self._run_hooks("before_start_wait")
         messages.send(self.around.report, messages.RUNNING, self.base.pid)
         poll = self._poll(wakeup)
+        if self.container.background_hooks:
+            from hakoniwa.supervisor.workers import Schedule
+
+            self.schedule = Schedule(self.container.background_hooks, self.base)
+            poll.register(self.schedule.timer, select.POLLIN)
         while self.pidfd not in self._wait(poll, wakeup):
             pass
 
@@ -250,14 +258,25 @@ class Supervisor:
         ready = {descriptor for descriptor, _ in poll.poll(timeout)}
         if self.deadline is not None and time.monotonic() >= self.deadline:
             self._kill()
-        if wakeup in ready and set(os.read(wakeup, 4096)) & set(_STOPPING):
-            self._ask_to_end()
+        if self.schedule is not None and self.schedule.timer in ready:
+            self.schedule.expire()
+        if wakeup in ready:
+            self._take_signals(os.read(wakeup, 4096))
         if self.around.lifeline in ready:
             poll.unregister(self.around.lifeline)
             self._front_has_gone()
         if not self.has_pid_namespace:
             self._reap_adopted()
         return ready
+
+    def _take_signals(self, numbers: bytes) -> None:
+        """Do what signals ask for, in their order."""
+        for number in numbers:
+            if number in _STOPPING:
+                self._ask_to_end()
+            elif self.schedule is not None:
+                names = {value: name for name, value in HOOK_SIGNALS.items()}
+                self.schedule.signal(number, names.get(number, str(number)))
 
     @property
     def has_pid_namespace(self) -> bool:
