@@ -40,15 +40,21 @@ class Hook(Record):
 
 
 class BackgroundHook(Record):
-    """A function that runs beside the container: on a clock (`delay`, then every `interval`, in seconds) or on signals."""
+    """A function that runs beside the container: on a clock (`delay`, then every `interval`, in seconds) or on signals.
 
-    kind: str  # "async", "timer" or "signal"
+    A readiness hook runs until it returns true, for `timeout` seconds at most; it is told whether `port` is listened on.
+    """
+
+    kind: str  # "async", "timer", "signal" or "readiness"
     function: Callable[..., object]
     delay: float
     interval: float | None
     limit: int | None
     signals: tuple[int, ...]
     where: str
+    cron: str | None = None
+    port: int | None = None
+    timeout: float = 0.0
 
 
 class Mount(Record):

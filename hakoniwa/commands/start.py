@@ -59,7 +59,7 @@ def run(given: Given) -> int:
 
         build_missing(barn)
     if background:
-        return _start_in_background(barn, launches)
+        return _start_in_background(barn, launches, wait=given.flag("wait"))
     return run_in_foreground(barn, launches)
 
 
@@ -109,9 +109,9 @@ def _show(barn: Barn, launches: list[Launch]) -> None:
             print(f"{container.name}: {step}")
 
 
-def _start_in_background(barn: Barn, launches: list[Launch]) -> int:
+def _start_in_background(barn: Barn, launches: list[Launch], *, wait: bool) -> int:
     sys.stdout.flush()
-    running, errors = run_in_background(barn, launches)
+    running, errors = run_in_background(barn, launches, wait=wait)
     for name, pid in running:
         print(f"{name} {pid}")
     for error in errors:

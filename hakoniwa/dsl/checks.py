@@ -103,6 +103,27 @@ def count(value: object) -> int:
     return value
 
 
+def port(value: object) -> int:
+    """A TCP port."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 65535:
+        raise Wrong("a port from 1 to 65535")
+    return value
+
+
+def cron(value: object) -> str:
+    """A cron expression."""
+    from datetime import datetime
+
+    from cronsim import CronSim, CronSimError
+
+    expression = text(value)
+    try:
+        CronSim(expression, datetime.now())
+    except CronSimError as error:
+        raise Wrong(f"a cron expression such as '*/5 * * * *' ({error})") from None
+    return expression
+
+
 def text_list(value: object) -> tuple[str, ...]:
     """A list of strings."""
     if not isinstance(value, (list, tuple)):

@@ -313,18 +313,19 @@ class ContainerBuilder(Section):
         limit = None if limit_count is None else check("add_async_hook(limit_count=)", checks.count, limit_count)
         if limit is not None and interval is None:
             self._reading.problem("limit_count= means nothing without interval_msec=", "such a hook runs once")
-        return self._background("async", sum(delays[:1]), interval, limit)
+        return self._background(kind="async", delay=sum(delays[:1]), interval=interval, limit=limit)
 
     after_spawn = add_async_hook  # haconiwa's older name
 
     def add_timer_hook(self, *, every: float | None = None, cron: str | None = None) -> Callable[[Any], Any]:
-        """Run the decorated function every so many seconds."""
+        """Run the decorated function every so many seconds, or at the times of a cron expression."""
+        if (every is None) == (cron is None):
+            self._reading.stop("add_timer_hook() takes one of every= and cron=", 'every=SECONDS, or cron="*/5 * * * *"')
         if cron is not None:
-            return refuse_hook(self._reading, "add_timer_hook(cron=)")
-        if every is None:
-            self._reading.stop("add_timer_hook() needs every=", "every=SECONDS")
+            expression = self._reading.check("add_timer_hook(cron=)", checks.cron, cron)
+            return self._background(kind="timer", delay=0.0, cron=expression)
         seconds = self._reading.check("add_timer_hook(every=)", checks.interval, every, 1.0)
-        return self._background("timer", seconds, seconds, None)
+        return self._background(kind="timer", delay=seconds, interval=seconds)
 
     def add_signal_handler(self, sig: str | list[str]) -> Callable[[Any], Any]:
         """Run the decorated function when the supervisor gets one of these signals: USR1, USR2, TTIN or TTOU."""
@@ -336,36 +337,34 @@ class ContainerBuilder(Section):
                 numbers.append(HOOK_SIGNALS[word])
             else:
                 self._reading.problem(f"signal {short(name)} cannot have a handler", nearest(word, [*HOOK_SIGNALS]))
-        return self._background("signal", 0.0, None, None, tuple(numbers))
+        return self._background(kind="signal", delay=0.0, signals=tuple(numbers))
 
     add_handler = add_signal_handler  # haconiwa's older name
 
-    def _background(
-        self, kind: str, delay: float, interval: float | None, limit: int | None, signals: tuple[int, ...] = ()
+    def add_readiness_hook(
+        self, *, port: int | None = None, timeout: float = 1800, interval_msec: float = 1000
     ) -> Callable[[Any], Any]:
+        """Run `function(base, ok)` until it returns true; `ok` says whether the TCP port is listened on inside."""
+        check = self._reading.check
+        if port is not None:
+            port = check("add_readiness_hook(port=)", checks.port, port)
+        longest = check("add_readiness_hook(timeout=)", checks.interval, timeout, 1.0)
+        interval = check("add_readiness_hook(interval_msec=)", checks.interval, interval_msec, 1000.0) / 1000
+        return self._background(kind="readiness", delay=0.0, interval=interval, port=port, timeout=longest)
+
+    def _background(self, **facts: Any) -> Callable[[Any], Any]:
+        """The decorator of a hook beside the container."""
         self._must_be_open()
         where = self._reading.here()
+        facts = {"interval": None, "limit": None, "signals": (), **facts}
 
         def register(function: Any) -> Any:
             if not callable(function):
                 self._reading.stop(f"a hook must be a function, not {short(function)}")
-            hook = BackgroundHook(
-                kind=kind,
-                function=function,
-                delay=delay,
-                interval=interval,
-                limit=limit,
-                signals=signals,
-                where=where,
-            )
-            self._background_hooks.append(hook)
+            self._background_hooks.append(BackgroundHook(function=function, where=where, **facts))
             return function
 
         return register
-
-    def add_readiness_hook(self, **_options: object) -> Callable[[Any], Any]:
-        """A hook that says when the container is ready."""
-        return refuse_hook(self._reading, "add_readiness_hook()")
 
     def add_cgroup_hook(self, **_options: object) -> Callable[[Any], Any]:
         """A hook on cgroup events."""

@@ -12,7 +12,8 @@ from hakoniwa.plan import Launch
 from hakoniwa.supervisor import messages
 from hakoniwa.supervisor.base import BarnView
 from hakoniwa.supervisor.hooks import run_hooks
-from hakoniwa.supervisor.supervisor import Surroundings, divert_output, supervise
+from hakoniwa.supervisor.output import divert_output
+from hakoniwa.supervisor.supervisor import Surroundings, supervise
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,12 +35,13 @@ class Member:
         self.supervisor = 0
         self.inbox: messages.Inbox | None = None
         self.pid = 0
+        self.ready = False
         self.code: int | None = None
         self.error: HakoError | None = None
 
-    def is_settled(self) -> bool:
-        """Whether it runs, has run, or could not be started."""
-        return bool(self.pid or self.error or self.inbox is None)
+    def is_settled(self, *, wait: bool) -> bool:
+        """Whether it runs (with `wait`: is ready), has run, or could not be started."""
+        return bool((self.ready if wait else self.pid) or self.error or self.inbox is None)
 
     def hear(self) -> bool:
         """Take what the supervisor tells. True when it has told everything, and has ended."""
@@ -57,6 +59,8 @@ class Member:
         for kind, parts in heard:
             if kind == messages.RUNNING:
                 (self.pid,) = parts  # type: ignore[assignment]
+            elif kind == messages.READY:
+                self.ready = True
             elif kind == messages.EXITED:
                 self.code = parts[0]  # type: ignore[assignment]
             elif kind == messages.FAILED:
@@ -107,6 +111,7 @@ class BarnProcess:
         *,
         term: str = "dumb",
         background: bool = False,
+        wait: bool = False,
         front: Front | None = None,
         before: Callable[[], None] = lambda: None,
     ) -> None:
@@ -130,6 +135,7 @@ class BarnProcess:
                 saved=front.saved if front else None,
                 term=term,
                 background=background,
+                wait=wait,
             )
             supervise(member.container, member.launch, around)
         os.close(writer)
@@ -197,16 +203,19 @@ def terminal_type() -> str:
     return term if term and plain else "dumb"
 
 
-def run_in_background(barn: Barn, launches: list[Launch]) -> tuple[list[tuple[str, int]], list[HakoError]]:
+def run_in_background(
+    barn: Barn, launches: list[Launch], *, wait: bool
+) -> tuple[list[tuple[str, int]], list[HakoError]]:
     """Start the containers behind the caller's back.
 
-    Returns names and pids of those that run (their program has been executed), and why the others do not.
+    Returns names and pids of those that run (their program has been executed; with `wait`: they are ready), and why the
+    others do not.
     """
     reader, writer = os.pipe2(os.O_CLOEXEC)
     child = os.fork()
     if child == 0:
         os.close(reader)
-        _be_daemon(barn, launches, writer)
+        _be_daemon(barn, launches, writer, wait)
     os.close(writer)
     inbox = messages.Inbox(reader)
     running: list[tuple[str, int]] = []
@@ -222,7 +231,7 @@ def run_in_background(barn: Barn, launches: list[Launch]) -> tuple[list[tuple[st
     return running, errors
 
 
-def _be_daemon(barn: Barn, launches: list[Launch], caller: int) -> NoReturn:
+def _be_daemon(barn: Barn, launches: list[Launch], caller: int, wait: bool) -> NoReturn:
     """The barn's process in the background. Never returns."""
     process = BarnProcess(barn, launches)
     try:
@@ -234,10 +243,13 @@ def _be_daemon(barn: Barn, launches: list[Launch], caller: int) -> NoReturn:
         for number in _FORWARDED:
             signals.signal(number, process.forward)
         for member in process.members:
-            process.spawn(member, background=True, before=lambda: os.close(caller))
-        _wait_for(process, lambda: all(member.is_settled() for member in process.members))
+            process.spawn(member, background=True, wait=wait, before=lambda: os.close(caller))
+        _wait_for(process, lambda: all(member.is_settled(wait=wait) for member in process.members))
         for member in process.members:
-            if member.pid:
+            if wait and not member.ready and not member.error:
+                told = f"container {member.container.name!r} has ended, with status {member.code}, before it was ready"
+                member.error = HakoError(told)
+            if member.pid and not member.error:
                 messages.send(caller, messages.RUNNING, member.container.name, member.pid)
             if member.error:
                 messages.send_error(caller, member.error)

@@ -9,6 +9,7 @@ from hakoniwa.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Mapping
 
     from hakoniwa.spec import Barn, Container
@@ -88,9 +89,27 @@ class Base:
             raise HakoError(f"container {self.name!r} does not run: there is nothing to send {sig} to")
         pidfd_send_signal(self._pidfd, by_name(str(sig)))
 
-    def run(self, argv: list[str], timeout: float | None = None) -> None:
-        """Run a command inside."""
-        raise HakoError("base.run() is not supported yet", hint="hako attach runs a command inside")
+    def run(self, argv: list[str], timeout: float | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a command inside, with every restriction of the container, and return it completed, its output as text.
+
+        That is what `hako attach` does, in a process of its own: beside threads, Python must not be forked. The exit
+        status is as there. Raises subprocess.TimeoutExpired after `timeout` seconds, when the command has been ended.
+        """
+        import subprocess
+        import sys
+
+        if self._pidfd is None:
+            raise HakoError(f"container {self.name!r} does not run: nothing can run inside")
+        words = [sys.executable, "-I", "-m", "hakoniwa", "attach", "-n", self.name, "--", *argv]
+        return subprocess.run(
+            words,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
+        )
 
 
 class BarnView:

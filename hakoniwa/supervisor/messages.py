@@ -7,7 +7,7 @@ import os
 
 from hakoniwa.errors import HakoError
 
-RUNNING, EXITED, FAILED = "running", "exited", "failed"
+RUNNING, READY, EXITED, FAILED = "running", "ready", "exited", "failed"
 
 
 def send(pipe: int, kind: str, *parts: str | int | None) -> None:

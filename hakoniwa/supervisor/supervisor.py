@@ -10,7 +10,6 @@ import time
 from hakoniwa import log, state
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import prctl, process, signals
-from hakoniwa.places import ensure_private
 from hakoniwa.plan import Launch, environment, plan
 from hakoniwa.record import Record, plain
 from hakoniwa.spec import HOOK_SIGNALS
@@ -19,13 +18,14 @@ from hakoniwa.steps.step import Context
 from hakoniwa.supervisor import child, messages
 from hakoniwa.supervisor.base import Base, ExitStatus
 from hakoniwa.supervisor.hooks import run_hooks
+from hakoniwa.supervisor.output import divert_output
 from hakoniwa.undo import Undo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-    from hakoniwa.spec import Container
+    from hakoniwa.spec import BackgroundHook, Container
     from hakoniwa.supervisor.groups import Groups
     from hakoniwa.supervisor.workers import Schedule
 
@@ -43,6 +43,7 @@ class Surroundings(Record):
     saved: list[Any] | None  # its settings
     term: str  # the TERM of the payload
     background: bool
+    wait: bool  # the caller waits until the container is ready
 
 
 def supervise(container: Container, launch: Launch, around: Surroundings) -> NoReturn:
@@ -79,6 +80,7 @@ class Supervisor:
         self.schedule: Schedule | None = None  # of the hooks beside the container, once it runs
         self.deadline: float | None = None  # when a container that was asked to end is killed
         self.error: HakoError | None = None  # why the payload never ran
+        self.unready: HakoError | None = None  # why it was ended, though it ran
 
     def run(self) -> None:
         """From the lock to the last message."""
@@ -237,13 +239,33 @@ class Supervisor:
         self._run_hooks("before_start_wait")
         messages.send(self.around.report, messages.RUNNING, self.base.pid)
         poll = self._poll(wakeup)
-        if self.container.background_hooks:
-            from hakoniwa.supervisor.workers import Schedule
-
-            self.schedule = Schedule(self.container.background_hooks, self.base)
-            poll.register(self.schedule.timer, select.POLLIN)
+        self._begin_background_hooks(poll)
         while self.pidfd not in self._wait(poll, wakeup):
             pass
+        if self.unready is not None:
+            raise self.unready
+
+    def _begin_background_hooks(self, poll: select.poll) -> None:
+        if not self.container.background_hooks:
+            self._tell_ready()
+            return
+        from hakoniwa.supervisor.workers import Schedule
+
+        self.schedule = Schedule(self.container.background_hooks, self.base, self._tell_ready, self._not_ready)
+        poll.register(self.schedule.timer, select.POLLIN)
+        poll.register(self.schedule.notice, select.POLLIN)
+
+    def _tell_ready(self) -> None:
+        messages.send(self.around.report, messages.READY)
+
+    def _not_ready(self, hook: BackgroundHook) -> None:
+        """A readiness hook's time is up: with --wait, that ends the container."""
+        error = HakoError(f"the container was not ready after {hook.timeout:g} s", where=hook.where)
+        if self.around.wait:
+            self.unready = error
+            self._ask_to_end()
+        else:
+            log.write(str(error), "warning")
 
     def _poll(self, *more: int) -> select.poll:
         poll = select.poll()
@@ -260,6 +282,8 @@ class Supervisor:
             self._kill()
         if self.schedule is not None and self.schedule.timer in ready:
             self.schedule.expire()
+        if self.schedule is not None and self.schedule.notice in ready:
+            self.schedule.take_notice()
         if wakeup in ready:
             self._take_signals(os.read(wakeup, 4096))
         if self.around.lifeline in ready:
@@ -416,19 +440,3 @@ def _already_running(name: str) -> HakoError:
         f"container {name!r} is already running: pid {pid}, since {since}, from {known['file']}",
         hint=f"hako attach -n {name}, or hako kill -n {name}",
     )
-
-
-def divert_output(name: str) -> None:
-    """Lead our streams to nowhere and to the log of `name`: the caller's must not stay open behind its back."""
-    path = state.log_file(name)
-    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    try:
-        ensure_private(os.path.dirname(path))
-        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise HakoError(f"cannot open the log {path}: {error.strerror}") from None
-    os.dup2(null, 0)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    os.close(null)
-    os.close(file)

@@ -14,10 +14,13 @@ import time
 
 from hakoniwa import log
 from hakoniwa.kernel import timer
+from hakoniwa.kernel.sockets import listens
 from hakoniwa.supervisor.hooks import explain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hakoniwa.spec import BackgroundHook
     from hakoniwa.supervisor.base import Base
 
@@ -30,10 +33,11 @@ _VARIADIC = 0x04  # inspect.CO_VARARGS
 class Worker:
     """The thread of one hook."""
 
-    def __init__(self, hook: BackgroundHook, base: Base) -> None:
+    def __init__(self, hook: BackgroundHook, base: Base, on_true: Callable[[Worker], None]) -> None:
         self.hook = hook
         self.runs = 0  # as often as it was told to, busy times left out
         self._base = base
+        self._on_true = on_true
         self._wanted: str | None = None  # the reason to run: a signal's name, or ""
         self._wake = threading.Condition()
         self._busy = False
@@ -50,10 +54,6 @@ class Worker:
             self.runs += 1
             self._wake.notify()
 
-    def is_spent(self) -> bool:
-        """Whether it has run as often as it is to."""
-        return self.hook.limit is not None and self.runs >= self.hook.limit
-
     def _work(self) -> None:
         while True:
             with self._wake:
@@ -63,67 +63,143 @@ class Worker:
             self._run(reason)
             with self._wake:
                 self._busy, missed, self._missed = False, self._missed, 0
-            if missed:
+            if missed and self.hook.kind != "readiness":
                 log.write(f"{self.hook.where}: {self.hook.kind} hook: was busy, and has missed {missed}", "warning")
 
     def _run(self, reason: str) -> None:
         """Call the hook. What it raises is logged and ends nothing."""
         supervisor = os.getpid()
+        result: object = None
         try:
-            _call(self.hook, self._base, reason)
+            result = _call(self.hook, self._base, reason)
         except BaseException as error:  # SystemExit too, which would end the thread
             explain(self.hook, error)
         if os.getpid() != supervisor:
             os._exit(0)  # the hook has forked, and this is the copy, which must not go on as a supervisor
+        if result:
+            self._on_true(self)
 
 
-def _call(hook: BackgroundHook, base: Base, reason: str) -> None:
+def _call(hook: BackgroundHook, base: Base, reason: str) -> object:
     function = hook.function
     code = getattr(function, "__code__", None)
-    wants_reason = hook.kind == "signal" and code and (code.co_argcount > 1 or code.co_flags & _VARIADIC)
-    arguments = (base, reason) if wants_reason else (base,)
+    arguments: tuple[object, ...] = (base,)
+    if hook.kind == "readiness":
+        arguments = (base, hook.port is None or listens(base.pid, hook.port))
+    elif hook.kind == "signal" and code and (code.co_argcount > 1 or code.co_flags & _VARIADIC):
+        arguments = (base, reason)
+    result = function(*arguments)
     if code and code.co_flags & _COROUTINE:
         import asyncio
 
-        asyncio.run(function(*arguments))  # type: ignore[arg-type]
-    else:
-        function(*arguments)
+        return asyncio.run(result)  # type: ignore[arg-type]
+    return result
 
 
 class Schedule:
-    """All background hooks of a container, and the timer that tells when the next is due."""
+    """All background hooks of a container, and the timer that tells when the next is due.
 
-    def __init__(self, hooks: tuple[BackgroundHook, ...], base: Base) -> None:
+    `timer` and `notice` are to be polled: `expire` and `take_notice` are called when they are readable. `on_ready` is
+    called once, when every readiness hook has returned true; `on_timeout` for each that has not in its time.
+    """
+
+    def __init__(
+        self,
+        hooks: tuple[BackgroundHook, ...],
+        base: Base,
+        on_ready: Callable[[], None],
+        on_timeout: Callable[[BackgroundHook], None],
+    ) -> None:
         sys.setswitchinterval(_SWITCH_INTERVAL)
         self.timer = timer.make_timer()
-        now = time.monotonic()
+        self.notice = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._on_ready, self._on_timeout = on_ready, on_timeout
         self._signals: dict[int, list[Worker]] = {}
-        self._due: list[tuple[float, int, Worker]] = []
-        for number, hook in enumerate(hooks):
-            worker = Worker(hook, base)
-            for signal in hook.signals:
-                self._signals.setdefault(signal, []).append(worker)
-            if not hook.signals:
-                heapq.heappush(self._due, (now + hook.delay, number, worker))
+        self._waiting: set[Worker] = set()  # of readiness hooks that have not returned true yet
+        self._ready: list[Worker] = []  # those that just have, put here by their threads
+        self._order = 0
+        self._due: list[tuple[float, int, Callable[[float], float | None]]] = []
+        now = time.monotonic()
+        for hook in hooks:
+            self._add(hook, Worker(hook, base, self._note_true), now)
         self._set()
+        if not self._waiting:
+            on_ready()
+
+    def _add(self, hook: BackgroundHook, worker: Worker, now: float) -> None:
+        for signal in hook.signals:
+            self._signals.setdefault(signal, []).append(worker)
+        if hook.kind == "readiness":
+            self._waiting.add(worker)
+            self._push(now + hook.timeout, lambda _: self._give_up(worker))
+        if hook.cron is not None:
+            self._push(_next_cron(hook.cron), lambda moment: self._tick(worker, moment))
+        elif not hook.signals:
+            self._push(now + hook.delay, lambda moment: self._tick(worker, moment))
+
+    def _push(self, moment: float, action: Callable[[float], float | None]) -> None:
+        self._order += 1  # so that two of one moment are not compared by their actions
+        heapq.heappush(self._due, (moment, self._order, action))
 
     def _set(self) -> None:
         timer.set_timer(self.timer, self._due[0][0] if self._due else None)
 
     def expire(self) -> None:
-        """Fire what is due. The next time is counted from the last one that was due, so that nothing drifts."""
+        """Do what is due."""
         timer.take_expiration(self.timer)
-        now = time.monotonic()
-        while self._due and self._due[0][0] <= now:
-            moment, number, worker = heapq.heappop(self._due)
-            worker.fire()
-            if worker.hook.interval is not None and not worker.is_spent():
-                # Ticks that have passed while this process was stopped are passed over.
-                behind = max(0, int((now - moment) / worker.hook.interval))
-                heapq.heappush(self._due, (moment + (behind + 1) * worker.hook.interval, number, worker))
+        while self._due and self._due[0][0] <= time.monotonic():
+            moment, _, action = heapq.heappop(self._due)
+            following = action(moment)
+            if following is not None:
+                self._push(following, action)
         self._set()
+
+    def _tick(self, worker: Worker, moment: float) -> float | None:
+        """Fire a hook that was due at `moment`. Returns when it is due next: counted from then, so that nothing drifts."""
+        hook = worker.hook
+        if hook.kind == "readiness" and worker not in self._waiting:
+            return None
+        worker.fire()
+        if hook.cron is not None:
+            return _next_cron(hook.cron)
+        if hook.interval is None or (hook.limit is not None and worker.runs >= hook.limit):
+            return None
+        # Ticks that have passed while this process was stopped are passed over.
+        behind = max(0, int((time.monotonic() - moment) / hook.interval))
+        return moment + (behind + 1) * hook.interval
+
+    def _give_up(self, worker: Worker) -> None:
+        if worker in self._waiting:
+            self._waiting.discard(worker)
+            self._on_timeout(worker.hook)
+
+    def _note_true(self, worker: Worker) -> None:
+        """A hook has returned true; called in its thread."""
+        if worker.hook.kind == "readiness":
+            self._ready.append(worker)
+            os.eventfd_write(self.notice, 1)
+
+    def take_notice(self) -> None:
+        """Take what threads have noted."""
+        os.eventfd_read(self.notice)
+        while self._ready:
+            worker = self._ready.pop()
+            if worker in self._waiting:
+                self._waiting.discard(worker)
+                if not self._waiting:
+                    self._on_ready()
 
     def signal(self, number: int, name: str) -> None:
         """Fire the handlers of a signal."""
         for worker in self._signals.get(number, ()):
             worker.fire(name)
+
+
+def _next_cron(expression: str) -> float:
+    """The next time of a cron expression, as a moment of `time.monotonic()`. The wall clock is looked at each time."""
+    from datetime import datetime
+
+    from cronsim import CronSim
+
+    now = datetime.now()
+    return time.monotonic() + max(0.001, (next(CronSim(expression, now)) - now).total_seconds())

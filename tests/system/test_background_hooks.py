@@ -178,3 +178,69 @@ def test_a_stopped_supervisor_passes_over_what_it_has_missed(run: Run, ears: Ear
     moments = [float(word) for word in ears.hear(6)]
     gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
     assert sum(gap < 0.005 for gap in gaps) <= 2, "missed ticks were made up for"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "[::]"])
+def test_readiness_by_a_port(hako: Hako, box: Writer, ears: Ears, address: str) -> None:
+    if address == "[::]" and not Path("/proc/net/if_inet6").exists():
+        pytest.skip("this kernel has no IPv6")
+    body = f"""
+config.namespace.unshare("net")
+config.init_command = ["/bin/sh", "-c", "sleep 0.3; exec httpd -f -p {address}:80"]
+@config.add_readiness_hook(port=80, interval_msec=20)
+def ready(base, ok):
+    tell(str(ok))
+    return ok
+"""
+    hako("start", "-D", "--wait", box(body, head=ears.head))
+    first = ears.hear()[0]
+    assert first == "False"
+    while ears.hear() == ["False"]:
+        pass
+
+
+def test_readiness_that_does_not_come_stops_the_container(hako: Hako, box: Writer) -> None:
+    body = "@config.add_readiness_hook(timeout=0.2, interval_msec=10)\ndef ready(base, ok): return False"
+    path = box(body)
+    done = hako("start", "-D", "--wait", path, *SLEEP, status=125)
+    assert "box.haco.py:7: the container was not ready after 0.2 s" in done.stderr
+    assert done.stdout == ""
+    assert json.loads(hako("ps", "--json").stdout)["containers"] == []
+    hako("start", "-D", path, *SLEEP)  # without --wait it goes on
+
+
+def test_a_container_that_ends_before_it_is_ready(hako: Hako, box: Writer) -> None:
+    path = box("@config.add_readiness_hook()\ndef ready(base, ok): return False")
+    done = hako("start", "-D", "--wait", path, "--", "sh", "-c", "exit 3", status=125)
+    assert "container 'box' has ended, with status 3, before it was ready" in done.stderr
+
+
+def test_wait_is_about_the_background(hako: Hako, box: Writer) -> None:
+    assert "--wait is about containers in the background" in hako("start", "--wait", box(), *SLEEP, status=2).stderr
+
+
+def test_base_run_runs_inside(run: Run, ears: Ears) -> None:
+    run(
+        """
+@config.add_async_hook()
+def f(base):
+    done = base.run(["sh", "-c", "hostname; echo $$ >&2; exit 3"])
+    tell(repr((done.returncode, done.stdout, int(done.stderr) > 1)))
+    try:
+        base.run(["sleep", "1000"], timeout=0.3)
+    except Exception as error:
+        tell(type(error).__name__)
+    tell(base.run(["ps"]).stdout.count("sleep 1000").__repr__())
+"""
+    )
+    assert ears.hear(3) == ["(3, 'box\\n', True)", "TimeoutExpired", "1"]
+
+
+def test_cron(run: Run, ears: Ears) -> None:
+    """Seconds are not in a cron expression: here the next full minute is made to come soon."""
+    head = "import hakoniwa.supervisor.workers as w\n"
+    run(
+        f"{head}w._next_cron = lambda expression: time.monotonic() + 0.01\n"
+        '@config.add_timer_hook(cron="* * * * *")\ndef f(base): tell("cron")'
+    )
+    assert ears.hear(2) == ["cron", "cron"]

@@ -291,3 +291,13 @@ def test_the_trampoline_of_an_unknown_machine() -> None:
     assert trampoline.program("aarch64")[:4] == b"\x7fELF"
     with pytest.raises(HakoError, match="machine type 'pdp11' is not supported"):
         trampoline.program("pdp11")
+
+
+def test_the_next_time_of_a_cron_expression() -> None:
+    import time
+    from datetime import datetime
+
+    from hakoniwa.supervisor.workers import _next_cron
+
+    wanted = 60 - datetime.now().second
+    assert abs(_next_cron("* * * * *") - time.monotonic() - wanted) <= 1.5
