@@ -33,18 +33,25 @@ def run(given: Given) -> int:
     printed = 0
     for known in found:
         path = state.log_file(known["name"])
-        try:
-            log = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            continue
-        printed += 1
-        _print_rest(log)
-        if given.flag("follow"):
-            _follow(log, path, known)
-        os.close(log)
+        for part in (f"{path}.1", path):
+            log = _open(part)
+            if log is None:
+                continue
+            printed += 1
+            _print_rest(log)
+            if part == path and given.flag("follow"):
+                log = _follow(log, path, known)
+            os.close(log)
     if not printed:
         raise HakoError("there is no log", where=found[0]["name"], hint="a container logs when it is started with -D")
     return 0
+
+
+def _open(path: str) -> int | None:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
 
 
 def _print_rest(log: int) -> None:
@@ -64,32 +71,48 @@ def _harmless(chunk: bytes) -> bytes:
     return b"".join(coloured.findall(chunk))
 
 
-def _follow(log: int, path: str, known: dict[str, Any]) -> None:
-    """Print what is added, as inotify tells, until the supervisor has ended."""
+def _follow(log: int, path: str, known: dict[str, Any]) -> int:
+    """Print what is added, as inotify tells, until the supervisor has ended. Returns the file that is open at the end."""
     import select
 
     supervisor = state.identity(known, "supervisor").open() if "supervisor" in known else None
     if supervisor is None:
-        return
-    watch = _watch(path)
+        return log
+    watch = _watch(os.path.dirname(path))
     poll = select.poll()
     poll.register(supervisor, select.POLLIN)
     poll.register(watch, select.POLLIN)
-    _print_rest(log)  # what came before the watch did
     ended = False
+    log = _print_new(log, path)  # what came before the watch did
     while not ended:
         ready = [descriptor for descriptor, _ in poll.poll()]
         ended = supervisor in ready
         if watch in ready:
             os.read(watch, _CHUNK)
-        _print_rest(log)
+        log = _print_new(log, path)
+    return log
 
 
-def _watch(path: str) -> int:
-    """An inotify descriptor that tells when the file is written to. `man 7 inotify`."""
+def _print_new(log: int, path: str) -> int:
+    """Print what was added, and go on with the next file where this one was rotated away or deleted."""
+    _print_rest(log)
+    following = _open(path)
+    if following is None:
+        return log
+    if os.path.samestat(os.fstat(following), os.fstat(log)):
+        os.close(following)
+        return log
+    _print_rest(log)  # what was written between the two looks
+    os.close(log)
+    _print_rest(following)
+    return following
+
+
+def _watch(folder: str) -> int:
+    """An inotify descriptor that tells when a file in the folder is written to, made or renamed. `man 7 inotify`."""
     from hakoniwa.kernel.libc import call
 
-    in_modify = 0x2
+    in_modify, in_moved_to, in_create = 0x2, 0x80, 0x100
     watch = call("inotify_init1", os.O_CLOEXEC)
-    call("inotify_add_watch", watch, os.fsencode(path), in_modify, path=path)
+    call("inotify_add_watch", watch, os.fsencode(folder), in_modify | in_moved_to | in_create, path=folder)
     return watch

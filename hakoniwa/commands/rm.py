@@ -53,8 +53,9 @@ def _remove(known: dict[str, Any], rootfs: bool) -> None:
     if rootfs:
         remove_rootfs(known["rootfs"])
         state.remove_record(name)
-    try:
-        os.unlink(state.log_file(name))
-    except FileNotFoundError:
-        pass
+    for path in (state.log_file(name), f"{state.log_file(name)}.1"):
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
     state.forget(name, lock)

@@ -11,14 +11,15 @@ from hakoniwa import log, state
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import prctl, process, signals
 from hakoniwa.plan import Launch, environment, plan
-from hakoniwa.record import Record, plain
+from hakoniwa.record import Record
 from hakoniwa.spec import HOOK_SIGNALS
 from hakoniwa.steps.join import JoinGroups, open_groups
 from hakoniwa.steps.step import Context
 from hakoniwa.supervisor import child, messages
 from hakoniwa.supervisor.base import Base, ExitStatus
 from hakoniwa.supervisor.hooks import run_hooks
-from hakoniwa.supervisor.output import divert_output
+from hakoniwa.supervisor.output import LogPipe, divert_output
+from hakoniwa.supervisor.written import WrittenState
 from hakoniwa.undo import Undo
 
 TYPE_CHECKING = False
@@ -72,10 +73,10 @@ class Supervisor:
         self.launch = launch
         self.around = around
         self.undo = Undo()
-        self._barn_process = os.getppid()
         self.base = Base(container, os.getpid(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
-        self.facts: dict[str, Any] = {}
+        self.written = WrittenState(container, launch, self.base, background=around.background)
         self.pidfd = -1
+        self.log: LogPipe | None = None  # in the background
         self.groups: Groups | None = None
         self.schedule: Schedule | None = None  # of the hooks beside the container, once it runs
         self.deadline: float | None = None  # when a container that was asked to end is killed
@@ -91,6 +92,7 @@ class Supervisor:
         self._take_lock()
         if self.around.background:
             divert_output(self.container.name)
+            self.log = LogPipe(self.container.name)
         self._run_hooks("before_fork", may_refuse=True)
         status = self._clone()
         try:
@@ -165,6 +167,9 @@ class Supervisor:
                 f"cannot make the namespaces {' '.join(self.container.namespaces)}: {error.strerror}"
             ) from None
         if pid == 0:
+            if self.log is not None:
+                os.dup2(self.log.writer, 1)
+                os.dup2(self.log.writer, 2)
             context = Context(supervisor=own, status=writer, environ=environment(self.container, self.around.term))
             context.run_hooks = self._run_hooks_in_child
             if self.around.front != -1:
@@ -173,6 +178,8 @@ class Supervisor:
         self.base.pid, self.base._pidfd = pid, self.pidfd
         os.close(writer)
         os.close(own)
+        if self.log is not None:
+            os.close(self.log.writer)
         for descriptor in (*joining, unified):
             if descriptor != -1:
                 os.close(descriptor)
@@ -180,8 +187,7 @@ class Supervisor:
 
     def _accompany_set_up(self) -> None:
         """What this side does while the first process applies the plan."""
-        self._identify()
-        self._definition = plain(self.container)
+        self.written.identify(self.container, self.base.pid)
         self._run_hooks("immediately_after_fork_on_parent", may_refuse=True)
         if "net" in self.container.namespaces:
             self._run_hooks("after_network_created", may_refuse=True)
@@ -193,6 +199,7 @@ class Supervisor:
         from hakoniwa.supervisor.groups import make_groups
 
         self.groups = self.base._groups = make_groups(self.container, self.undo)
+        self.written.facts["cgroups"] = self.groups.paths
         if not self.has_pid_namespace:
             prctl.adopt_orphans()
         return open_groups(self.groups.paths)
@@ -223,19 +230,20 @@ class Supervisor:
                 poll.unregister(self.pidfd)  # it ended: what it had to say is in the pipe, up to its end
         os.close(status)
         command = self.launch.command or self.container.init_command or ("a shell",)
-        self.facts, error = child.read_report(report, command[0])
+        facts, error = child.read_report(report, command[0])
         if error is not None:
             error.where = error.where or self.container.name
             raise error
-        if "executed" not in self.facts:
+        if "executed" not in facts:
             raise HakoError("the container was ended before its program ran", where=self.container.where)
+        self.written.facts["devpts"] = facts.get("devpts")
 
     # While it runs
 
     def _run_payload(self, wakeup: int) -> None:
         """Tell that it runs, and wait for its end."""
         self._write_pid_file()
-        self._write_state("running")
+        self.written.write("running", self.base, None)
         self._run_hooks("before_start_wait")
         messages.send(self.around.report, messages.RUNNING, self.base.pid)
         poll = self._poll(wakeup)
@@ -269,7 +277,7 @@ class Supervisor:
 
     def _poll(self, *more: int) -> select.poll:
         poll = select.poll()
-        for descriptor in (self.pidfd, self.around.lifeline, *more):
+        for descriptor in (self.pidfd, self.around.lifeline, self.log.reader if self.log else -1, *more):
             if descriptor != -1:
                 poll.register(descriptor, select.POLLIN)
         return poll
@@ -284,6 +292,8 @@ class Supervisor:
             self.schedule.expire()
         if self.schedule is not None and self.schedule.notice in ready:
             self.schedule.take_notice()
+        if self.log is not None and self.log.reader in ready and not self.log.pass_on():
+            poll.unregister(self.log.reader)  # the last process that could write to it has ended
         if wakeup in ready:
             self._take_signals(os.read(wakeup, 4096))
         if self.around.lifeline in ready:
@@ -352,13 +362,15 @@ class Supervisor:
         code = os.waitstatus_to_exitcode(wait_status)
         self.base.exit_status = ExitStatus(code=code if code >= 0 else 128 - code, signal=-code if code < 0 else None)
         self.base._pidfd = None
+        if self.log is not None:
+            self.log.drain()
         if not self.base.exit_status.success:
             self._run_hooks("after_failure")
         self._run_hooks("teardown_container")
         for failure in self._undo_but_lock():
             log.write(f"{self.container.name}: {failure}", "warning")
         try:
-            self._write_state("stopped" if self.error is None else "failed")
+            self.written.write("stopped" if self.error is None else "failed", self.base, self.error)
         except HakoError as error:
             log.write(str(error), "error")
 
@@ -382,45 +394,6 @@ class Supervisor:
         os.write(file, f"{os.getpid()}\n".encode())
         os.close(file)
         self.undo.add(f"remove {path}", lambda: os.unlink(path))
-
-    def _identify(self) -> None:
-        """Note what tells the two processes from any later ones with their pids."""
-        self._identity = {
-            "init": {"pid": self.base.pid, "started": process.start_time(self.base.pid)},
-            "supervisor": {"pid": os.getpid(), "started": process.start_time(os.getpid())},
-            # The barn's process, which in the background outlives the supervisor by its last hooks.
-            "barn_process": {"pid": self._barn_process, "started": process.start_time(self._barn_process)},
-            "boot_id": process.boot_id(),
-        }
-
-    def _write_state(self, status: str) -> None:
-        container, ended = self.container, self.base.exit_status
-        try:
-            state.write(
-                container.name,
-                {
-                    "name": container.name,
-                    "barn": container.barn,
-                    "file": container.file,
-                    "status": status,
-                    **self._identity,
-                    "created_at": self.base.created_at,
-                    "error": None if self.error is None else str(self.error),
-                    "exit": None if ended is None else {"code": ended.code, "signal": ended.signal},
-                    "cgroups": self.groups.paths if self.groups else [],
-                    "pid_file": container.container_pid_file,
-                    "rootfs": container.rootfs.path,
-                    "log": state.log_file(container.name) if self.around.background else None,
-                    "devpts": self.facts.get("devpts"),
-                    "capabilities": self.launch.capabilities,
-                    "command": self.launch.command,
-                    "definition": self._definition,
-                },
-            )
-        except OSError as error:
-            raise HakoError(
-                f"cannot write the state of {container.name!r}: {error.strerror}", hint="is the disk full?"
-            ) from None
 
 
 def _needs_groups(container: Container) -> bool:

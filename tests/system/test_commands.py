@@ -291,6 +291,31 @@ def test_logs_of_stdout_and_stderr_with_what_was_there_before(hako: Hako, box: W
     assert "no container of this file is known" in hako("logs", path, status=125).stderr
 
 
+def test_a_log_is_capped_rotated_and_followed_across(hako: Hako, box: Writer, places: Path) -> None:
+    script = "i=0; while [ $i -lt 240000 ]; do i=$((i+1)); echo $i ----------------------------------------------------------------; done"
+    path = box()
+    hako("start", "-D", path, "--", "sh", "-c", f"sleep 0.3; {script}")
+    followed = hako("logs", "-f", path).stdout.splitlines()
+    assert [int(line.split()[0]) for line in followed] == list(range(1, 240001))
+    sizes = [(places / "log" / name).stat().st_size for name in ("box.log", "box.log.1")]
+    assert all(0 < size <= 10 << 20 for size in sizes)
+    assert hako("logs", path).stdout.splitlines()[-1].startswith("240000 ")
+    hako("rm", path)
+    assert os.listdir(places / "log") == []
+
+
+def test_a_log_that_is_deleted_blocks_nobody(hako: Hako, box: Writer, places: Path, rootfs: Path) -> None:
+    for name in ("go", "done"):
+        os.mkfifo(rootfs / "tmp" / name)
+    path = box()
+    hako("start", "-D", path, "--", "sh", "-c", "read x < /tmp/go; seq 1 50000; echo two; read x < /tmp/done")
+    (places / "log" / "box.log").unlink()
+    (rootfs / "tmp" / "go").write_text("go\n")
+    (rootfs / "tmp" / "done").write_text("go\n")  # it is read once everything was printed
+    hako("logs", "-f", path)
+    assert hako("logs", path).stdout.endswith("50000\ntwo\n")
+
+
 def test_no_log_without_a_daemon(hako: Hako, box: Writer) -> None:
     path = box()
     hako("start", path, "--", "echo", "x")

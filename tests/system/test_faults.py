@@ -136,7 +136,6 @@ def children(pid: int) -> list[int]:
         "_run_payload",
         "_wait",
         "_end",
-        "_write_state",
     ],
 )
 def test_a_supervisor_killed_in_each_phase(hako: Hako, box: Writer, places: Path, method: str) -> None:
