@@ -45,7 +45,7 @@ class BackgroundHook(Record):
     A readiness hook runs until it returns true, for `timeout` seconds at most; it is told whether `port` is listened on.
     """
 
-    kind: str  # "async", "timer", "signal" or "readiness"
+    kind: str  # "async", "timer", "signal", "readiness", "cgroup" or "watch"
     function: Callable[..., object]
     delay: float
     interval: float | None
@@ -55,6 +55,14 @@ class BackgroundHook(Record):
     cron: str | None = None
     port: int | None = None
     timeout: float = 0.0
+    event: str | None = None  # of a cgroup: "oom" or "memory_pressure"
+    level: str = "low"
+    patterns: tuple[str, ...] = ()  # of paths on the host, absolute
+    debounce: float = 0.0  # seconds without a change before a watch hook is told
+
+    def is_on_a_clock(self) -> bool:
+        """Whether time alone makes it run."""
+        return not (self.signals or self.event or self.patterns)
 
 
 class Mount(Record):

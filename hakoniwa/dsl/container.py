@@ -366,10 +366,19 @@ class ContainerBuilder(Section):
 
         return register
 
-    def add_cgroup_hook(self, **_options: object) -> Callable[[Any], Any]:
-        """A hook on cgroup events."""
-        return refuse_hook(self._reading, "add_cgroup_hook()")
+    def add_cgroup_hook(self, *, type: str, level: str = "low") -> Callable[[Any], Any]:
+        """Run the decorated function when the container is short of memory, or has run out of it."""
+        check = self._reading.check
+        kind = check("add_cgroup_hook(type=)", checks.word_of("memory_pressure", "oom"), type)
+        degree = check("add_cgroup_hook(level=)", checks.word_of("low", "medium", "critical"), level, "low")
+        return self._background(kind="cgroup", delay=0.0, event=kind, level=degree)
 
-    def add_watch_hook(self, *_globs: str, **_options: object) -> Callable[[Any], Any]:
-        """A hook on changed files."""
-        return refuse_hook(self._reading, "add_watch_hook()")
+    def add_watch_hook(self, *globs: str, debounce_msec: float = 200) -> Callable[[Any], Any]:
+        """Run `function(base, paths)` when files on the host change that match; relative to the container file."""
+        check = self._reading.check
+        if not globs:
+            self._reading.problem("add_watch_hook() needs a pattern of paths", 'such as "src/**/*.py"')
+        patterns = [check("add_watch_hook()", checks.path, pattern) for pattern in globs]
+        quiet = check("add_watch_hook(debounce_msec=)", checks.duration, debounce_msec, 200.0) / 1000
+        absolute = tuple(self._beside(pattern) for pattern in patterns if pattern)
+        return self._background(kind="watch", delay=0.0, patterns=absolute, debounce=quiet)

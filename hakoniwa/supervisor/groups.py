@@ -71,9 +71,25 @@ def make_groups(container: Container, undo: Undo) -> Groups:
     for controller in dict.fromkeys(_controller(parameter) for parameter in old):
         if f"{host.v1[controller]}/{name}" not in groups.paths:  # cpu and cpuacct may be one mount
             _make(groups, host.v1[controller], name, undo)
+    if any(hook.event for hook in container.background_hooks):
+        _make_memory_group(container, groups, host, name, undo)
     for parameter in old:
         _set_v1(f"{host.v1[_controller(parameter)]}/{name}", parameter)
     return groups
+
+
+def _make_memory_group(container: Container, groups: Groups, host: Hierarchies, name: str, undo: Undo) -> None:
+    """What a cgroup hook hears of: a group with the memory controller, where no parameter has asked for one already."""
+    where = next(hook.where for hook in container.background_hooks if hook.event)
+    if "memory" in host.v2_controllers and host.v2 is not None:
+        if f"{host.v2}/{name}" not in groups.paths:
+            _make(groups, host.v2, name, undo)
+        v2.enable(host.v2, "memory")
+    elif "memory" in host.v1:
+        if f"{host.v1['memory']}/{name}" not in groups.paths:
+            _make(groups, host.v1["memory"], name, undo)
+    else:
+        raise _no_controller("memory", where, host)
 
 
 def _make(groups: Groups, root: str, name: str, undo: Undo) -> None:

@@ -245,23 +245,27 @@ class Supervisor:
         self._write_pid_file()
         self.written.write("running", self.base, None)
         self._run_hooks("before_start_wait")
-        messages.send(self.around.report, messages.RUNNING, self.base.pid)
         poll = self._poll(wakeup)
-        self._begin_background_hooks(poll)
+        if self.container.background_hooks:
+            self._listen_for_hooks(poll)  # before the caller hears that it runs: what it does then is not missed
+        messages.send(self.around.report, messages.RUNNING, self.base.pid)
+        if self.schedule is None:
+            self._tell_ready()
+        else:
+            self.schedule.begin()
         while self.pidfd not in self._wait(poll, wakeup):
             pass
         if self.unready is not None:
             raise self.unready
 
-    def _begin_background_hooks(self, poll: select.poll) -> None:
-        if not self.container.background_hooks:
-            self._tell_ready()
-            return
+    def _listen_for_hooks(self, poll: select.poll) -> None:
         from hakoniwa.supervisor.workers import Schedule
 
         self.schedule = Schedule(self.container.background_hooks, self.base, self._tell_ready, self._not_ready)
         poll.register(self.schedule.timer, select.POLLIN)
         poll.register(self.schedule.notice, select.POLLIN)
+        for descriptor, (event, _) in self.schedule.events.items():
+            poll.register(descriptor, event.mask)
 
     def _tell_ready(self) -> None:
         messages.send(self.around.report, messages.READY)
@@ -288,10 +292,8 @@ class Supervisor:
         ready = {descriptor for descriptor, _ in poll.poll(timeout)}
         if self.deadline is not None and time.monotonic() >= self.deadline:
             self._kill()
-        if self.schedule is not None and self.schedule.timer in ready:
-            self.schedule.expire()
-        if self.schedule is not None and self.schedule.notice in ready:
-            self.schedule.take_notice()
+        if self.schedule is not None:
+            self._serve_hooks(self.schedule, ready)
         if self.log is not None and self.log.reader in ready and not self.log.pass_on():
             poll.unregister(self.log.reader)  # the last process that could write to it has ended
         if wakeup in ready:
@@ -302,6 +304,15 @@ class Supervisor:
         if not self.has_pid_namespace:
             self._reap_adopted()
         return ready
+
+    def _serve_hooks(self, schedule: Schedule, ready: set[int]) -> None:
+        """Tell the hooks beside the container what has happened."""
+        if schedule.timer in ready:
+            schedule.expire()
+        if schedule.notice in ready:
+            schedule.take_notice()
+        for descriptor in ready & schedule.events.keys():
+            schedule.take_event(descriptor)
 
     def _take_signals(self, numbers: bytes) -> None:
         """Do what signals ask for, in their order."""
@@ -400,7 +411,8 @@ def _needs_groups(container: Container) -> bool:
     """Whether the container has a group of its own. Without a pid namespace, nothing else holds its processes together."""
     wanted = container.cgroup
     limited = wanted.v1 or wanted.v2 or wanted.memory or wanted.cpus or wanted.pids
-    return bool(limited) or "pid" not in container.namespaces
+    heard = any(hook.event for hook in container.background_hooks)
+    return bool(limited or heard) or "pid" not in container.namespaces
 
 
 def _already_running(name: str) -> HakoError:

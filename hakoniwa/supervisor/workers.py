@@ -14,6 +14,7 @@ import time
 
 from hakoniwa import log
 from hakoniwa.kernel import timer
+from hakoniwa.kernel.cgroup.events import MemoryEvent
 from hakoniwa.kernel.sockets import listens
 from hakoniwa.supervisor.hooks import explain
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from hakoniwa.spec import BackgroundHook
     from hakoniwa.supervisor.base import Base
+    from hakoniwa.supervisor.watching import Watcher
 
 # How long a busy hook may keep the interpreter before another thread gets it: it bounds how late a timer is.
 _SWITCH_INTERVAL = 0.0005
@@ -38,13 +40,13 @@ class Worker:
         self.runs = 0  # as often as it was told to, busy times left out
         self._base = base
         self._on_true = on_true
-        self._wanted: str | None = None  # the reason to run: a signal's name, or ""
+        self._wanted: object = None  # the reason to run: a signal's name, changed paths, or ""
         self._wake = threading.Condition()
         self._busy = False
         self._missed = 0
         threading.Thread(target=self._work, daemon=True).start()
 
-    def fire(self, reason: str = "") -> None:
+    def fire(self, reason: object = "") -> None:
         """Have it run now. Where it still runs, that is counted as missed, and not made up for."""
         with self._wake:
             if self._busy or self._wanted is not None:
@@ -66,7 +68,7 @@ class Worker:
             if missed and self.hook.kind != "readiness":
                 log.write(f"{self.hook.where}: {self.hook.kind} hook: was busy, and has missed {missed}", "warning")
 
-    def _run(self, reason: str) -> None:
+    def _run(self, reason: object) -> None:
         """Call the hook. What it raises is logged and ends nothing."""
         supervisor = os.getpid()
         result: object = None
@@ -80,13 +82,15 @@ class Worker:
             self._on_true(self)
 
 
-def _call(hook: BackgroundHook, base: Base, reason: str) -> object:
+def _call(hook: BackgroundHook, base: Base, reason: object) -> object:
     function = hook.function
     code = getattr(function, "__code__", None)
     arguments: tuple[object, ...] = (base,)
     if hook.kind == "readiness":
         arguments = (base, hook.port is None or listens(base.pid, hook.port))
-    elif hook.kind == "signal" and code and (code.co_argcount > 1 or code.co_flags & _VARIADIC):
+    elif hook.kind == "watch" or (
+        hook.kind == "signal" and code and (code.co_argcount > 1 or code.co_flags & _VARIADIC)
+    ):
         arguments = (base, reason)
     result = function(*arguments)
     if code and code.co_flags & _COROUTINE:
@@ -114,27 +118,48 @@ class Schedule:
         self.timer = timer.make_timer()
         self.notice = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._on_ready, self._on_timeout = on_ready, on_timeout
+        self.events: dict[int, tuple[MemoryEvent, Worker]] = {}  # to be polled, too
+        self._watchers: list[Watcher] = []
         self._signals: dict[int, list[Worker]] = {}
         self._waiting: set[Worker] = set()  # of readiness hooks that have not returned true yet
         self._ready: list[Worker] = []  # those that just have, put here by their threads
         self._order = 0
         self._due: list[tuple[float, int, Callable[[float], float | None]]] = []
-        now = time.monotonic()
-        for hook in hooks:
-            self._add(hook, Worker(hook, base, self._note_true), now)
-        self._set()
-        if not self._waiting:
-            on_ready()
+        self._workers = [Worker(hook, base, self._note_true) for hook in hooks]
+        for worker in self._workers:
+            self._listen(worker, base)
 
-    def _add(self, hook: BackgroundHook, worker: Worker, now: float) -> None:
+    def _listen(self, worker: Worker, base: Base) -> None:
+        """Have a hook hear what comes from elsewhere than a clock, from now on."""
+        hook = worker.hook
         for signal in hook.signals:
             self._signals.setdefault(signal, []).append(worker)
+        if hook.event is not None:
+            path = next(path for path in base.cgroup.paths if os.path.exists(f"{path}/memory.stat"))
+            event = MemoryEvent(path, hook.event, hook.level)
+            self.events[event.descriptor] = (event, worker)
+        if hook.patterns:
+            from hakoniwa.supervisor.watching import Watcher
+
+            self._watchers.append(Watcher(hook.patterns, hook.debounce, worker.fire))
+
+    def begin(self) -> None:
+        """Start the clocks, and wait for readiness."""
+        now = time.monotonic()
+        for worker in self._workers:
+            self._start_clock(worker, now)
+        self._set()
+        if not self._waiting:
+            self._on_ready()
+
+    def _start_clock(self, worker: Worker, now: float) -> None:
+        hook = worker.hook
         if hook.kind == "readiness":
             self._waiting.add(worker)
             self._push(now + hook.timeout, lambda _: self._give_up(worker))
         if hook.cron is not None:
             self._push(_next_cron(hook.cron), lambda moment: self._tick(worker, moment))
-        elif not hook.signals:
+        elif hook.is_on_a_clock():
             self._push(now + hook.delay, lambda moment: self._tick(worker, moment))
 
     def _push(self, moment: float, action: Callable[[float], float | None]) -> None:
@@ -188,6 +213,12 @@ class Schedule:
                 self._waiting.discard(worker)
                 if not self._waiting:
                     self._on_ready()
+
+    def take_event(self, descriptor: int) -> None:
+        """Fire the hook of a cgroup event, if it is one."""
+        event, worker = self.events[descriptor]
+        if event.happened():
+            worker.fire()
 
     def signal(self, number: int, name: str) -> None:
         """Fire the handlers of a signal."""

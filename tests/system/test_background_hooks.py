@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import select
 import signal
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from hakoniwa.kernel.cgroup import find_hierarchies
 from tests.conftest import Hako
 
 Writer = Callable[..., Path]
@@ -27,13 +29,21 @@ class Ears:
     def __init__(self, path: Path) -> None:
         os.mkfifo(path)
         self.head = f"FIFO = {str(path)!r}\n{HEAD}"
-        self._file = os.fdopen(os.open(path, os.O_RDWR), "r")
+        self._file = os.open(path, os.O_RDWR)
+        self._heard = b""
 
     def hear(self, count: int = 1) -> list[str]:
-        return [self._file.readline().strip() for _ in range(count)]
+        """The next lines. Waits for each, but not for ever."""
+        poll = select.poll()
+        poll.register(self._file, select.POLLIN)
+        while self._heard.count(b"\n") < count:
+            assert poll.poll(20_000), f"heard {self._heard!r} and nothing more"
+            self._heard += os.read(self._file, 4096)
+        *lines, self._heard = self._heard.split(b"\n", count)
+        return [line.decode() for line in lines]
 
     def close(self) -> None:
-        self._file.close()
+        os.close(self._file)
 
 
 @pytest.fixture
@@ -244,3 +254,66 @@ def test_cron(run: Run, ears: Ears) -> None:
         '@config.add_timer_hook(cron="* * * * *")\ndef f(base): tell("cron")'
     )
     assert ears.hear(2) == ["cron", "cron"]
+
+
+def test_watch_hooks(run: Run, ears: Ears, places: Path) -> None:
+    (places / "src").mkdir()
+    (places / "src" / "old.py").write_text("")
+    run(
+        """
+@config.add_watch_hook("src/**/*.py", debounce_msec=50)
+def f(base, paths): tell(" ".join(os.path.relpath(path, os.path.dirname(__file__)) for path in paths))
+@config.add_watch_hook("later/deep/file", debounce_msec=0)
+def g(base, paths): tell("later")
+"""
+    )
+    (places / "src" / "a.py").write_text("x")
+    (places / "src" / "b.py").write_text("x")
+    (places / "src" / "c.txt").write_text("x")
+    assert ears.hear() == ["src/a.py src/b.py"]
+    (places / "src" / "old.py").write_text("y")
+    assert ears.hear() == ["src/old.py"]
+    (places / "src" / "a.py").rename(places / "src" / "moved.py")
+    assert ears.hear() == ["src/a.py src/moved.py"]
+    (places / "src" / "b.py").unlink()
+    assert ears.hear() == ["src/b.py"]
+    (places / "src" / "new").mkdir()
+    (places / "src" / "new" / "d.py").write_text("x")
+    assert ears.hear() == ["src/new/d.py"]
+    (places / "later" / "deep").mkdir(parents=True)
+    (places / "later" / "deep" / "file").write_text("x")
+    assert ears.hear() == ["later"]
+
+
+HAS_MEMORY = "memory" in find_hierarchies().v1 or "memory" in find_hierarchies().v2_controllers
+with_memory = pytest.mark.skipif(not HAS_MEMORY, reason="this kernel has no memory controller")
+
+
+@with_memory
+def test_oom(hako: Hako, box: Writer, ears: Ears) -> None:
+    body = 'config.limit(memory="24M")\n@config.add_cgroup_hook(type="oom")\ndef f(base): tell("oom")'
+    hako(
+        "start",
+        "-D",
+        box(body, head=ears.head),
+        "--",
+        "sh",
+        "-c",
+        "sleep 0.2; head -c 100000000 /dev/zero | tail; sleep 1000",
+    )
+    assert ears.hear() == ["oom"]
+
+
+@with_memory
+def test_memory_pressure(hako: Hako, box: Writer, ears: Ears) -> None:
+    body = 'config.limit(memory="24M")\n@config.add_cgroup_hook(type="memory_pressure")\ndef f(base): tell("pressure")'
+    fill = "while :; do cat /tmp/big > /dev/null; done"
+    script = f"sleep 0.2; head -c 60000000 /dev/zero > /tmp/big; {fill}"
+    hako("start", "-D", box(body, head=ears.head), "--", "sh", "-c", script)
+    assert ears.hear() == ["pressure"]
+
+
+@with_memory
+def test_a_cgroup_hook_needs_no_limit(run: Run, hako: Hako) -> None:
+    run('@config.add_cgroup_hook(type="oom")\ndef f(base): pass')
+    assert "hakoniwa-box" in hako("attach", "-n", "box", "--", "cat", "/proc/self/cgroup").stdout

@@ -185,6 +185,12 @@ def test_sections_serve_as_blocks_and_as_objects(write_file: Writer) -> None:
             'config.add_timer_hook(cron="61 * * * *")(print)',
             "must be a cron expression such as '*/5 * * * *' (Bad minute)",
         ),
+        ('config.add_cgroup_hook(type="ooom")(print)', "add_cgroup_hook(type=) must be one of memory_pressure oom"),
+        (
+            'config.add_cgroup_hook(type="oom", level="hi")(print)',
+            "add_cgroup_hook(level=) must be one of low medium critical",
+        ),
+        ("config.add_watch_hook()(print)", "add_watch_hook() needs a pattern of paths"),
         ("config.add_readiness_hook(port=0)(print)", "add_readiness_hook(port=) must be a port from 1 to 65535"),
         ("config.add_readiness_hook(timeout=0)(print)", "add_readiness_hook(timeout=) must be a number above 0"),
         ("config.add_timer_hook(every=0)(print)", "add_timer_hook(every=) must be a number above 0"),
@@ -224,8 +230,6 @@ def test_a_wrong_line_is_told_with_its_number(write_file: Writer, line: str, tol
         'config.mount_independent("cgroup")',
         'config.add_mount_point("/a", to="/b", idmap=True)',
         'config.add_mount_point("/a", to="/b", criu_ext_key="k")',
-        'config.add_cgroup_hook(type="oom")(print)',
-        'config.add_watch_hook("*")(print)',
         'config.add_general_hook("after_reload")(print)',
     ],
 )

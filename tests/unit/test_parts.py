@@ -301,3 +301,22 @@ def test_the_next_time_of_a_cron_expression() -> None:
 
     wanted = 60 - datetime.now().second
     assert abs(_next_cron("* * * * *") - time.monotonic() - wanted) <= 1.5
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matches", "others"),
+    [
+        ("/a/*.py", ["/a/b.py"], ["/a/b/c.py", "/a/b.pyc"]),
+        ("/a/**/*.py", ["/a/b.py", "/a/b/c/d.py"], ["/b/c.py"]),
+        ("/a/?[bc][!d].x", ["/a/zbz.x"], ["/a/zdz.x", "/a/zbd.x"]),
+        ("/a/b+(c)", ["/a/b+(c)"], ["/a/bb(c)"]),
+    ],
+)
+def test_patterns_of_watch_hooks(pattern: str, matches: list[str], others: list[str]) -> None:
+    import re
+
+    from hakoniwa.supervisor.watching import translate
+
+    expression = re.compile(translate(pattern))
+    assert all(expression.fullmatch(path) for path in matches)
+    assert not any(expression.fullmatch(path) for path in others)
