@@ -21,6 +21,7 @@ COMMANDS = {
     "create": "build the rootfs",
     "start": "run the container (alias: run)",
     "attach": "run a command, or a shell, inside",
+    "reload": "read the file again, and apply what may change",
     "kill": "end the container",
     "ps": "list containers",
     "status": "tell how the containers of a file fare",
@@ -32,7 +33,7 @@ COMMANDS = {
     "revisions": "print the versions of what is used, and what the kernel offers",
 }
 ALIASES = {"run": "start", "--version": "version"}
-LATER = ("provision", "archive", "reload", "checkpoint", "restore")
+LATER = ("provision", "archive", "checkpoint", "restore")
 
 _SIGINT_STATUS = 130
 

@@ -19,6 +19,7 @@ HOOK_POINTS = (
     "before_chroot",
     "after_chroot",
     "before_start_wait",
+    "after_reload",
     "after_failure",
     "teardown_container",
     "teardown",
@@ -182,6 +183,7 @@ class Container(Record):
     log_level: str
     hooks: tuple[Hook, ...]
     background_hooks: tuple[BackgroundHook, ...]
+    reloadable: tuple[str, ...]  # groups of settings: "cgroup", "resource", "hooks"
     where: str
 
     def hooks_at(self, point: str) -> list[Hook]:

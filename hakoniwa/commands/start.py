@@ -26,6 +26,7 @@ COMMAND = Command(
         Option(flags=("-b", "--bootstrap"), help="build the rootfs first where it is missing"),
         Option(flags=("-N", "--no-provision"), help="with -b: leave provisioning out"),
         Option(flags=("--dry-run",), help="print the steps, and take none"),
+        Option(flags=("--watch",), help="reload when the file changes"),
         Option(flags=("--wait",), help="with -D: return when the containers are ready"),
     ),
     takes_argv=True,
@@ -59,8 +60,8 @@ def run(given: Given) -> int:
 
         build_missing(barn)
     if background:
-        return _start_in_background(barn, launches, wait=given.flag("wait"))
-    return run_in_foreground(barn, launches)
+        return _start_in_background(barn, launches, wait=given.flag("wait"), watch=given.flag("watch"))
+    return run_in_foreground(barn, launches, watch=given.flag("watch"))
 
 
 def check_real_id(barn: Barn) -> None:
@@ -109,9 +110,9 @@ def _show(barn: Barn, launches: list[Launch]) -> None:
             print(f"{container.name}: {step}")
 
 
-def _start_in_background(barn: Barn, launches: list[Launch], *, wait: bool) -> int:
+def _start_in_background(barn: Barn, launches: list[Launch], *, wait: bool, watch: bool) -> int:
     sys.stdout.flush()
-    running, errors = run_in_background(barn, launches, wait=wait)
+    running, errors = run_in_background(barn, launches, wait=wait, watch=watch)
     for name, pid in running:
         print(f"{name} {pid}")
     for error in errors:

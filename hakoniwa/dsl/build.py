@@ -107,6 +107,7 @@ def _build_container(builder: ContainerBuilder, name: str, barn: str) -> Contain
         log_level=builder.log_level,
         hooks=tuple(hook for hook in builder._hooks if hook.point not in BARN_POINTS),
         background_hooks=tuple(builder._background_hooks),
+        reloadable=tuple(builder._flags["reloadable"]),
         where=builder._place("name", "chroot_to"),
     )
 

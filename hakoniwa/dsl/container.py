@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Self
 
-LATER_POINTS = ("after_reload", "before_restore", "after_restore")
+LATER_POINTS = ("before_restore", "after_restore")
 LATER_MOUNTS = ("cgroup",)
+RELOADABLE = ("cgroup", "resource", "hooks")
 
 _SECTIONS: dict[str, type[Section]] = {
     "rootfs": RootfsSection,
@@ -111,6 +112,7 @@ class ContainerBuilder(Section):
         slots = self.__dict__
         slots.update(_parent=parent, _children=[], _hooks=[], _background_hooks=[], _mounts=[])
         slots["_flags"] = {"independent": [], "network_etc": None, "daemonize": False, "owner": (None, None)}
+        slots["_flags"]["reloadable"] = []
         for word, section in _SECTIONS.items():
             slots[word] = section(reading)
         for word in _LATER_SECTIONS:
@@ -147,7 +149,7 @@ class ContainerBuilder(Section):
             slots[word] = mine[word]._copy()
         for word in _TABLES:
             slots[word].update(mine[word])
-        slots["_flags"] = {**self._flags, "independent": list(self._flags["independent"])}
+        slots["_flags"] = {**self._flags, **{word: list(self._flags[word]) for word in ("independent", "reloadable")}}
         slots["_mounts"] = list(self._mounts)
         slots["_background_hooks"] = list(self._background_hooks)
         slots["_hooks"] = [hook for hook in self._hooks if hook.point not in BARN_POINTS]
@@ -249,8 +251,13 @@ class ContainerBuilder(Section):
         self.provision.skip = True
 
     def support_reload(self, *groups: str) -> None:
-        """What `hako reload` may change."""
-        refuse(self._reading, "config.support_reload()")
+        """What `hako reload` may change in the running container: "cgroup", "resource", "hooks"."""
+        self._must_be_open()
+        for group in groups:
+            if group not in RELOADABLE:
+                self._reading.problem(f"{short(group)} cannot be reloaded", nearest(str(group), RELOADABLE))
+            elif group not in self._flags["reloadable"]:
+                self._flags["reloadable"].append(group)
 
     def limit(self, *, memory: int | str | None = None, cpus: float | None = None, pids: int | None = None) -> None:
         """Limits on whichever cgroup hierarchy the host has: bytes or `"512M"`, processors, processes."""

@@ -112,6 +112,7 @@ class BarnProcess:
         term: str = "dumb",
         background: bool = False,
         wait: bool = False,
+        watch: bool = False,
         front: Front | None = None,
         before: Callable[[], None] = lambda: None,
     ) -> None:
@@ -136,6 +137,7 @@ class BarnProcess:
                 term=term,
                 background=background,
                 wait=wait,
+                watch=watch,
             )
             supervise(member.container, member.launch, around)
         os.close(writer)
@@ -161,7 +163,7 @@ class BarnProcess:
                     log.write(line, "error")
 
 
-def run_in_foreground(barn: Barn, launches: list[Launch]) -> int:
+def run_in_foreground(barn: Barn, launches: list[Launch], *, watch: bool) -> int:
     """Start the containers, wait for all of them, and return the exit status of the command."""
     process = BarnProcess(barn, launches)
     try:
@@ -172,11 +174,11 @@ def run_in_foreground(barn: Barn, launches: list[Launch]) -> int:
         if len(process.members) > 1:
             from hakoniwa.supervisor.several import run_several
 
-            run_several(process)
+            run_several(process, watch)
         elif launches[0].terminals:
-            _run_with_terminal(process)
+            _run_with_terminal(process, watch)
         else:
-            process.spawn(process.members[0])
+            process.spawn(process.members[0], watch=watch)
             while not process.members[0].hear():
                 pass
     finally:
@@ -185,12 +187,12 @@ def run_in_foreground(barn: Barn, launches: list[Launch]) -> int:
     return process.status()
 
 
-def _run_with_terminal(process: BarnProcess) -> None:
+def _run_with_terminal(process: BarnProcess, watch: bool) -> None:
     from hakoniwa.supervisor.front import Front
 
     member = process.members[0]
     front = Front(member.launch.terminals)
-    process.spawn(member, term=terminal_type(), front=front)
+    process.spawn(member, term=terminal_type(), watch=watch, front=front)
     front.close_theirs()
     assert member.inbox is not None
     front.run(member.inbox.pipe, member.hear, process.forward)
@@ -204,7 +206,7 @@ def terminal_type() -> str:
 
 
 def run_in_background(
-    barn: Barn, launches: list[Launch], *, wait: bool
+    barn: Barn, launches: list[Launch], *, wait: bool, watch: bool
 ) -> tuple[list[tuple[str, int]], list[HakoError]]:
     """Start the containers behind the caller's back.
 
@@ -215,7 +217,7 @@ def run_in_background(
     child = os.fork()
     if child == 0:
         os.close(reader)
-        _be_daemon(barn, launches, writer, wait)
+        _be_daemon(barn, launches, writer, wait, watch)
     os.close(writer)
     inbox = messages.Inbox(reader)
     running: list[tuple[str, int]] = []
@@ -231,7 +233,7 @@ def run_in_background(
     return running, errors
 
 
-def _be_daemon(barn: Barn, launches: list[Launch], caller: int, wait: bool) -> NoReturn:
+def _be_daemon(barn: Barn, launches: list[Launch], caller: int, wait: bool, watch: bool) -> NoReturn:
     """The barn's process in the background. Never returns."""
     process = BarnProcess(barn, launches)
     try:
@@ -243,7 +245,7 @@ def _be_daemon(barn: Barn, launches: list[Launch], caller: int, wait: bool) -> N
         for number in _FORWARDED:
             signals.signal(number, process.forward)
         for member in process.members:
-            process.spawn(member, background=True, wait=wait, before=lambda: os.close(caller))
+            process.spawn(member, background=True, wait=wait, watch=watch, before=lambda: os.close(caller))
         _wait_for(process, lambda: all(member.is_settled(wait=wait) for member in process.members))
         for member in process.members:
             if wait and not member.ready and not member.error:

@@ -22,6 +22,7 @@ class Groups:
 
     def __init__(self, paths: list[str]) -> None:
         self.paths = paths
+        self.originals: dict[str, str] = {}  # what a parameter was before we wrote it
 
     def _of(self, parameter: str) -> str:
         """The folder that has a parameter. Raises HakoError."""
@@ -41,10 +42,28 @@ class Groups:
     def __setitem__(self, parameter: str, value: int | str) -> None:
         """Change it for the running container."""
         path = self._of(parameter)
+        self.remember(path, parameter)
         try:
             (v2 if v2.is_group(path) else v1).write(path, parameter, str(value))
         except OSError as error:
             raise HakoError(f"cannot write {value!r} to {path}/{parameter}: {error.strerror}") from None
+
+    def remember(self, path: str, parameter: str) -> None:
+        """Note what a parameter is before it is written for the first time; some can only be written."""
+        if parameter not in self.originals:
+            try:
+                self.originals[parameter] = (v2 if v2.is_group(path) else v1).read(path, parameter)
+            except OSError:
+                pass
+
+    def has(self, parameter: str) -> bool:
+        """Whether the container is in a group that has a parameter."""
+        return any(os.path.exists(f"{path}/{parameter}") for path in self.paths)
+
+    def processes(self) -> list[int]:
+        """Every process of the v2 group and of those below it."""
+        (path,) = (path for path in self.paths if v2.is_group(path))
+        return [int(pid) for folder, _, _ in os.walk(path) for pid in v2.read(folder, "cgroup.procs").split()]
 
     def thaw(self) -> None:
         """Let frozen processes go on, so that a signal reaches them."""
@@ -55,7 +74,7 @@ class Groups:
 def make_groups(container: Container, undo: Undo) -> Groups:
     """Make every group that the container asks for and set its parameters. Raises HakoError with the line of the file."""
     host = cgroup.find_hierarchies()
-    old, new = _resolve(container, host)
+    old, new = resolve_parameters(container, host)
     name = cgroup.PREFIX + (container.cgroup.name or container.name)
     groups = Groups([])
     if new or "pid" not in container.namespaces:
@@ -67,14 +86,14 @@ def make_groups(container: Container, undo: Undo) -> Groups:
             )
         _make(groups, host.v2, name, undo)
         for parameter in new:
-            _set_v2(groups.paths[0], host, parameter)
+            _set_v2(groups, groups.paths[0], host, parameter)
     for controller in dict.fromkeys(_controller(parameter) for parameter in old):
         if f"{host.v1[controller]}/{name}" not in groups.paths:  # cpu and cpuacct may be one mount
             _make(groups, host.v1[controller], name, undo)
     if any(hook.event for hook in container.background_hooks):
         _make_memory_group(container, groups, host, name, undo)
     for parameter in old:
-        _set_v1(f"{host.v1[_controller(parameter)]}/{name}", parameter)
+        _set_v1(groups, f"{host.v1[_controller(parameter)]}/{name}", parameter)
     return groups
 
 
@@ -105,7 +124,7 @@ def _controller(parameter: Parameter) -> str:
     return parameter.name.partition(".")[0]
 
 
-def _resolve(container: Container, host: Hierarchies) -> tuple[list[Parameter], list[Parameter]]:
+def resolve_parameters(container: Container, host: Hierarchies) -> tuple[list[Parameter], list[Parameter]]:
     """The parameters for each version: those of `limit()` for the one that has the controller, then the named ones."""
     wanted, where = container.cgroup, container.cgroup.where
     old: list[Parameter] = []
@@ -140,7 +159,7 @@ def _no_controller(name: str, where: str, host: Hierarchies, version: str = "") 
     return HakoError(f"this host has no {version}cgroup controller {name!r}", where=where, hint=host.described())
 
 
-def _set_v2(path: str, host: Hierarchies, parameter: Parameter) -> None:
+def _set_v2(groups: Groups, path: str, host: Hierarchies, parameter: Parameter) -> None:
     controller = _controller(parameter)
     assert host.v2 is not None
     try:
@@ -150,13 +169,15 @@ def _set_v2(path: str, host: Hierarchies, parameter: Parameter) -> None:
         raise HakoError(
             f"cannot enable the controller {controller!r} in {host.v2}: {error.strerror}", where=parameter.where
         ) from None
+    groups.remember(path, parameter.name)
     try:
         v2.write(path, parameter.name, parameter.value)
     except OSError as error:
         raise _refused(path, parameter, error) from None
 
 
-def _set_v1(path: str, parameter: Parameter) -> None:
+def _set_v1(groups: Groups, path: str, parameter: Parameter) -> None:
+    groups.remember(path, parameter.name)
     try:
         v1.write(path, parameter.name, parameter.value)
     except OSError as error:

@@ -37,12 +37,12 @@ class _Prefixed:
         return bool(more)
 
 
-def run_several(process: BarnProcess) -> None:
+def run_several(process: BarnProcess, watch: bool) -> None:
     """Start all members of the barn, and pass on what they print until all have ended."""
     streams: dict[int, _Prefixed] = {}
     for member in process.members:
         out, err = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
-        process.spawn(member, before=_redirect(out[1], err[1], [*streams, out[0], err[0]]))
+        process.spawn(member, watch=watch, before=_redirect(out[1], err[1], [*streams, out[0], err[0]]))
         for (reader, writer), target in ((out, 1), (err, 2)):
             os.close(writer)
             streams[reader] = _Prefixed(reader, member.container.name, target)

@@ -19,6 +19,7 @@ from hakoniwa.supervisor import child, messages
 from hakoniwa.supervisor.base import Base, ExitStatus
 from hakoniwa.supervisor.hooks import run_hooks
 from hakoniwa.supervisor.output import LogPipe, divert_output
+from hakoniwa.supervisor.reloading import Reloading
 from hakoniwa.supervisor.written import WrittenState
 from hakoniwa.undo import Undo
 
@@ -44,6 +45,7 @@ class Surroundings(Record):
     saved: list[Any] | None  # its settings
     term: str  # the TERM of the payload
     background: bool
+    watch: bool  # reload when the file changes
     wait: bool  # the caller waits until the container is ready
 
 
@@ -75,6 +77,7 @@ class Supervisor:
         self.undo = Undo()
         self.base = Base(container, os.getpid(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
         self.written = WrittenState(container, launch, self.base, background=around.background)
+        self.reloading = Reloading(self)
         self.pidfd = -1
         self.log: LogPipe | None = None  # in the background
         self.groups: Groups | None = None
@@ -93,7 +96,7 @@ class Supervisor:
         if self.around.background:
             divert_output(self.container.name)
             self.log = LogPipe(self.container.name)
-        self._run_hooks("before_fork", may_refuse=True)
+        self.run_hooks("before_fork", may_refuse=True)
         status = self._clone()
         try:
             self._accompany_set_up()
@@ -188,9 +191,9 @@ class Supervisor:
     def _accompany_set_up(self) -> None:
         """What this side does while the first process applies the plan."""
         self.written.identify(self.container, self.base.pid)
-        self._run_hooks("immediately_after_fork_on_parent", may_refuse=True)
+        self.run_hooks("immediately_after_fork_on_parent", may_refuse=True)
         if "net" in self.container.namespaces:
-            self._run_hooks("after_network_created", may_refuse=True)
+            self.run_hooks("after_network_created", may_refuse=True)
 
     def _make_groups(self) -> list[int]:
         """The container's cgroups: what joins the v1 ones, and last the folder of the v2 one or -1."""
@@ -210,7 +213,7 @@ class Supervisor:
             self.base.pid = self.base.pid or os.getpid()
             run_hooks(hooks, self.base, may_refuse=True)
 
-    def _run_hooks(self, point: str, *, may_refuse: bool = False) -> None:
+    def run_hooks(self, point: str, *, may_refuse: bool = False) -> None:
         hooks = self.container.hooks_at(point)
         if hooks:
             run_hooks(hooks, self.base, may_refuse=may_refuse)
@@ -244,8 +247,9 @@ class Supervisor:
         """Tell that it runs, and wait for its end."""
         self._write_pid_file()
         self.written.write("running", self.base, None)
-        self._run_hooks("before_start_wait")
+        self.run_hooks("before_start_wait")
         poll = self._poll(wakeup)
+        self.reloading.listen(poll, self.around.watch)
         if self.container.background_hooks:
             self._listen_for_hooks(poll)  # before the caller hears that it runs: what it does then is not missed
         messages.send(self.around.report, messages.RUNNING, self.base.pid)
@@ -257,6 +261,18 @@ class Supervisor:
             pass
         if self.unready is not None:
             raise self.unready
+
+    def replace_hooks(self, poll: select.poll) -> None:
+        """Have the hooks of the container as it is described now, and no others."""
+        if self.schedule is not None:
+            for descriptor in (self.schedule.timer, self.schedule.notice, *self.schedule.events):
+                poll.unregister(descriptor)
+            self.schedule.end()
+            self.schedule = None
+        if self.container.background_hooks:
+            self._listen_for_hooks(poll)
+        if self.schedule is not None:
+            self.schedule.begin()
 
     def _listen_for_hooks(self, poll: select.poll) -> None:
         from hakoniwa.supervisor.workers import Schedule
@@ -294,6 +310,7 @@ class Supervisor:
             self._kill()
         if self.schedule is not None:
             self._serve_hooks(self.schedule, ready)
+        self.reloading.serve(poll, ready)
         if self.log is not None and self.log.reader in ready and not self.log.pass_on():
             poll.unregister(self.log.reader)  # the last process that could write to it has ended
         if wakeup in ready:
@@ -317,7 +334,9 @@ class Supervisor:
     def _take_signals(self, numbers: bytes) -> None:
         """Do what signals ask for, in their order."""
         for number in numbers:
-            if number in _STOPPING:
+            if number == signals.SIGHUP and self.around.background:
+                self.reloading.begin()
+            elif number in _STOPPING:
                 self._ask_to_end()
             elif self.schedule is not None:
                 names = {value: name for name, value in HOOK_SIGNALS.items()}
@@ -376,8 +395,9 @@ class Supervisor:
         if self.log is not None:
             self.log.drain()
         if not self.base.exit_status.success:
-            self._run_hooks("after_failure")
-        self._run_hooks("teardown_container")
+            self.run_hooks("after_failure")
+        self.run_hooks("teardown_container")
+        self.reloading.end()
         for failure in self._undo_but_lock():
             log.write(f"{self.container.name}: {failure}", "warning")
         try:

@@ -48,6 +48,10 @@ class Watcher(FileSystemEventHandler):
             self._timer.daemon = True
             self._timer.start()
 
+    def end(self) -> None:
+        """Watch no more."""
+        self._observer.stop()
+
     def _hand_over(self) -> None:
         with self._lock:
             paths, self._paths = sorted(self._paths), set()
@@ -63,6 +67,11 @@ def _watched_folder(pattern: str) -> str:
     while not os.path.isdir(folder):
         folder = os.path.dirname(folder)
     return folder or "/"
+
+
+def escape(path: str) -> str:
+    """A pattern that matches this very path."""
+    return re.sub(r"([*?\[])", r"[\1]", path)
 
 
 def translate(pattern: str) -> str:

@@ -43,6 +43,7 @@ class Worker:
         self._wanted: object = None  # the reason to run: a signal's name, changed paths, or ""
         self._wake = threading.Condition()
         self._busy = False
+        self._over = False
         self._missed = 0
         threading.Thread(target=self._work, daemon=True).start()
 
@@ -56,10 +57,18 @@ class Worker:
             self.runs += 1
             self._wake.notify()
 
+    def end(self) -> None:
+        """Have the thread end, once it is not busy."""
+        with self._wake:
+            self._over = True
+            self._wake.notify()
+
     def _work(self) -> None:
         while True:
             with self._wake:
                 while self._wanted is None:
+                    if self._over:
+                        return
                     self._wake.wait()
                 reason, self._wanted, self._busy = self._wanted, None, True
             self._run(reason)
@@ -202,7 +211,10 @@ class Schedule:
         """A hook has returned true; called in its thread."""
         if worker.hook.kind == "readiness":
             self._ready.append(worker)
-            os.eventfd_write(self.notice, 1)
+            try:
+                os.eventfd_write(self.notice, 1)
+            except OSError:
+                pass  # the schedule was replaced in the meantime
 
     def take_notice(self) -> None:
         """Take what threads have noted."""
@@ -213,6 +225,15 @@ class Schedule:
                 self._waiting.discard(worker)
                 if not self._waiting:
                     self._on_ready()
+
+    def end(self) -> None:
+        """Stop every clock, ear and thread, and close what was polled."""
+        for watcher in self._watchers:
+            watcher.end()
+        for worker in self._workers:
+            worker.end()
+        for descriptor in (self.timer, self.notice, *self.events):
+            os.close(descriptor)
 
     def take_event(self, descriptor: int) -> None:
         """Fire the hook of a cgroup event, if it is one."""

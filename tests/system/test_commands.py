@@ -390,7 +390,7 @@ def test_one_file_in_the_folder_is_found(hako: Hako, box: Writer) -> None:
         (("start", "-D", "-T", "f"), 2, "-D and -T exclude each other"),
         (("start", "-N", "f"), 2, "it needs -b"),
         (("kill", "-T", "soon", "-n", "x"), 2, "-T takes seconds, not 'soon'"),
-        (("reload", "f"), 125, "reload: this command is not supported yet"),
+        (("restore", "f"), 125, "restore: this command is not supported yet"),
         (("ps", "x"), 2, "too many arguments: x"),
     ],
 )

@@ -190,6 +190,7 @@ def test_sections_serve_as_blocks_and_as_objects(write_file: Writer) -> None:
             'config.add_cgroup_hook(type="oom", level="hi")(print)',
             "add_cgroup_hook(level=) must be one of low medium critical",
         ),
+        ('config.support_reload("cgruop")', "'cgruop' cannot be reloaded (did you mean 'cgroup'?)"),
         ("config.add_watch_hook()(print)", "add_watch_hook() needs a pattern of paths"),
         ("config.add_readiness_hook(port=0)(print)", "add_readiness_hook(port=) must be a port from 1 to 65535"),
         ("config.add_readiness_hook(timeout=0)(print)", "add_readiness_hook(timeout=) must be a number above 0"),
@@ -219,7 +220,6 @@ def test_a_wrong_line_is_told_with_its_number(write_file: Writer, line: str, tol
         'config.apparmor = "x"',
         'config.lxcfs_root = "/x"',
         'config.checkpoint.images_dir = "x"',
-        'config.support_reload("cgroup")',
         'config.provision.run_shell("true")',
         'config.namespace.unshare("user")',
         'config.namespace.unshare("net", persist_in="/run/netns/x")',
@@ -230,7 +230,7 @@ def test_a_wrong_line_is_told_with_its_number(write_file: Writer, line: str, tol
         'config.mount_independent("cgroup")',
         'config.add_mount_point("/a", to="/b", idmap=True)',
         'config.add_mount_point("/a", to="/b", criu_ext_key="k")',
-        'config.add_general_hook("after_reload")(print)',
+        'config.add_general_hook("after_restore")(print)',
     ],
 )
 def test_what_is_not_supported_yet_is_an_error(write_file: Writer, line: str) -> None:
