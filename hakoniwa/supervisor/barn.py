@@ -241,6 +241,8 @@ def _be_daemon(barn: Barn, launches: list[Launch], caller: int, wait: bool, watc
         os.chdir("/")
         divert_output(barn.name)
         process.pid = os.getpid()
+        import hakoniwa.supervisor.control  # noqa: F401  # here once, to be shared by all supervisors
+
         process.set_up()
         for number in _FORWARDED:
             signals.signal(number, process.forward)

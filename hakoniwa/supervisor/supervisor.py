@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from hakoniwa.supervisor.workers import Schedule
 
 GRACE = 10.0  # seconds between TERM and KILL
+_MOMENT = 0.02  # seconds
 _STOPPING = (signals.SIGTERM, signals.SIGINT, signals.SIGHUP, signals.SIGQUIT)
 
 
@@ -249,7 +250,8 @@ class Supervisor:
         self.written.write("running", self.base, None)
         self.run_hooks("before_start_wait")
         poll = self._poll(wakeup)
-        self.reloading.listen(poll, self.around.watch)
+        if self.around.background:
+            self.reloading.listen(poll, self.around.watch)
         if self.container.background_hooks:
             self._listen_for_hooks(poll)  # before the caller hears that it runs: what it does then is not missed
         messages.send(self.around.report, messages.RUNNING, self.base.pid)
@@ -257,8 +259,14 @@ class Supervisor:
             self._tell_ready()
         else:
             self.schedule.begin()
-        while self.pidfd not in self._wait(poll, wakeup):
-            pass
+        ready: set[int] = set()
+        if not self.around.background:
+            # A payload that ends at once is not made to wait for a control socket that nobody could have asked for.
+            ready = self._wait(poll, wakeup, longest=_MOMENT)
+            if self.pidfd not in ready:
+                self.reloading.listen(poll, self.around.watch)
+        while self.pidfd not in ready:
+            ready = self._wait(poll, wakeup)
         if self.unready is not None:
             raise self.unready
 
@@ -302,9 +310,11 @@ class Supervisor:
                 poll.register(descriptor, select.POLLIN)
         return poll
 
-    def _wait(self, poll: select.poll, wakeup: int) -> set[int]:
-        """Sleep until something happens, and do what signals and the end of the front process ask for."""
-        timeout = None if self.deadline is None else max(0.0, self.deadline - time.monotonic()) * 1000
+    def _wait(self, poll: select.poll, wakeup: int, longest: float | None = None) -> set[int]:
+        """Sleep until something happens (for `longest` seconds at most), and do what it asks for."""
+        timeout = None if longest is None else longest * 1000
+        if self.deadline is not None:
+            timeout = max(0.0, self.deadline - time.monotonic()) * 1000
         ready = {descriptor for descriptor, _ in poll.poll(timeout)}
         if self.deadline is not None and time.monotonic() >= self.deadline:
             self._kill()
