@@ -76,9 +76,11 @@ def install() -> None:
 def write_bundle() -> None:
     """Compile the modules that `hako start` and `hako attach` load into the bundle: it is read whole each time."""
     import hakoniwa.commands.attach
+    import hakoniwa.commands.kill
     import hakoniwa.commands.start
     import hakoniwa.options
-    import hakoniwa.rootfs.secrets  # noqa: F401
+    import hakoniwa.rootfs.secrets
+    import hakoniwa.supervisor.control  # noqa: F401
 
     entries: dict[str, Entry] = {}
     for name in sorted(sys.modules):

@@ -11,7 +11,7 @@ import os
 
 from hakoniwa import fastjson
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel.process import Identity, wait_end
+from hakoniwa.kernel.pidfd import Identity, wait_end
 from hakoniwa.kernel.signals import SIGKILL, pidfd_send_signal
 from hakoniwa.places import ensure_private, lib_dir, log_dir, must_be_private, run_dir
 

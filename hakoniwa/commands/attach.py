@@ -119,8 +119,7 @@ def _launch(
         context = Context(supervisor=own, status=writer, environ=environ)
         if streams:
             context.front = lambda master: child.send_master(front, master)
-        steps = [JoinGroups(files=tuple(joining)), *steps]
-        child.become(steps, context, {container, chroot, front, *joining})
+        child.become(lambda: [JoinGroups(files=tuple(joining)), *steps], context, {container, chroot, front, *joining})
     os.close(writer)
     report = b""
     while more := os.read(reader, 65536):

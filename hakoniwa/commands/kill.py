@@ -8,7 +8,8 @@ import sys
 from hakoniwa import state
 from hakoniwa.commands.selection import PID, selected
 from hakoniwa.errors import USAGE, HakoError, nearest
-from hakoniwa.kernel import process, signals
+from hakoniwa.kernel import signals
+from hakoniwa.kernel.pidfd import handles, wait_end
 from hakoniwa.options import NAME, Command, Given, Option, usage_error
 
 TYPE_CHECKING = False
@@ -87,7 +88,7 @@ def _wait_for_barns(ended: list[dict[str, Any]]) -> None:
             continue
         barn = state.identity(found, "barn_process").open()
         if barn is not None:
-            process.wait_end(barn, _CLEANING)
+            wait_end(barn, _CLEANING)
             os.close(barn)
 
 
@@ -132,7 +133,7 @@ class _Target:
             return
         if number is None:
             number = signals.SIGTERM
-            ignored = self.has_pid_namespace and not process.handles(self.init_pid, number)
+            ignored = self.has_pid_namespace and not handles(self.init_pid, number)
             if not to_supervisor and ignored:
                 number = signals.SIGKILL
         if number == signals.SIGKILL:
@@ -151,11 +152,11 @@ class _Target:
         if _only_sends(given, timeout):
             return True
         # A supervisor that was asked to end waits by itself before it kills, and is given the time for that.
-        if self.init is not None and not process.wait_end(self.init, timeout):
+        if self.init is not None and not wait_end(self.init, timeout):
             self._thaw()
             _send(self.init, signals.SIGKILL)
-            process.wait_end(self.init, None)
-        if self.supervisor is not None and not process.wait_end(self.supervisor, _CLEANING):
+            wait_end(self.init, None)
+        if self.supervisor is not None and not wait_end(self.supervisor, _CLEANING):
             print(f"hako: {self.name}: the supervisor has not ended yet", file=sys.stderr)
             return False
         return True

@@ -6,6 +6,7 @@ import os
 
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import capabilities, paths, prctl, process
+from hakoniwa.kernel.pidfd import has_ended
 from hakoniwa.kernel.users import UnknownUser, find_account
 from hakoniwa.steps.step import Context, Step
 
@@ -134,5 +135,5 @@ class DieWithSupervisor(Step):
 
     def apply(self, context: Context) -> None:
         prctl.die_with_parent()
-        if process.has_ended(context.supervisor):
+        if has_ended(context.supervisor):
             os._exit(1)  # it ended before the signal was set: nobody is left to tell

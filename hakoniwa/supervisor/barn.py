@@ -9,16 +9,18 @@ from hakoniwa import log, state
 from hakoniwa.errors import FAILED, HakoError
 from hakoniwa.kernel import signals
 from hakoniwa.plan import Launch
+from hakoniwa.record import plain
 from hakoniwa.supervisor import messages
 from hakoniwa.supervisor.base import BarnView
 from hakoniwa.supervisor.hooks import run_hooks
 from hakoniwa.supervisor.output import divert_output
-from hakoniwa.supervisor.supervisor import Surroundings, supervise
+from hakoniwa.supervisor.supervisor import supervise
+from hakoniwa.supervisor.surroundings import Surroundings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
     from hakoniwa.spec import Barn, Container
     from hakoniwa.supervisor.front import Front
@@ -36,6 +38,7 @@ class Member:
         self.inbox: messages.Inbox | None = None
         self.pid = 0
         self.ready = False
+        self.definition: dict[str, Any] | None = None
         self.code: int | None = None
         self.error: HakoError | None = None
 
@@ -136,6 +139,7 @@ class BarnProcess:
                 saved=front.saved if front else None,
                 term=term,
                 background=background,
+                definition=member.definition,
                 wait=wait,
                 watch=watch,
             )
@@ -247,6 +251,7 @@ def _be_daemon(barn: Barn, launches: list[Launch], caller: int, wait: bool, watc
         for number in _FORWARDED:
             signals.signal(number, process.forward)
         for member in process.members:
+            member.definition = plain(member.container)
             process.spawn(member, background=True, wait=wait, watch=watch, before=lambda: os.close(caller))
         _wait_for(process, lambda: all(member.is_settled(wait=wait) for member in process.members))
         for member in process.members:

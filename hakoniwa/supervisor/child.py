@@ -12,7 +12,7 @@ from hakoniwa.steps.step import Context, apply_all, prepare_all, program_status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import NoReturn
 
     from hakoniwa.steps.step import Step
@@ -37,8 +37,10 @@ def close_imports() -> None:
     sys.meta_path[:] = [_RefuseImports]
 
 
-def become(steps: Sequence[Step], context: Context, keep: set[int]) -> NoReturn:
-    """Apply the steps, the last of which executes the program. Never returns, and never raises.
+def become(make_steps: Callable[[], Sequence[Step]], context: Context, keep: set[int]) -> NoReturn:
+    """Make and apply the steps, the last of which executes the program. Never returns, and never raises.
+
+    The steps are made here, since what a supervisor allocates it keeps from being shared with the barn's process.
 
     `keep` are the descriptors that stay open besides the standard streams and those of `context`.
     """
@@ -47,6 +49,7 @@ def become(steps: Sequence[Step], context: Context, keep: set[int]) -> NoReturn:
         os.setsid()
         os.umask(0o022)
         process.close_all_but({context.supervisor, context.status, *keep})
+        steps = make_steps()
         prctl.become_undumpable()  # nobody inside may trace this process, or open what it has open
         prepare_all(steps, context)
         context.report_facts = lambda: report_facts(context.status, context.facts)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from hakoniwa.kernel import process, signals
+from hakoniwa.kernel.pidfd import wait_end
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def guard_terminal(front: Front) -> None:
         for number in (signals.SIGTERM, signals.SIGINT, signals.SIGHUP, signals.SIGQUIT):
             signals.signal(number, signals.SIG_IGN)
         process.close_all_but({own})
-        process.wait_end(own, None)
+        wait_end(own, None)
         front.restore()
     finally:
         os._exit(0)

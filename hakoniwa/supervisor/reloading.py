@@ -10,6 +10,7 @@ import select
 
 from hakoniwa import log
 from hakoniwa.errors import HakoError
+from hakoniwa.record import plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class Reloading:
             supervisor.container = supervisor.container.replace(hooks=new.hooks, background_hooks=new.background_hooks)
             supervisor.replace_hooks(poll)
             changes.append(reload.Change(what="hooks", outcome="applied"))
-        supervisor.written.identify(supervisor.container, supervisor.base.pid)
+        supervisor.written.identify(plain(supervisor.container), supervisor.base.pid)
         supervisor.written.write("running", supervisor.base, None)
         supervisor.run_hooks("after_reload")
         return changes

@@ -10,8 +10,9 @@ import time
 from hakoniwa import log, state
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import prctl, process, signals
+from hakoniwa.kernel.pidfd import handles, has_ended
 from hakoniwa.plan import Launch, environment, plan
-from hakoniwa.record import Record
+from hakoniwa.record import plain
 from hakoniwa.spec import HOOK_SIGNALS
 from hakoniwa.steps.join import JoinGroups, open_groups
 from hakoniwa.steps.step import Context
@@ -20,34 +21,22 @@ from hakoniwa.supervisor.base import Base, ExitStatus
 from hakoniwa.supervisor.hooks import run_hooks
 from hakoniwa.supervisor.output import LogPipe, divert_output
 from hakoniwa.supervisor.reloading import Reloading
+from hakoniwa.supervisor.surroundings import Surroundings
 from hakoniwa.supervisor.written import WrittenState
 from hakoniwa.undo import Undo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from typing import NoReturn
 
     from hakoniwa.spec import BackgroundHook, Container
+    from hakoniwa.steps.step import Step
     from hakoniwa.supervisor.groups import Groups
     from hakoniwa.supervisor.workers import Schedule
 
 GRACE = 10.0  # seconds between TERM and KILL
 _MOMENT = 0.02  # seconds
 _STOPPING = (signals.SIGTERM, signals.SIGINT, signals.SIGHUP, signals.SIGQUIT)
-
-
-class Surroundings(Record):
-    """What the barn's process hands to a supervisor. Descriptors."""
-
-    report: int  # where messages go
-    lifeline: int  # ends when the front process does; -1 in the background
-    front: int  # a socket that takes the master of the pty; -1 without a terminal
-    terminal: int  # the user's terminal, to restore it when the front was killed; -1 without
-    saved: list[Any] | None  # its settings
-    term: str  # the TERM of the payload
-    background: bool
-    watch: bool  # reload when the file changes
-    wait: bool  # the caller waits until the container is ready
 
 
 def supervise(container: Container, launch: Launch, around: Surroundings) -> NoReturn:
@@ -155,13 +144,10 @@ class Supervisor:
 
     def _clone(self) -> int:
         """Clone the first process. Returns the read end of the pipe that tells how its set-up went."""
-        steps = plan(self.container, self.launch)
         flags = 0
         for name in self.container.namespaces:
             flags |= process.NAMESPACES[name]
         *joining, unified = self._make_groups()
-        if joining:
-            steps.insert(0, JoinGroups(files=tuple(joining)))
         own = os.pidfd_open(os.getpid())
         reader, writer = os.pipe2(os.O_CLOEXEC)
         try:
@@ -178,7 +164,7 @@ class Supervisor:
             context.run_hooks = self._run_hooks_in_child
             if self.around.front != -1:
                 context.front = lambda master: child.send_master(self.around.front, master)
-            child.become(steps, context, {self.around.front, *joining})
+            child.become(lambda: self._steps(joining), context, {self.around.front, *joining})
         self.base.pid, self.base._pidfd = pid, self.pidfd
         os.close(writer)
         os.close(own)
@@ -189,9 +175,14 @@ class Supervisor:
                 os.close(descriptor)
         return reader
 
+    def _steps(self, joining: list[int]) -> list[Step]:
+        """What the first process applies."""
+        steps = plan(self.container, self.launch)
+        return [JoinGroups(files=tuple(joining)), *steps] if joining else steps
+
     def _accompany_set_up(self) -> None:
         """What this side does while the first process applies the plan."""
-        self.written.identify(self.container, self.base.pid)
+        self.written.identify(self.around.definition or plain(self.container), self.base.pid)
         self.run_hooks("immediately_after_fork_on_parent", may_refuse=True)
         if "net" in self.container.namespaces:
             self.run_hooks("after_network_created", may_refuse=True)
@@ -377,7 +368,7 @@ class Supervisor:
         """TERM, and KILL when time is up; KILL at once when TERM would be ignored."""
         if self.deadline is not None:
             return
-        if self.has_pid_namespace and not process.handles(self.base.pid, signals.SIGTERM):
+        if self.has_pid_namespace and not handles(self.base.pid, signals.SIGTERM):
             self._kill()
         else:
             signals.pidfd_send_signal(self.pidfd, signals.SIGTERM)
@@ -396,7 +387,7 @@ class Supervisor:
 
     def _end(self) -> None:
         """Reap the first process (killing it where it still runs), run the last hooks, write down how it ended."""
-        if not process.has_ended(self.pidfd):
+        if not has_ended(self.pidfd):
             self._kill()
         _, wait_status = os.waitpid(self.base.pid, 0)
         code = os.waitstatus_to_exitcode(wait_status)

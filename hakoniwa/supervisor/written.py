@@ -6,8 +6,7 @@ import os
 
 from hakoniwa import state
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import process
-from hakoniwa.record import plain
+from hakoniwa.kernel.pidfd import boot_id, start_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,15 +37,15 @@ class WrittenState:
             "command": launch.command,
         }
 
-    def identify(self, container: Container, init: int) -> None:
+    def identify(self, definition: dict[str, Any], init: int) -> None:
         """Note what tells the processes from any later ones with their pids, and the definition; while others are busy."""
         self.facts |= {
             "init": _identity(init),
             "supervisor": _identity(os.getpid()),
             # The barn's process, which in the background outlives the supervisor by its last hooks.
             "barn_process": _identity(self._barn_process),
-            "boot_id": process.boot_id(),
-            "definition": plain(container),
+            "boot_id": boot_id(),
+            "definition": definition,
         }
 
     def write(self, status: str, base: Base, error: HakoError | None) -> None:
@@ -67,4 +66,4 @@ class WrittenState:
 
 
 def _identity(pid: int) -> dict[str, int]:
-    return {"pid": pid, "started": process.start_time(pid)}
+    return {"pid": pid, "started": start_time(pid)}

@@ -20,6 +20,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
+sys.path.insert(0, str(PROJECT))
+
+from tests.bench import supervisor  # noqa: E402
+from tests.bench.memory import pss  # noqa: E402
+
 PYTHON = str(PROJECT / ".venv" / "bin" / "python")
 HAKO = str(PROJECT / ".venv" / "bin" / "hako")
 PAGE = PROJECT / "docs" / "performance.md"
@@ -85,6 +90,7 @@ def report(folder: Path, rounds: int) -> list[str]:
         with runtime_peers(folder) as more:
             lines += table(attach | more, rounds)
     lines += ["", *prompt(host, max(5, rounds // 4)), "", *memory(folder, rootfs)]
+    lines += ["", "The supervisor:", "", *supervisor.report(folder, rootfs)]
     for file in (plain, host):
         subprocess.run([HAKO, "rm", file], check=False, stderr=subprocess.DEVNULL)
     subprocess.run([HAKO, "rm", "--rootfs", host], check=False, stderr=subprocess.DEVNULL)
@@ -253,14 +259,6 @@ def memory(folder: Path, rootfs: Path) -> list[str]:
         f"Memory (PSS) of the barn's process and its supervisors: {sizes[1] / 1024:.1f} MB for one container, "
         f"{sizes[10] / 1024:.1f} MB for ten: {further / 1024:.2f} MB for each further one.",
     ]
-
-
-def pss(pid: int) -> int:
-    """In kB. Documentation/filesystems/proc.rst, smaps_rollup."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1])
-    raise LookupError(pid)
 
 
 main()

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from hakoniwa.kernel import cgroup, process
+from hakoniwa.kernel import cgroup
+from hakoniwa.kernel.pidfd import wait_end
 from tests.conftest import Hako
 
 Writer = Callable[..., Path]
@@ -122,7 +123,7 @@ def test_groups_of_a_killed_supervisor_are_cleared(hako: Hako, box: Writer) -> N
     found = known(hako)
     init = os.pidfd_open(found["pid"])
     os.kill(found["supervisor_pid"], signal.SIGKILL)
-    process.wait_end(init, 10)
+    wait_end(init, 10)
     os.close(init)
     assert group("pids").is_dir()
     assert "cleared what a killed supervisor had left: cgroup" in hako("start", path, "--", "true").stderr

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hakoniwa.kernel import process
+from hakoniwa.kernel.pidfd import wait_end
 from tests.conftest import HAKO, Hako
 from tests.leaks import Snapshot
 
@@ -33,7 +33,7 @@ def wait_for_end(pid: int) -> None:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
         return
-    assert process.wait_end(pidfd, 10)
+    assert wait_end(pidfd, 10)
     os.close(pidfd)
 
 
@@ -113,7 +113,7 @@ def test_a_supervisor_killed_at_each_step_of_the_plan(hako: Hako, box: Writer, p
         first = os.pidfd_open(init)
         os.kill(supervisor, signal.SIGKILL)
         os.write(let, b"x")
-        assert process.wait_end(first, 10)
+        assert wait_end(first, 10)
         os.close(first)
     assert front.wait(20) == (125 if reached else 0)
     os.close(told)

@@ -11,8 +11,9 @@ import pytest
 
 from hakoniwa import fastjson, options
 from hakoniwa.errors import HakoError, Problems, nearest, printable
-from hakoniwa.kernel import capabilities, process, signals, trampoline
+from hakoniwa.kernel import capabilities, signals, trampoline
 from hakoniwa.kernel.libc import compile_file
+from hakoniwa.kernel.pidfd import identify
 from hakoniwa.kernel.users import Account, UnknownUser, find_account
 from hakoniwa.record import Record, plain
 from hakoniwa.undo import Undo
@@ -221,13 +222,13 @@ def test_capability_names_cover_this_kernel() -> None:
 
 
 def test_an_identity_is_not_that_of_another_process() -> None:
-    own = process.identify(os.getpid())
+    own = identify(os.getpid())
     assert own.lives()
     assert not own.replace(started=own.started + 1).lives()
     assert not own.replace(boot="another").lives()
     assert not own.replace(pid=0).lives()
     child = subprocess.Popen(["sleep", "60"])
-    theirs = process.identify(child.pid)
+    theirs = identify(child.pid)
     assert theirs.lives()
     child.kill()
     child.wait()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa.kernel import process
+from hakoniwa.kernel.pidfd import wait_end
 from hakoniwa.kernel.signals import SIGKILL, pidfd_send_signal
 
 _PATIENCE = 2.0  # seconds that the kernel may take to let go of a group whose processes have ended
@@ -78,7 +78,7 @@ def _end(pid: int) -> None:
         return
     try:
         pidfd_send_signal(pidfd, SIGKILL)
-        process.wait_end(pidfd, None)
+        wait_end(pidfd, None)
     except ProcessLookupError:
         pass
     finally:

@@ -1,0 +1,163 @@
+"""What the supervisor reaches: timers, signals, the end of a container, and barns of a hundred."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import time
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[2]
+HAKO = str(PROJECT / ".venv" / "bin" / "hako")
+
+HEAD = """
+import os, time
+from hakoniwa import Haconiwa
+
+TOLD = os.open({told!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+def tell(base):
+    os.write(TOLD, repr(time.monotonic()).encode() + b"\\n")
+
+with Haconiwa.define() as config:
+    config.name = {name!r}
+    config.chroot_to({rootfs!r})
+    config.mount_independent("devtmpfs")
+"""
+POLITE = ["sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"]
+
+
+def report(folder: Path, rootfs: Path) -> list[str]:
+    """The table, as lines."""
+    idle, busy = timers(folder, rootfs, busy=0), timers(folder, rootfs, busy=2)
+    handler, teardown = signals(folder, rootfs), teardowns(folder, rootfs)
+    kill, version = kills(folder, rootfs)
+    up, down, size = hundred(folder, rootfs)
+    rows = [
+        ("100 ms timer, idle: standard deviation", f"{idle:.2f} ms", "0.3 ms"),
+        ("the same beside two busy processes", f"{busy:.2f} ms", "2 ms"),
+        ("signal to its handler, median", f"{handler:.2f} ms", "2 ms"),
+        ("death of the container to `teardown_container`, median", f"{teardown:.2f} ms", "5 ms"),
+        ("`hako kill` of a container that ends on TERM", f"{kill / version:.2f} × `hako version`", "1.5 ×"),
+        ("a barn of 100: up", f"{up:.2f} s", "2 s"),
+        ("a barn of 100: killed", f"{down:.2f} s", "1 s"),
+        ("a barn of 100: memory (PSS) for each container", f"{size:.2f} MB", "2 MB"),
+    ]
+    return [
+        "| what | measured | limit |",
+        "|---|--:|--:|",
+        *(f"| {what} | {found} | {limit} |" for what, found, limit in rows),
+    ]
+
+
+def write(folder: Path, rootfs: Path, name: str, body: str) -> tuple[str, Path]:
+    """A container file, and the file that its hooks tell times in."""
+    told = folder / f"{name}.told"
+    path = folder / f"{name}.haco.py"
+    path.write_text(HEAD.format(told=str(told), name=name, rootfs=str(rootfs)) + body)
+    return str(path), told
+
+
+def start(path: str, *words: str) -> None:
+    """Start in the background."""
+    subprocess.run([HAKO, "start", "-D", path, *words], check=True, stdout=subprocess.DEVNULL)
+
+
+def known(name: str) -> dict[str, int]:
+    """The pids of a running container."""
+    listed = json.loads(subprocess.run([HAKO, "ps", "--json"], check=True, capture_output=True).stdout)["containers"]
+    found: dict[str, int] = next(container for container in listed if container["name"] == name)
+    return found
+
+
+def end(path: str) -> None:
+    """Kill and forget."""
+    subprocess.run([HAKO, "kill", path], check=True)
+    subprocess.run([HAKO, "rm", path], check=True)
+
+
+def times(told: Path) -> list[float]:
+    """What hooks have told."""
+    return [float(line) for line in told.read_text().split()]
+
+
+def timers(folder: Path, rootfs: Path, *, busy: int, seconds: float = 10.0) -> float:
+    """The standard deviation of a 100 ms timer from its times, in ms."""
+    path, told = write(folder, rootfs, f"bench-timer-{busy}", "    config.add_timer_hook(every=0.1)(tell)\n")
+    start(path, "--", "sleep", "1000")
+    load = [subprocess.Popen(["/bin/sh", "-c", "while :; do :; done"]) for _ in range(busy)]
+    time.sleep(seconds)
+    for process in load:
+        process.kill()
+        process.wait()
+    end(path)
+    moments = times(told)
+    late = [moment - moments[0] - 0.1 * number for number, moment in enumerate(moments)]
+    return statistics.pstdev(late) * 1e3
+
+
+def signals(folder: Path, rootfs: Path, rounds: int = 50) -> float:
+    """From kill(2) to the handler, in ms."""
+    path, told = write(folder, rootfs, "bench-signal", '    config.add_signal_handler("USR1")(tell)\n')
+    start(path, "--", "sleep", "1000")
+    supervisor = known("bench-signal")["supervisor_pid"]
+    sent = []
+    for _ in range(rounds):
+        sent.append(time.monotonic())
+        os.kill(supervisor, signal.SIGUSR1)
+        time.sleep(0.02)
+    end(path)
+    return statistics.median(later - earlier for earlier, later in zip(sent, times(told), strict=True)) * 1e3
+
+
+def teardowns(folder: Path, rootfs: Path, rounds: int = 15) -> float:
+    """From the death of the first process to the hook, in ms."""
+    path, told = write(folder, rootfs, "bench-end", '    config.add_general_hook("teardown_container")(tell)\n')
+    died = []
+    for _ in range(rounds):
+        start(path, "--", "sleep", "1000")
+        pid = known("bench-end")["pid"]
+        died.append(time.monotonic())
+        os.kill(pid, signal.SIGKILL)
+        subprocess.run([HAKO, "logs", "-f", path], check=True, stdout=subprocess.DEVNULL)
+    end(path)
+    return statistics.median(later - earlier for earlier, later in zip(died, times(told), strict=True)) * 1e3
+
+
+def kills(folder: Path, rootfs: Path, rounds: int = 30) -> tuple[float, float]:
+    """`hako kill` and `hako version`, in seconds."""
+    path, _ = write(folder, rootfs, "bench-kill", "")
+    found: dict[str, list[float]] = {"kill": [], "version": []}
+    for _ in range(rounds):
+        start(path, "--", *POLITE)
+        time.sleep(0.02)
+        for word, words in (("kill", ["kill", path]), ("version", ["version"])):
+            began = time.perf_counter()
+            subprocess.run([HAKO, *words], check=True, stdout=subprocess.DEVNULL)
+            found[word].append(time.perf_counter() - began)
+    subprocess.run([HAKO, "rm", path], check=True)
+    return statistics.median(found["kill"]), statistics.median(found["version"])
+
+
+def hundred(folder: Path, rootfs: Path) -> tuple[float, float, float]:
+    """Seconds to start and to kill a barn of a hundred, and MB for each of its containers."""
+    from tests.bench.memory import pss
+
+    body = '    config.init_command = ["/bin/sleep", "1000"]\n' + "".join(
+        f"    with config.define() as c:\n        c.name = 'bench-100-{number}'\n" for number in range(100)
+    )
+    path, _ = write(folder, rootfs, "bench-100", body)
+    began = time.perf_counter()
+    start(path)
+    up = time.perf_counter() - began
+    listed = json.loads(subprocess.run([HAKO, "ps", "--json"], check=True, capture_output=True).stdout)["containers"]
+    supervisors = [container["supervisor_pid"] for container in listed if container["barn"] == "bench-100"]
+    size = sum(map(pss, supervisors)) / len(supervisors) / 1024
+    began = time.perf_counter()
+    subprocess.run([HAKO, "kill", path], check=True)
+    down = time.perf_counter() - began
+    subprocess.run([HAKO, "rm", path], check=True)
+    return up, down, size
