@@ -36,7 +36,9 @@ def report(folder: Path, rootfs: Path) -> list[str]:
     handler, teardown = signals(folder, rootfs), teardowns(folder, rootfs)
     kill, version = kills(folder, rootfs)
     up, down, size = hundred(folder, rootfs)
+    wakeups = idle_wakeups(folder, rootfs)
     rows = [
+        ("wake-ups of an idle supervisor in 5 s", str(wakeups), "0"),
         ("100 ms timer, idle: standard deviation", f"{idle:.2f} ms", "0.3 ms"),
         ("the same beside two busy processes", f"{busy:.2f} ms", "2 ms"),
         ("signal to its handler, median", f"{handler:.2f} ms", "2 ms"),
@@ -140,6 +142,27 @@ def kills(folder: Path, rootfs: Path, rounds: int = 30) -> tuple[float, float]:
             found[word].append(time.perf_counter() - began)
     subprocess.run([HAKO, "rm", path], check=True)
     return statistics.median(found["kill"]), statistics.median(found["version"])
+
+
+def idle_wakeups(folder: Path, rootfs: Path, seconds: float = 5.0) -> int:
+    """How often the threads of an idle supervisor with a handler have been switched to."""
+    path, _ = write(folder, rootfs, "bench-idle", '    config.add_signal_handler("USR1")(tell)\n')
+    start(path, "--", "sleep", "1000")
+    supervisor = known("bench-idle")["supervisor_pid"]
+    time.sleep(0.2)
+    before = switches(supervisor)
+    time.sleep(seconds)
+    after = switches(supervisor)
+    end(path)
+    return after - before
+
+
+def switches(pid: int) -> int:
+    """Context switches of all threads of a process. `man 5 proc_pid_status`."""
+    lines = [
+        line for task in Path(f"/proc/{pid}/task").iterdir() for line in (task / "status").read_text().splitlines()
+    ]
+    return sum(int(line.split()[1]) for line in lines if "ctxt_switches" in line)
 
 
 def hundred(folder: Path, rootfs: Path) -> tuple[float, float, float]:

@@ -230,3 +230,16 @@ def test_a_log_that_cannot_be_opened(hako: Hako, box: Writer, places: Path) -> N
     (places / "log").write_text("a file")
     assert "cannot open the log" in hako("start", "-D", box(), *SLEEP, status=125).stderr
     assert known(hako) == []
+
+
+def test_after_a_reboot_nothing_runs(hako: Hako, box: Writer, places: Path) -> None:
+    path = box()
+    hako("start", "-D", path, *SLEEP)
+    file = places / "run" / "box" / "state.json"
+    state = file.read_text()
+    boot = json.loads(state)["boot_id"]
+    file.write_text(state.replace(boot, "0" * len(boot)))
+    assert known(hako) == []
+    assert "dead" in hako("status", path).stdout
+    file.write_text(state)
+    hako("kill", path)
