@@ -87,6 +87,8 @@ class Reloading:
         """Reload, and log what came of it: nobody waits for an answer."""
         import threading
 
+        if self._notice == -1:
+            return  # it is only just being started from the file as it is
         threading.Thread(target=self._tell, daemon=True).start()
 
     def _tell(self) -> None:
