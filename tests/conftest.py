@@ -90,6 +90,16 @@ class Hako:
         return subprocess.Popen([str(HAKO), *map(str, words)], cwd=self.folder, **pipes)  # type: ignore[call-overload, no-any-return]
 
 
+def wait_for_log(hako: Hako, path: Path, word: str) -> None:
+    """Follow the log of a container until a word is there."""
+    with hako.background("logs", "-f", path) as follower:
+        assert follower.stdout is not None
+        for line in follower.stdout:
+            if word in line.decode():
+                break
+        follower.kill()
+
+
 @pytest.fixture
 def hako(places: Path) -> Iterator[Hako]:
     """The runner, in the folder of the test. What a failed test has left running is ended after the look-out for leaks."""

@@ -86,14 +86,15 @@ def make_groups(container: Container, undo: Undo) -> Groups:
             )
         _make(groups, host.v2, name, undo)
         for parameter in new:
-            _set_v2(groups, groups.paths[0], host, parameter)
+            _enable(host, parameter)
+            _set(groups, groups.paths[0], parameter)
     for controller in dict.fromkeys(_controller(parameter) for parameter in old):
         if f"{host.v1[controller]}/{name}" not in groups.paths:  # cpu and cpuacct may be one mount
             _make(groups, host.v1[controller], name, undo)
     if any(hook.event for hook in container.background_hooks):
         _make_memory_group(container, groups, host, name, undo)
     for parameter in old:
-        _set_v1(groups, f"{host.v1[_controller(parameter)]}/{name}", parameter)
+        _set(groups, f"{host.v1[_controller(parameter)]}/{name}", parameter)
     return groups
 
 
@@ -113,7 +114,7 @@ def _make_memory_group(container: Container, groups: Groups, host: Hierarchies, 
 
 def _make(groups: Groups, root: str, name: str, undo: Undo) -> None:
     try:
-        path = (v2 if v2.is_group(root) or os.path.exists(f"{root}/cgroup.controllers") else v1).make(root, name)
+        path = cgroup.make(root, name)
     except OSError as error:
         raise HakoError(f"cannot make a cgroup below {root}: {error.strerror}") from None
     undo.add(f"remove the cgroup {path}", lambda: cgroup.remove(path))
@@ -159,7 +160,8 @@ def _no_controller(name: str, where: str, host: Hierarchies, version: str = "") 
     return HakoError(f"this host has no {version}cgroup controller {name!r}", where=where, hint=host.described())
 
 
-def _set_v2(groups: Groups, path: str, host: Hierarchies, parameter: Parameter) -> None:
+def _enable(host: Hierarchies, parameter: Parameter) -> None:
+    """Have the groups of the v2 hierarchy get the controller of a parameter."""
     controller = _controller(parameter)
     assert host.v2 is not None
     try:
@@ -169,17 +171,13 @@ def _set_v2(groups: Groups, path: str, host: Hierarchies, parameter: Parameter) 
         raise HakoError(
             f"cannot enable the controller {controller!r} in {host.v2}: {error.strerror}", where=parameter.where
         ) from None
-    groups.remember(path, parameter.name)
-    try:
-        v2.write(path, parameter.name, parameter.value)
-    except OSError as error:
-        raise _refused(path, parameter, error) from None
 
 
-def _set_v1(groups: Groups, path: str, parameter: Parameter) -> None:
+def _set(groups: Groups, path: str, parameter: Parameter) -> None:
+    """Write a parameter of the file."""
     groups.remember(path, parameter.name)
     try:
-        v1.write(path, parameter.name, parameter.value)
+        (v2 if v2.is_group(path) else v1).write(path, parameter.name, parameter.value)
     except OSError as error:
         raise _refused(path, parameter, error) from None
 

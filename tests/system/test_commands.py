@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import HAKO, Hako
+from tests.conftest import HAKO, Hako, wait_for_log
 
 Writer = Callable[..., Path]
 
@@ -25,16 +25,6 @@ def known(hako: Hako, *words: str) -> list[dict[str, object]]:
     assert described["schema"] == 1
     containers: list[dict[str, object]] = described["containers"]
     return containers
-
-
-def wait_for_log(hako: Hako, path: Path, word: str) -> None:
-    """Follow the log until a line is there."""
-    with hako.background("logs", "-f", path) as follower:
-        assert follower.stdout is not None
-        for line in follower.stdout:
-            if word in line.decode():
-                break
-        follower.kill()
 
 
 # start -D, ps, status, inspect, rm

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hakoniwa.kernel.cgroup import find_hierarchies
-from tests.conftest import Hako
+from tests.conftest import Hako, wait_for_log
 
 Writer = Callable[..., Path]
 
@@ -37,15 +37,6 @@ def supervisor(hako: Hako) -> int:
 def parameter(name: str) -> str:
     controller = name.split(".")[0]
     return (Path(HOST.v1[controller]) / "hakoniwa-box" / name).read_text().strip()
-
-
-def wait_for_log(hako: Hako, path: Path, word: str) -> None:
-    with hako.background("logs", "-f", path) as follower:
-        assert follower.stdout is not None
-        for line in follower.stdout:
-            if word in line.decode():
-                break
-        follower.kill()
 
 
 @with_pids

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from hakoniwa.kernel.cgroup import v1, v2
 from hakoniwa.record import Record
 
@@ -9,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["PREFIX", "Hierarchies", "find_hierarchies", "remove", "v1", "v2"]
+__all__ = ["PREFIX", "Hierarchies", "find_hierarchies", "make", "remove", "v1", "v2"]
 
 PREFIX = "hakoniwa-"  # of the name of each group that we make
 
@@ -44,6 +46,21 @@ def find_hierarchies() -> Hierarchies:
                 controllers |= {name: point for name in names if name not in ("rw", "ro") and "=" not in name}
     available = tuple(v2.read(unified, "cgroup.controllers").split()) if unified else ()
     return Hierarchies(v1=controllers, v2=unified, v2_controllers=available)
+
+
+def make(root: str, name: str) -> str:
+    """Make the group of a container and return its folder.
+
+    One that a killed supervisor has left is emptied and made anew: in a v2 group that `cgroup.kill` was ever written to,
+    Linux 6.18 kills each process that is cloned into it.
+    """
+    path = f"{root}/{name}"
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        remove(path)
+        os.mkdir(path)
+    return path
 
 
 def remove(path: str) -> None:

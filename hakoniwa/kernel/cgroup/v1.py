@@ -22,17 +22,6 @@ class _Node:
         self.full_path = path
 
 
-def make(root: str, name: str) -> str:
-    """Make the group of a container and return its folder. One that a killed supervisor has left is emptied first."""
-    path = f"{root}/{name}"
-    try:
-        os.mkdir(path)
-    except FileExistsError:
-        remove(path)
-        os.mkdir(path)
-    return path
-
-
 def read(path: str, parameter: str) -> str:
     """The content of a parameter's file."""
     from cgroupspy.controllers import Controller

@@ -10,21 +10,6 @@ def is_group(path: str) -> bool:
     return os.path.exists(f"{path}/cgroup.events")
 
 
-def make(root: str, name: str) -> str:
-    """Make the group of a container and return its folder.
-
-    One that a killed supervisor has left is emptied and made anew: in a group that `cgroup.kill` was ever written to,
-    Linux 6.18 kills each process that is cloned into it.
-    """
-    path = f"{root}/{name}"
-    try:
-        os.mkdir(path)
-    except FileExistsError:
-        remove(path)
-        os.mkdir(path)
-    return path
-
-
 def enable(root: str, controller: str) -> None:
     """Have the groups below `root` get a controller's files."""
     if controller not in read(root, "cgroup.subtree_control").split():
