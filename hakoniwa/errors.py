@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# What the command exits with; CONTRACT section 2, as `docker run` and `env` have it.
+# What the command exits with; docs/guide.md, as `docker run` and `env` have it.
 FAILED = 125
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127

@@ -1,4 +1,4 @@
-"""Where hakoniwa keeps things (CONTRACT section 4)."""
+"""Where hakoniwa keeps things (docs/guide.md, "Places")."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-# Points in the order in which they are reached (CONTRACT section 1, "Hooks").
+# Points in the order in which they are reached (docs/guide.md, "General hooks").
 HOOK_POINTS = (
     "setup",
     "before_fork",
