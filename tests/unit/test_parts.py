@@ -321,3 +321,19 @@ def test_patterns_of_watch_hooks(pattern: str, matches: list[str], others: list[
     expression = re.compile(translate(pattern))
     assert all(expression.fullmatch(path) for path in matches)
     assert not any(expression.fullmatch(path) for path in others)
+
+
+def test_timers_neither_drift_nor_make_up_for_what_was_missed() -> None:
+    import time
+
+    from hakoniwa.spec import BackgroundHook
+    from hakoniwa.supervisor.workers import Schedule, Worker
+
+    hook = BackgroundHook(kind="timer", function=print, delay=10.0, interval=10.0, limit=None, signals=(), where="")
+    schedule = Schedule((), None, lambda: None, lambda hook: None)  # type: ignore[arg-type]  # no hook sees the base
+    worker = Worker(hook, None, lambda worker: None)  # type: ignore[arg-type]
+    worker.end()
+    now = time.monotonic()
+    assert schedule._tick(worker, now - 3) == now - 3 + 10, "counted from when it was due, not from now"
+    assert schedule._tick(worker, now - 45) == now - 45 + 50, "four have passed, and are passed over"
+    schedule.end()
