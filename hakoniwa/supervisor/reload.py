@@ -29,6 +29,11 @@ class Change(Record):
     failed: bool = False
 
 
+def all_applied(changes: list[Change]) -> bool:
+    """Whether the running container is now as the file says."""
+    return all(change.outcome == "applied" for change in changes)
+
+
 def find_container(barn: Barn, name: str) -> Container:
     """The container of a barn by its name. Raises HakoError."""
     for container in barn.containers:

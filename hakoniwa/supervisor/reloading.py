@@ -126,13 +126,17 @@ class Reloading:
         old, new = supervisor.container, reload.find_container(barn, supervisor.container.name)
         changes = reload.needs_restart(old, new)
         if "cgroup" in new.reloadable:
-            changes += reload.apply_cgroup(old, new, supervisor.groups)
-            supervisor.container = supervisor.container.replace(cgroup=new.cgroup)
+            made = reload.apply_cgroup(old, new, supervisor.groups)
+            if reload.all_applied(made):  # else the next reload tells, and tries, again
+                supervisor.container = supervisor.container.replace(cgroup=new.cgroup)
+            changes += made
         if "resource" in new.reloadable:
             has_own = supervisor.has_pid_namespace
             pids = reload.processes_of(supervisor.base.pid, supervisor.groups, has_pid_namespace=has_own)
-            changes += reload.apply_limits(old, new, pids)
-            supervisor.container = supervisor.container.replace(limits=new.limits)
+            made = reload.apply_limits(old, new, pids)
+            if reload.all_applied(made):
+                supervisor.container = supervisor.container.replace(limits=new.limits)
+            changes += made
         if "hooks" in new.reloadable and reload.hooks_differ(old, new):
             supervisor.container = supervisor.container.replace(hooks=new.hooks, background_hooks=new.background_hooks)
             supervisor.replace_hooks(poll)

@@ -54,6 +54,7 @@ def test_cgroup_values_are_changed_added_and_taken_back(hako: Hako, box: Writer)
     assert hako("reload", path).stdout == "box: nothing has changed\n"
     box(ALL + 'config.cgroup["cpu.shares"] = 512\nconfig.cgroup["pids.max"] = "lots"')
     done = hako("reload", path, status=125)
+    assert hako("reload", path, status=125).stdout == done.stdout, "what failed is told again"
     assert "box: cgroup cpu.shares: needs a restart: the container is not in that group" in done.stdout
     assert "box: cgroup pids.max: cannot write 'lots' to " in done.stdout
 
