@@ -111,8 +111,3 @@ def pivot_root_here() -> None:
     """Make the current folder, a mount, the root, and let go of the old one. `man 2 pivot_root`, "pivot_root(".", ".")"."""
     call("pivot_root", b".", b".", path="/")
     call("umount2", b".", _MNT_DETACH, path="/")
-
-
-def unmount(path: str) -> None:
-    """Take a mount away now, and free it when its last user goes."""
-    call("umount2", os.fsencode(path), _MNT_DETACH, path=path)

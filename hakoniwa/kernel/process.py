@@ -1,4 +1,4 @@
-"""Processes: clone3, and namespaces to join or to leave."""
+"""Processes: clone3, and namespaces to join."""
 
 from __future__ import annotations
 
@@ -48,11 +48,6 @@ def clone(namespaces: int, *, cgroup: int | None = None) -> tuple[int, int]:
 def join(pidfd: int, namespaces: int) -> None:
     """Enter namespaces of a process; of a pid namespace, the next child is the first member. `man 2 setns`."""
     call("setns", pidfd, namespaces)
-
-
-def unshare(namespaces: int) -> None:
-    """Leave namespaces for new ones. `man 2 unshare`."""
-    call("unshare", namespaces)
 
 
 def close_all_but(keep: set[int]) -> None:

@@ -56,6 +56,13 @@ def needs_restart(old: Container, new: Container) -> list[Change]:
     ]
 
 
+def check_hooks(new: Container, groups: Groups | None) -> None:
+    """Raise HakoError for a hook that the running container cannot have: one on a memory cgroup that it is not in."""
+    for hook in new.background_hooks:
+        if hook.event is not None and (groups is None or not groups.has("memory.stat")):
+            raise HakoError("the container is in no memory cgroup", where=hook.where, hint="restart it for this hook")
+
+
 def hooks_differ(old: Container, new: Container) -> bool:
     """Whether any hook was added, removed or written anew."""
     return _differs(old.hooks, new.hooks) or _differs(old.background_hooks, new.background_hooks)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import select
+from _thread import allocate_lock
 
 from hakoniwa import log
 from hakoniwa.errors import HakoError
@@ -46,6 +47,7 @@ class Reloading:
         self._notice = -1  # an eventfd: there are requests
         self._requests: list[_Request] = []
         self._watcher: Watcher | None = None
+        self._loading = allocate_lock()  # one at a time: the file and the loader share a session
 
     def listen(self, poll: select.poll, watch: bool) -> None:
         """Open the control socket, and with `watch` begin to look at the file. Raises HakoError."""
@@ -81,6 +83,8 @@ class Reloading:
                     request.changes = self._apply(poll, request.barn)
                 except HakoError as error:
                     request.error = error
+                except Exception as error:  # whatever a reload meets, the container goes on
+                    request.error = HakoError(f"{type(error).__name__}: {error}")
                 request.done.set()
 
     def begin(self) -> None:
@@ -105,7 +109,8 @@ class Reloading:
         from hakoniwa.loader import load
 
         try:
-            loaded = _Request(load(self._supervisor.container.file, "reload"))
+            with self._loading:
+                loaded = _Request(load(self._supervisor.container.file, "reload"))
         except HakoError as error:
             return {"error": str(error)}
         except Exception as error:
@@ -124,6 +129,8 @@ class Reloading:
 
         supervisor = self._supervisor
         old, new = supervisor.container, reload.find_container(barn, supervisor.container.name)
+        if "hooks" in new.reloadable:
+            reload.check_hooks(new, supervisor.groups)
         changes = reload.needs_restart(old, new)
         if "cgroup" in new.reloadable:
             made = reload.apply_cgroup(old, new, supervisor.groups)

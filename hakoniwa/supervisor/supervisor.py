@@ -74,6 +74,7 @@ class Supervisor:
         self.schedule: Schedule | None = None  # of the hooks beside the container, once it runs
         self.deadline: float | None = None  # when a container that was asked to end is killed
         self.error: HakoError | None = None  # why the payload never ran
+        self.told_ready = False
         self.unready: HakoError | None = None  # why it was ended, though it ran
 
     def run(self) -> None:
@@ -283,12 +284,13 @@ class Supervisor:
             poll.register(descriptor, event.mask)
 
     def _tell_ready(self) -> None:
+        self.told_ready = True
         messages.send(self.around.report, messages.READY)
 
     def _not_ready(self, hook: BackgroundHook) -> None:
         """A readiness hook's time is up: with --wait, that ends the container."""
         error = HakoError(f"the container was not ready after {hook.timeout:g} s", where=hook.where)
-        if self.around.wait:
+        if self.around.wait and not self.told_ready:  # hooks that a reload has added decide no more about that
             self.unready = error
             self._ask_to_end()
         else:

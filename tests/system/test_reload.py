@@ -175,3 +175,28 @@ def test_a_name_of_the_greatest_length(hako: Hako, box: Writer) -> None:
     hako("start", "-D", path, *SLEEP)
     assert "nothing has changed" in hako("reload", path).stdout
     hako("kill", path)
+
+
+def test_a_hook_that_the_running_container_cannot_have(hako: Hako, box: Writer) -> None:
+    path = box(ALL)
+    hako("start", "-D", path, *SLEEP)
+    box(ALL + '@config.add_cgroup_hook(type="oom")\ndef f(base): pass')
+    assert "the container is in no memory cgroup (restart it for this hook)" in hako("reload", path, status=125).stderr
+    assert hako("attach", path, "--", "hostname").stdout == "box\n"
+
+
+def test_a_readiness_hook_that_a_reload_adds_ends_nothing(hako: Hako, box: Writer) -> None:
+    path = box(ALL)
+    hako("start", "-D", "--wait", path, *SLEEP)
+    box(ALL + "@config.add_readiness_hook(timeout=0.05, interval_msec=10)\ndef f(base, ok): return False")
+    hako("reload", path)
+    wait_for_log(hako, path, "the container was not ready after 0.05 s")
+    assert hako("attach", path, "--", "hostname").stdout == "box\n"
+
+
+def test_reloads_at_the_same_moment(hako: Hako, box: Writer) -> None:
+    path = box(ALL)
+    hako("start", "-D", path, *SLEEP)
+    running = [hako.background("reload", path) for _ in range(6)]
+    told = [process.communicate(timeout=30) for process in running]
+    assert [process.returncode for process in running] == [0] * 6, told
