@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from hakoniwa.ids import NONE, Maps
 from hakoniwa.record import Record
-from hakoniwa.steps import devices, identity, mounts, program, root
+from hakoniwa.steps import devices, identity, mounts, namespaces, program, root, scheduling
 from hakoniwa.steps.step import HookPoint, Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from hakoniwa.spec import Container, Mount
+    from hakoniwa.seccomp.programs import Program
+    from hakoniwa.spec import Container, Mount, Scheduling
 
 # Paths of /proc and /sys that show or change the host; the same set that other container managers hide and fix.
 MASKED = [
@@ -38,16 +40,33 @@ class Launch(Record):
     command: tuple[str, ...] | None  # in place of the file's own
     terminals: tuple[int, ...]  # the streams that become the container's own pty
     capabilities: int  # resolved: a bit mask
+    maps: Maps = NONE  # of a user namespace of its own
+    filters: tuple[Program, ...] = ()  # of seccomp
 
 
-def plan(container: Container, launch: Launch) -> list[Step]:
-    """All steps, in order."""
+def plan(container: Container, launch: Launch, hierarchies: tuple[str, ...] = ("",)) -> list[Step]:
+    """All steps, in order. `hierarchies` are those that the container has a cgroup in, as MountCgroups has them."""
+    return [*first_steps(container), *later_steps(container, launch, hierarchies)]
+
+
+def first_steps(container: Container) -> list[Step]:
+    """What the first process does while it is who the supervisor is, before it becomes root of a user namespace."""
     return [
+        *scheduling_steps(container.scheduling),
+        *_own_clocks(container),
+        *([namespaces.MakeCgroupNamespace()] if "cgroup" in container.namespaces else []),
+    ]
+
+
+def later_steps(container: Container, launch: Launch, hierarchies: tuple[str, ...]) -> list[Step]:
+    """What the first process does from then on."""
+    return [
+        identity.JoinKeyring(),
         HookPoint(point="after_fork"),
         *_network(container),
-        *_root(container),
+        *_root(container, launch),
         identity.FindAccount(uid=container.uid, gid=container.gid, groups=container.groups, where=container.where),
-        *_mounts(container),
+        *_mounts(container, launch, hierarchies),
         *_hidden(container),
         *_names(container),
         *([devices.OpenTerminal(streams=launch.terminals)] if launch.terminals else []),
@@ -63,16 +82,64 @@ def become_payload(container: Container, launch: Launch) -> list[Step]:
     """The last part, which an attached command shares: limits, credentials, folder, program."""
     return [
         *([identity.SetLimits(limits=container.limits)] if container.limits else []),
+        *_early_filters(container, launch),
         identity.BecomeUser(
             capabilities=launch.capabilities,
             no_new_privs=container.no_new_privs,
+            groups_asked=bool(container.groups),
             where=container.capabilities.where,
         ),
         identity.DieWithSupervisor(),
         *_redirects(container, inside=True),
         program.EnterWorkdir(path=container.workdir, where=container.where),
-        program.Execute(command=launch.command or container.init_command, init=container.init),
+        program.Execute(
+            command=launch.command or container.init_command,
+            init=container.init,
+            apparmor=container.apparmor,
+            filters=_programs(launch) if container.no_new_privs else (),
+            where=container.where if container.apparmor else "",
+        ),
     ]
+
+
+def _programs(launch: Launch) -> tuple[bytes, ...]:
+    return tuple(program.content for program in launch.filters)
+
+
+def _early_filters(container: Container, launch: Launch) -> list[Step]:
+    """The filters, where the last program cannot put them in force itself."""
+    if container.no_new_privs or not launch.filters:
+        return []
+    return [identity.PutFiltersInForce(filters=_programs(launch), where=container.seccomp.where)]
+
+
+def scheduling_steps(wanted: Scheduling) -> list[Step]:
+    """What the file says of priorities; an attached command has the same."""
+    steps: list[Step] = []
+    if wanted.oom_score_adj is not None:
+        steps.append(scheduling.SetOomScore(value=wanted.oom_score_adj, where=wanted.where))
+    if wanted.nice is not None or wanted.policy is not None:
+        steps.append(scheduling.SetScheduling(nice=wanted.nice, policy=wanted.policy, where=wanted.where))
+    return steps
+
+
+def _own_clocks(container: Container) -> list[Step]:
+    ahead = container.time_offset
+    if ahead is None or "time" not in container.namespaces:
+        return []
+    return [namespaces.ShiftClocks(monotonic=ahead.monotonic, boottime=ahead.boottime, where=ahead.where)]
+
+
+def clone_flags(container: Container) -> tuple[str, ...]:
+    """The namespaces that the first process is cloned into; the others it makes itself (docs/architecture.md)."""
+    later = {"cgroup", *(["time"] if container.time_offset else [])}
+    return tuple(name for name in container.namespaces if name not in later)
+
+
+def needs_help_outside(container: Container, launch: Launch) -> bool:
+    """Whether the host's root has to open things for the first process (`Step.provide`)."""
+    mapped = container.has_user_namespace() or any(point.idmap for point in container.mounts)
+    return mapped and not launch.maps.rootless
 
 
 def _network(container: Container) -> list[Step]:
@@ -81,33 +148,44 @@ def _network(container: Container) -> list[Step]:
     return [identity.RaiseLoopback(), HookPoint(point="after_network_initialized")]
 
 
-def _root(container: Container) -> list[Step]:
+def _root(container: Container, launch: Launch) -> list[Step]:
     rootfs, file = container.rootfs, container.file
     common: dict[str, Any] = {"path": rootfs.path, "readonly": rootfs.readonly, "file": file, "where": rootfs.where}
+    # With an owner given, the ids on the disk are those of the host already.
+    common["map_ids"] = container.has_user_namespace() and rootfs.owner_uid is None
+    if rootfs.layered and launch.maps.rootless:
+        del common["map_ids"]
+        return [root.CutOff(), root.GatherRoot(**common)]
     if rootfs.replacement is not None:
         return [root.CutOff(), root.ReplaceRoot(mount=rootfs.replacement, **common)]
     return [root.CutOff(), root.LayerRoot(**common) if rootfs.layered else root.BindRoot(**common)]
 
 
-def _mounts(container: Container) -> list[Step]:
+def _mounts(container: Container, launch: Launch, hierarchies: tuple[str, ...]) -> list[Step]:
     """The independent mounts first, then the mount points as written; one that would cover an independent comes before."""
-    independent = _independent(container)
+    independent = _independent(container, hierarchies)
     covered = [target for target, _ in independent]
     before: list[Step] = []
     after: list[Step] = []
     for point in container.mounts:
         covers = any(target == point.target or target.startswith(point.target + "/") for target in covered)
-        (before if covers else after).append(_mount_point(point))
-    return [*before, *(step for _, step in independent), *after]
+        (before if covers else after).append(_mount_point(point, container, launch))
+    lxcfs = [mounts.BindLxcfs(root=container.lxcfs_root, where=container.where)] if container.lxcfs_root else []
+    return [*before, *(step for _, step in independent), *after, *lxcfs]
 
 
-def _mount_point(point: Mount) -> Step:
+def _mount_point(point: Mount, container: Container, launch: Launch) -> Step:
     if point.fs is None:
         return mounts.BindMount(
-            source=point.source, target=point.target, readonly=point.readonly, options=point.options, where=point.where
+            source=point.source,
+            target=point.target,
+            readonly=point.readonly,
+            options=point.options,
+            idmap=point.idmap and not launch.maps.rootless,
+            where=point.where,
         )
     if point.fs == "devtmpfs":
-        return devices.MakeDev(target=point.target, where=point.where)
+        return devices.MakeDev(target=point.target, bind=container.has_user_namespace(), where=point.where)
     return mounts.MakeMount(
         fs=point.fs,
         source=point.source,
@@ -118,16 +196,18 @@ def _mount_point(point: Mount) -> Step:
     )
 
 
-def _independent(container: Container) -> list[tuple[str, Step]]:
+def _independent(container: Container, hierarchies: tuple[str, ...]) -> list[tuple[str, Step]]:
     """Target and step of each fresh file system. A private /dev comes with its own terminals and shared memory."""
     asked = set(container.independent)
+    inner = container.has_user_namespace()
     if "devtmpfs" in asked:
         asked |= {"devpts", "shm"}
     every: dict[str, tuple[str, Step]] = {
         "procfs": ("/proc", mounts.MakeMount(fs="proc", source="proc", target="/proc", options=_NO_EXEC)),
         # Read-only: whoever is root may write to many of its files, whatever capabilities are left.
-        "sysfs": ("/sys", mounts.MakeMount(fs="sysfs", source="sysfs", target="/sys", readonly=True, options=_NO_EXEC)),
-        "devtmpfs": ("/dev", devices.MakeDev()),
+        "sysfs": ("/sys", _sysfs(container)),
+        "cgroup": ("/sys/fs/cgroup", mounts.MountCgroups(hierarchies=hierarchies, writable=inner)),
+        "devtmpfs": ("/dev", devices.MakeDev(bind=inner)),
         "devpts": ("/dev/pts", devices.MakeDevpts()),
         "shm": (
             "/dev/shm",
@@ -139,6 +219,13 @@ def _independent(container: Container) -> list[tuple[str, Step]]:
         ),
     }
     return [every[name] for name in every if name in asked]
+
+
+def _sysfs(container: Container) -> Step:
+    """A user namespace may mount one for its own network namespace only; the host's shows the same, where that is shared."""
+    if container.has_user_namespace() and "net" not in container.namespaces:
+        return mounts.BindCovered(source="/sys", target="/sys", options=_NO_EXEC)
+    return mounts.MakeMount(fs="sysfs", source="sysfs", target="/sys", readonly=True, options=_NO_EXEC)
 
 
 def _hidden(container: Container) -> list[Step]:

@@ -29,7 +29,7 @@ HOOK_POINTS = (
 HOOK_SIGNALS = {"USR1": 10, "USR2": 12, "TTIN": 21, "TTOU": 22}
 BARN_POINTS = ("setup", "teardown", "system_failure")
 
-INDEPENDENT_MOUNTS = ("procfs", "sysfs", "devtmpfs", "devpts", "shm", "mqueue")
+INDEPENDENT_MOUNTS = ("procfs", "sysfs", "devtmpfs", "devpts", "shm", "mqueue", "cgroup")
 
 
 class Hook(Record):
@@ -74,6 +74,7 @@ class Mount(Record):
     fs: str | None
     readonly: bool
     options: tuple[str, ...]
+    idmap: bool  # files made inside by the payload's user belong to the owner of `source` outside
     where: str
 
 
@@ -130,6 +131,84 @@ class Capabilities(Record):
     where: str
 
 
+class IdRange(Record):
+    """`count` ids of the container, from `inside` on, which are those from `outside` on to the host."""
+
+    inside: int
+    outside: int
+    count: int
+    where: str
+
+
+class Entered(Record):
+    """A namespace that exists already, which the container joins."""
+
+    name: str
+    path: str
+    where: str
+
+
+class Persisted(Record):
+    """A namespace of the container that is kept at a path of the host beyond the container's end."""
+
+    name: str
+    path: str
+    where: str
+
+
+class TimeOffset(Record):
+    """What the clocks of the container are ahead of the host's, in seconds."""
+
+    monotonic: float
+    boottime: float
+    where: str
+
+
+class Scheduling(Record):
+    """How the kernel treats the processes of the container; None leaves them as the caller is."""
+
+    nice: int | None
+    policy: str | None  # "other", "batch", "idle", "fifo:N" or "rr:N"
+    oom_score_adj: int | None
+    where: str
+
+
+class ArgumentTest(Record):
+    """A condition on an argument of a system call, counted from 0; with a `mask`, on the bits that it lets through."""
+
+    index: int
+    operator: str  # == != < <= > >=
+    value: int
+    mask: int | None
+
+
+class CallRule(Record):
+    """What becomes of some system calls: "allow", "errno", "kill", "kill_thread", "trap", "trace" or "log"."""
+
+    action: str
+    calls: tuple[str, ...]
+    errno: int
+    tests: tuple[ArgumentTest, ...]
+    where: str
+
+
+class CallFilter(Record):
+    """A seccomp filter: what becomes of each call that no rule names, and the rules."""
+
+    default: str
+    errno: int
+    rules: tuple[CallRule, ...]
+    where: str
+
+
+class Seccomp(Record):
+    """The filters of a container: a profile ("default", a path of the host, or none) and the file's own on top of it."""
+
+    profile: str | None
+    filters: tuple[CallFilter, ...]
+    where: str
+
+
 class Parameter(Record):
     """A cgroup parameter by its kernel name, and its value as it is written."""
 
@@ -147,6 +226,7 @@ class Cgroup(Record):
     memory: int | None
     cpus: float | None
     pids: int | None
+    assign_only: bool  # `name` is a v2 group that exists already, which is only joined
     where: str
 
 
@@ -173,11 +253,19 @@ class Container(Record):
     masked_paths: tuple[str, ...]
     readonly_paths: tuple[str, ...]
     namespaces: tuple[str, ...]
+    entered: tuple[Entered, ...]
+    persisted: tuple[Persisted, ...]
+    uid_map: tuple[IdRange, ...]  # empty in a user namespace of its own: one is chosen at the start
+    gid_map: tuple[IdRange, ...]
+    time_offset: TimeOffset | None
     limits: tuple[Limit, ...]
     cgroup: Cgroup
     capabilities: Capabilities
     no_new_privs: bool
-    seccomp: str | None
+    seccomp: Seccomp
+    apparmor: str | None
+    lxcfs_root: str | None
+    scheduling: Scheduling
     container_pid_file: str | None
     metadata: Mapping[str, object]
     log_level: str
@@ -189,6 +277,10 @@ class Container(Record):
     def hooks_at(self, point: str) -> list[Hook]:
         """The hooks of a point, in the order of the file."""
         return [hook for hook in self.hooks if hook.point == point]
+
+    def has_user_namespace(self) -> bool:
+        """Whether its root is not the host's."""
+        return "user" in self.namespaces or any(entered.name == "user" for entered in self.entered)
 
 
 class Barn(Record):

@@ -17,6 +17,11 @@ def validate(container: Container, builder: ContainerBuilder) -> None:
         _hostname_needs_uts,
         _mount_targets,
         _no_mount_of_mount,
+        _mqueue_needs_ipc,
+        _cgroups_need_a_namespace,
+        _maps_are_whole,
+        _assigned_group,
+        _kept_namespaces_are_own,
     ):
         rule(container, builder)
 
@@ -42,12 +47,88 @@ def _owner_needs_a_build(container: Container, builder: ContainerBuilder) -> Non
 
 
 def _procfs_needs_pid_namespace(container: Container, builder: ContainerBuilder) -> None:
-    if "procfs" in container.independent and "pid" not in container.namespaces:
+    if "procfs" in container.independent and not _has(container, "pid"):
         builder._reading.problem(
             "a fresh procfs needs a pid namespace of the container's own",
             'drop share("pid"), or bind the host\'s: add_mount_point("/proc", to="/proc")',
             builder._place("independent procfs"),
         )
+
+
+def _has(container: Container, name: str) -> bool:
+    """Whether the container is in a namespace other than the host's."""
+    return name in container.namespaces or any(entered.name == name for entered in container.entered)
+
+
+def _mqueue_needs_ipc(container: Container, builder: ContainerBuilder) -> None:
+    if "mqueue" in container.independent and container.has_user_namespace() and not _has(container, "ipc"):
+        builder._reading.problem(
+            "message queues in a user namespace need an ipc namespace of the container's own",
+            'drop share("ipc")',
+            builder._place("independent mqueue"),
+        )
+
+
+def _cgroups_need_a_namespace(container: Container, builder: ContainerBuilder) -> None:
+    if "cgroup" in container.independent and not _has(container, "cgroup"):
+        builder._reading.problem(
+            "a cgroup file system needs a cgroup namespace of the container's own",
+            'drop share("cgroup")',
+            builder._place("independent cgroup"),
+        )
+
+
+def _maps_are_whole(container: Container, builder: ContainerBuilder) -> None:
+    """Both kinds of ids, with an id 0 (who sets the container up), and none twice. `man 7 user_namespaces`."""
+    every = {"uid": container.uid_map, "gid": container.gid_map}
+    for kind, ranges in every.items():
+        other = "gid" if kind == "uid" else "uid"
+        if not ranges:
+            if every[other]:
+                told = f"set_{other}_mapping() stands alone"
+                builder._reading.problem(told, f"write set_{kind}_mapping() too", every[other][0].where)
+            continue
+        if not any(one.inside == 0 for one in ranges):
+            told = f"no set_{kind}_mapping() maps 0, who sets the container up"
+            builder._reading.problem(told, "begin a range with min=0", ranges[0].where)
+        if len(ranges) > _MOST_RANGES:
+            told = f"{len(ranges)} {kind} ranges are more than the {_MOST_RANGES} that the kernel takes"
+            builder._reading.problem(told, "join some", ranges[-1].where)
+        for number, one in enumerate(ranges):
+            for earlier in ranges[:number]:
+                for side in ("inside", "outside"):
+                    first, other_first = getattr(one, side), getattr(earlier, side)
+                    if first < other_first + earlier.count and other_first < first + one.count:
+                        told = f"{kind}s from {max(first, other_first)} on are mapped twice {side}"
+                        builder._reading.problem(told, f"the other range is at {earlier.where}", one.where)
+
+
+_MOST_RANGES = 340  # UID_GID_MAP_MAX_EXTENTS, linux/user_namespace.h
+
+
+def _assigned_group(container: Container, builder: ContainerBuilder) -> None:
+    wanted = container.cgroup
+    if not wanted.assign_only:
+        if wanted.name is not None and "/" in wanted.name:
+            told = f"the name of a cgroup that is made must have no '/': {wanted.name}"
+            builder._reading.problem(told, "assign_only = True joins one that exists", builder.cgroup._place("name"))
+        return
+    if wanted.name is None:
+        told = "assign_only needs the name of the group"
+        builder._reading.problem(told, 'config.cgroup.name = "machine.slice/box"', wanted.where)
+    if wanted.v1 or wanted.v2 or wanted.memory or wanted.cpus or wanted.pids:
+        told = "assign_only leaves the group as it is, and the file sets parameters"
+        builder._reading.problem(told, "remove one of the two", wanted.where)
+    if "pid" not in container.namespaces:
+        told = "assign_only needs a pid namespace: else a group of its own holds the processes together"
+        builder._reading.problem(told, 'drop share("pid")', wanted.where)
+
+
+def _kept_namespaces_are_own(container: Container, builder: ContainerBuilder) -> None:
+    for kept in container.persisted:
+        if kept.name not in container.namespaces:
+            told = f"the {kept.name} namespace is not the container's own, and cannot be kept"
+            builder._reading.problem(told, f'unshare("{kept.name}")', kept.where)
 
 
 def _hostname_needs_uts(container: Container, builder: ContainerBuilder) -> None:

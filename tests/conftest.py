@@ -39,11 +39,18 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
             report.longrepr = f"skipped in CI: {reason}"
 
 
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all tests keep what can be made again: seccomp programs."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def places(tmp_path: Path, shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """hakoniwa's folders below the test's own."""
-    for word in ("run", "lib", "cache", "log"):
+    for word in ("run", "lib", "log"):
         monkeypatch.setenv(f"HAKONIWA_{word.upper()}_DIR", str(tmp_path / word))
+    monkeypatch.setenv("HAKONIWA_CACHE_DIR", str(shared_cache))
     return tmp_path
 
 

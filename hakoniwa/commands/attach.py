@@ -7,11 +7,13 @@ import os
 from hakoniwa import state
 from hakoniwa.commands.selection import PID, alive
 from hakoniwa.errors import HakoError, nearest
-from hakoniwa.kernel import capabilities, prctl, process, signals
+from hakoniwa.kernel import capabilities, prctl, signals
 from hakoniwa.options import NAME, Command, Given, Option
-from hakoniwa.spec import Limit
+from hakoniwa.plan import scheduling_steps
+from hakoniwa.seccomp import programs
+from hakoniwa.spec import Limit, Scheduling
 from hakoniwa.steps import devices, identity, program
-from hakoniwa.steps.join import JoinGroups, JoinNamespaces, open_groups
+from hakoniwa.steps.join import JoinGroups, JoinNamespaces, namespaces_apart, open_groups
 from hakoniwa.steps.step import Context, Step
 from hakoniwa.supervisor import child
 
@@ -102,17 +104,17 @@ def _launch(
     """Clone the process that becomes the command: (pid, pidfd). Raises HakoError when it does not."""
     definition = found["definition"]
     environ = {"PATH": program.DEFAULT_PATH, "TERM": term, "container": "hakoniwa", **definition["environ"]}
-    flags = [process.NAMESPACES[name] for name in definition["namespaces"]]
     chroot = os.open(f"/proc/{found['init']['pid']}/root", os.O_PATH | os.O_CLOEXEC)
-    steps = _plan(given, found, JoinNamespaces(pidfd=container, flags=sum(flags), chroot=chroot), streams)
+    flags = namespaces_apart(found["init"]["pid"])
+    join = JoinNamespaces(pidfd=container, flags=flags, chroot=chroot)
+    steps = _plan(given, found, join, streams)
     prctl.become_undumpable()
     own = os.pidfd_open(os.getpid())
     reader, writer = os.pipe2(os.O_CLOEXEC)
-    *joining, unified = open_groups(found["cgroups"]) if found["cgroups"] else [-1]
+    groups = [*found["cgroups"], *([found["assigned_cgroup"]] if found["assigned_cgroup"] else [])]
+    *joining, unified = open_groups(groups) if groups else [-1]
     try:
-        if "pid" in definition["namespaces"]:
-            process.join(container, process.NAMESPACES["pid"])
-        pid, pidfd = process.clone(0, cgroup=None if unified == -1 else unified)
+        pid, pidfd = join.clone(None if unified == -1 else unified)
     except OSError as error:
         raise HakoError(f"cannot join container {found['name']!r}: {error.strerror}") from None
     if pid == 0:
@@ -140,8 +142,12 @@ def _plan(given: Given, found: dict[str, Any], join: JoinNamespaces, streams: tu
     definition = found["definition"]
     user, group = given.value("user"), given.value("group")
     limits = tuple(Limit(**limit) for limit in definition["limits"])
+    held, guarded = _capabilities(given, found), definition["no_new_privs"]
+    filters = _filters(found, held)
     return [
+        *scheduling_steps(Scheduling(**definition["scheduling"])),  # while /proc is the host's
         join,
+        identity.JoinKeyring(),
         identity.FindAccount(
             uid=_id(user) if user else definition["uid"],
             gid=_id(group) if group else None if user else definition["gid"],
@@ -149,11 +155,28 @@ def _plan(given: Given, found: dict[str, Any], join: JoinNamespaces, streams: tu
         ),
         *([devices.OpenTerminal(streams=streams, instance=found["devpts"])] if streams else []),
         *([identity.SetLimits(limits=limits)] if limits else []),
-        identity.BecomeUser(capabilities=_capabilities(given, found), no_new_privs=definition["no_new_privs"]),
+        *([identity.PutFiltersInForce(filters=filters)] if filters and not guarded else []),
+        identity.BecomeUser(capabilities=held, no_new_privs=guarded, groups_asked=bool(definition["groups"])),
         identity.DieWithSupervisor(),
         program.EnterWorkdir(path=definition["workdir"]),
-        program.Execute(command=given.argv, init=None),
+        program.Execute(
+            command=given.argv,
+            init=None,
+            apparmor=definition["apparmor"],
+            filters=filters if guarded else (),
+            where=found["name"],
+        ),
     ]
+
+
+def _filters(found: dict[str, Any], held: int) -> tuple[bytes, ...]:
+    """The container's seccomp programs; made anew for other capabilities, since the profile depends on them."""
+    kept = programs.kept(found["filters"]) if held == found["capabilities"] else None
+    if kept is None:
+        definition = found["definition"]
+        wanted = programs.described_by(definition["seccomp"])
+        kept = programs.programs_for(wanted, held, no_new_privs=definition["no_new_privs"])
+    return tuple(program.content for program in kept)
 
 
 def _id(text: str) -> int | str:
@@ -163,18 +186,23 @@ def _id(text: str) -> int | str:
 def _capabilities(given: Given, found: dict[str, Any]) -> int:
     """The container's own, with -A and without -D."""
     bits: int = found["capabilities"]
-    allowed = _names("-A", given.value("allow"))
-    lacking = capabilities.names(allowed & ~capabilities.held())
+    allowed = _names("-A", given.value("allow"), _held(found))
+    lacking = capabilities.names(allowed & ~_held(found))
     if lacking:
         raise HakoError(f"capability {lacking[0]!r} is not held by the caller", where="-A")
-    return (bits | allowed) & ~_names("-D", given.value("drop"))
+    return (bits | allowed) & ~_names("-D", given.value("drop"), _held(found))
 
 
-def _names(option: str, text: str | None) -> int:
+def _held(found: dict[str, Any]) -> int:
+    """What can be given at most: in a user namespace, everything there is."""
+    return capabilities.every() if found["user_namespace"] else capabilities.held()
+
+
+def _names(option: str, text: str | None, held: int) -> int:
     bits = 0
     for word in (text or "").replace(",", " ").split():
         try:
-            bits |= capabilities.held() if word == "all" else capabilities.mask([capabilities.normal(word)])
+            bits |= held if word == "all" else capabilities.mask([capabilities.normal(word)])
         except ValueError:
             raise HakoError(
                 f"capability {word!r} is unknown", where=option, hint=nearest(word, capabilities.NAMES)

@@ -6,7 +6,8 @@ import os
 
 from hakoniwa import state
 from hakoniwa.options import Command, Given
-from hakoniwa.rootfs.build import clear_unfinished
+from hakoniwa.rootfs.build import clear_unfinished, unfinished
+from hakoniwa.rootfs.rootless import as_root
 
 COMMAND = Command(name="gc", summary="Clear whatever a crash has left: processes, cgroups, unfinished builds.", file="")
 
@@ -26,7 +27,9 @@ def run(given: Given) -> int:
             state.forget(name, lock)
         else:
             os.close(lock)
-    for path in clear_unfinished():
+    left = unfinished()
+    for path in left:
+        as_root(lambda path=path: clear_unfinished(path))  # type: ignore[misc]
         print(f"unfinished build {path}")
         cleared += 1
     if not cleared:

@@ -9,6 +9,8 @@ from hakoniwa.commands.selection import selected
 from hakoniwa.errors import HakoError
 from hakoniwa.options import NAME, Command, Given, Option
 from hakoniwa.rootfs.remove import remove_rootfs
+from hakoniwa.rootfs.rootless import as_root
+from hakoniwa.steps.namespaces import release
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,8 +52,10 @@ def _remove(known: dict[str, Any], rootfs: bool) -> None:
             f"container {name!r} is being started or stopped by another command", hint="try again"
         ) from None
     state.clear_leftovers(name)
+    for path in known.get("persisted", ()):
+        release(path)
     if rootfs:
-        remove_rootfs(known["rootfs"])
+        as_root(lambda: remove_rootfs(known["rootfs"]))
         state.remove_record(name)
     for path in (state.log_file(name), f"{state.log_file(name)}.1"):
         try:

@@ -7,10 +7,12 @@ import sys
 
 from hakoniwa import log
 from hakoniwa.errors import HakoError
+from hakoniwa.ids import choose_maps, for_ordinary_user
 from hakoniwa.kernel import capabilities
 from hakoniwa.loader import load
 from hakoniwa.options import Command, Given, Option, usage_error
 from hakoniwa.plan import Launch, plan
+from hakoniwa.seccomp.programs import programs_for
 from hakoniwa.supervisor.barn import run_in_background, run_in_foreground
 
 TYPE_CHECKING = False
@@ -44,6 +46,8 @@ def run(given: Given) -> int:
     assert given.file is not None
     barn = load(given.file, "start")
     check_real_id(barn)
+    if os.geteuid() != 0:
+        barn = barn.replace(containers=tuple(map(for_ordinary_user, barn.containers)))
     log.set_level(barn.log_level)
     background = given.flag("daemon") or (barn.daemonize and not given.flag("foreground"))
     if given.flag("wait") and not background:
@@ -54,7 +58,6 @@ def run(given: Given) -> int:
     if given.flag("dry_run"):
         _show(barn, launches)
         return 0
-    _need_root(barn)
     if given.flag("bootstrap"):
         from hakoniwa.rootfs.build import build_missing
 
@@ -73,11 +76,6 @@ def check_real_id(barn: Barn) -> None:
         raise HakoError(f"uid {uid}, gid {gid} may not run this file", where=barn.real_id_check.where)
 
 
-def _need_root(barn: Barn) -> None:
-    if os.geteuid() != 0:
-        raise HakoError("starting a container needs root for now", where=barn.file, hint="sudo hako start ...")
-
-
 def _launch(container: Container, argv: tuple[str, ...] | None, background: bool, number: int) -> Launch:
     terminals: tuple[int, ...] = ()
     if not background and number == 1 and any(os.isatty(stream) for stream in (0, 1, 2)):
@@ -85,14 +83,22 @@ def _launch(container: Container, argv: tuple[str, ...] | None, background: bool
 
         redirected = {stream.number for stream in container.streams}
         terminals = tuple(stream for stream in find() if stream not in redirected)
-    return Launch(command=argv, terminals=terminals, capabilities=resolve_capabilities(container))
+    held = resolve_capabilities(container)
+    return Launch(
+        command=argv,
+        terminals=terminals,
+        capabilities=held,
+        maps=choose_maps(container),
+        filters=programs_for(container.seccomp, held, no_new_privs=container.no_new_privs),
+    )
 
 
 def resolve_capabilities(container: Container) -> int:
     """The capabilities of the container as a mask. Raises HakoError where one was named that the caller lacks."""
-    wanted, held = container.capabilities, capabilities.held()
+    wanted = container.capabilities
+    held = capabilities.every() if container.has_user_namespace() else capabilities.held()
     lacking = capabilities.names(capabilities.mask(wanted.named) & ~held)
-    if lacking and os.geteuid() == 0:
+    if lacking:
         raise HakoError(
             f"capability {lacking[0]!r} is not held by the caller", where=wanted.where, hint="drop it from allow()"
         )

@@ -96,12 +96,20 @@ def _build_container(builder: ContainerBuilder, name: str, barn: str) -> Contain
         network_etc=network_etc,
         masked_paths=tuple(builder.filesystem._masked),
         readonly_paths=tuple(builder.filesystem._readonly),
-        namespaces=tuple(builder.namespace._own),
+        namespaces=_own_namespaces(builder),
+        entered=tuple(x.replace(path=builder._beside(x.path)) for x in builder.namespace._entered.values()),
+        persisted=tuple(x.replace(path=builder._beside(x.path)) for x in builder.namespace._persisted.values()),
+        uid_map=tuple(builder.namespace._maps["uid"]),
+        gid_map=tuple(builder.namespace._maps["gid"]),
+        time_offset=builder.namespace._offset,
         limits=tuple(builder.resource._limits.values()),
         cgroup=builder.cgroup._build(),
         capabilities=builder.capabilities._build(),
         no_new_privs=builder.no_new_privs,
-        seccomp=None,
+        seccomp=builder.seccomp._build(_seccomp_profile(builder)),
+        apparmor=builder.apparmor,
+        lxcfs_root=builder._beside(builder.lxcfs_root) if builder.lxcfs_root else None,
+        scheduling=builder.resource._scheduling(),
         container_pid_file=builder._beside(builder.container_pid_file) if builder.container_pid_file else None,
         metadata=deep_copy(dict(builder.metadata)),
         log_level=builder.log_level,
@@ -110,6 +118,20 @@ def _build_container(builder: ContainerBuilder, name: str, barn: str) -> Contain
         reloadable=tuple(builder._flags["reloadable"]),
         where=builder._place("name", "chroot_to"),
     )
+
+
+def _own_namespaces(builder: ContainerBuilder) -> tuple[str, ...]:
+    """Those that the file asks for; a cgroup file system of the container's own shows only what lies in a namespace."""
+    own = builder.namespace._own
+    asked = "cgroup" in builder._flags["independent"]
+    implied = asked and "cgroup" not in (*own, *builder.namespace._entered, *builder.namespace._places)
+    return (*own, "cgroup") if implied else tuple(own)
+
+
+def _seccomp_profile(builder: ContainerBuilder) -> str | None:
+    """The default profile by its name, another by its path."""
+    profile: str | None = builder.seccomp.profile
+    return profile if profile in (None, "default") else builder._beside(profile)
 
 
 def _build_rootfs(builder: ContainerBuilder, path: str, roots: list[Mount]) -> Rootfs:
@@ -144,6 +166,7 @@ def _build_mount(mount: WrittenMount, rootfs: str) -> Mount:
         fs=mount.fs,
         readonly=readonly,
         options=options,
+        idmap=mount.idmap,
         where=mount.where,
     )
 
@@ -158,7 +181,15 @@ def _inside(target: str, rootfs: str) -> str:
 
 def _network_etc(host_root: str, where: str) -> list[Mount]:
     return [
-        Mount(source=f"{host_root}/{name}", target=f"/etc/{name}", fs=None, readonly=True, options=(), where=where)
+        Mount(
+            source=f"{host_root}/{name}",
+            target=f"/etc/{name}",
+            fs=None,
+            readonly=True,
+            options=(),
+            idmap=False,
+            where=where,
+        )
         for name in ("resolv.conf", "hosts")
     ]
 

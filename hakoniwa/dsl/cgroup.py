@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from hakoniwa.dsl import checks
 from hakoniwa.dsl.section import Reading, Section, short
-from hakoniwa.dsl.unsupported import refuse
 from hakoniwa.spec import Cgroup, Parameter
 
 TYPE_CHECKING = False
@@ -46,10 +45,23 @@ def _cpus(value: object) -> float:
     return float(value)
 
 
+def _group_name(value: object) -> str:
+    """The name of a group, or its path below the root of the hierarchy where it exists already."""
+    word = checks.text(value)
+    parts = word.split("/")
+    if not word or any(part in ("", ".", "..") or part.startswith("-") or len(part) > 255 for part in parts):
+        raise checks.Wrong("a name, or a path below the root of the hierarchy without '..'")
+    if not all(c.isascii() and (c.isalnum() or c in "_.-@:\\/") for c in word):
+        raise checks.Wrong("made of A-Z a-z 0-9 and _ . - @ : \\")
+    return word
+
+
 class V2Section(Section):
     """`config.cgroup.v2`."""
 
     _word = "config.cgroup.v2"
+    _checks = {"assign_only": checks.flag}
+    _defaults = {"assign_only": False}
     _parameters: dict[str, Parameter]
 
     def __init__(self, reading: Reading) -> None:
@@ -68,12 +80,6 @@ class V2Section(Section):
             self._reading.stop(f"{self._word}[{short(name)}] is not set", "what is in force is read by hooks")
         return self._parameters[name].value
 
-    def __setattr__(self, name: str, value: object) -> None:
-        if name == "assign_only":
-            refuse(self._reading, "config.cgroup.v2.assign_only")
-        else:
-            super().__setattr__(name, value)
-
     def _copy(self) -> Self:
         twin = super()._copy()
         twin._parameters.update(self._parameters)
@@ -84,7 +90,8 @@ class CgroupSection(V2Section):
     """`config.cgroup`: parameters of the first version, and the name of the group."""
 
     _word = "config.cgroup"
-    _checks = {"name": checks.name}
+    _checks = {"name": _group_name}
+    _defaults = {}
     v2: V2Section
     _limits: dict[str, Any]
 
@@ -120,5 +127,6 @@ class CgroupSection(V2Section):
             memory=self._limits.get("memory"),
             cpus=self._limits.get("cpus"),
             pids=self._limits.get("pids"),
-            where=self._place("limits"),
+            assign_only=self.v2.assign_only,
+            where=self.v2._place("assign_only") if self.v2.assign_only else self._place("limits"),
         )

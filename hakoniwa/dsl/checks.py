@@ -68,6 +68,14 @@ def absolute_path(value: object) -> str:
     return word
 
 
+def profile_name(value: object) -> str:
+    """The name of an AppArmor profile, as `aa-status` shows it."""
+    word = text(value)
+    if not word or not word.isprintable() or len(word) > 1000:
+        raise Wrong("the name of a profile")
+    return word
+
+
 def arguments(value: object) -> tuple[str, ...]:
     """A list of arguments, or one program path as a string (never a shell line)."""
     if isinstance(value, str):
@@ -101,6 +109,20 @@ def count(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
         raise Wrong("a whole number above 0")
     return value
+
+
+def number_between(value: object, least: int, most: int) -> int:
+    """A whole number of a range, both ends included."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise Wrong(f"a whole number from {least} to {most}")
+    return value
+
+
+def seconds(value: object) -> float:
+    """A number of seconds, which may be negative."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -1e10 < value < 1e10:
+        raise Wrong("a number of seconds")
+    return float(value)
 
 
 def port(value: object) -> int:

@@ -7,12 +7,13 @@ import os
 from hakoniwa.dsl import checks
 from hakoniwa.dsl.bootstrap import BootstrapSection, ProvisionSection
 from hakoniwa.dsl.cgroup import CgroupSection
+from hakoniwa.dsl.namespace import NamespaceSection
+from hakoniwa.dsl.seccomp import SeccompSection
 from hakoniwa.dsl.section import Reading, Section, Table, short
 from hakoniwa.dsl.sections import (
     CapabilitiesSection,
     CommandSection,
     FilesystemSection,
-    NamespaceSection,
     ResourceSection,
     RootfsSection,
 )
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
 LATER_POINTS = ("before_restore", "after_restore")
-LATER_MOUNTS = ("cgroup",)
 RELOADABLE = ("cgroup", "resource", "hooks")
 
 _SECTIONS: dict[str, type[Section]] = {
@@ -39,9 +39,10 @@ _SECTIONS: dict[str, type[Section]] = {
     "bootstrap": BootstrapSection,
     "provision": ProvisionSection,
     "cgroup": CgroupSection,
+    "seccomp": SeccompSection,
 }
-_LATER_SECTIONS = ("network", "seccomp", "checkpoint")
-_LATER_SETTINGS = ("apparmor", "lxcfs_root", "run_as_restore")
+_LATER_SECTIONS = ("network", "checkpoint")
+_LATER_SETTINGS = ("run_as_restore",)
 _TABLES: dict[str, Callable[[object, object], object]] = {
     "environ": checks.environment_item,
     "metadata": checks.json_item,
@@ -63,13 +64,14 @@ class RootPath(str):
 class WrittenMount:
     """A mount point as written; the rootfs prefix of its target is cut when the block ends."""
 
-    def __init__(self, source: str, target: str, fs: str | None, readonly: bool, options: tuple[str, ...], where: str):
-        self.source = source
-        self.target = target
-        self.fs = fs
-        self.readonly = readonly
-        self.options = options
-        self.where = where
+    def __init__(self, **facts: Any) -> None:
+        self.source: str = facts["source"]
+        self.target: str = facts["target"]
+        self.fs: str | None = facts["fs"]
+        self.readonly: bool = facts["readonly"]
+        self.options: tuple[str, ...] = facts["options"]
+        self.idmap: bool = facts["idmap"]
+        self.where: str = facts["where"]
 
 
 class ContainerBuilder(Section):
@@ -86,6 +88,8 @@ class ContainerBuilder(Section):
         "groups": checks.users,
         "no_new_privs": checks.flag,
         "container_pid_file": checks.path,
+        "apparmor": checks.profile_name,
+        "lxcfs_root": checks.path,
         "log_level": checks.word_of("debug", "info", "warning", "error"),
     }
     _defaults = {"workdir": "/", "groups": (), "no_new_privs": True, "log_level": "info"}
@@ -189,14 +193,15 @@ class ContainerBuilder(Section):
         self._must_be_open()
         if criu_ext_key is not None:
             refuse(self._reading, "add_mount_point(criu_ext_key=)")
-        if idmap:
-            refuse(self._reading, "add_mount_point(idmap=True)")
         check, word = self._reading.check, "config.add_mount_point"
         source = check(f"{word}(src)", checks.path, src)
         target = check(f"{word}(to=)", checks.path, to)
         kind = None if fs is None else check(f"{word}(fs=)", checks.path, fs)
         listed = check(f"{word}(options=)", checks.mount_options, options, ())
         fixed = check(f"{word}(readonly=)", checks.flag, readonly, False)
+        mapped = check(f"{word}(idmap=)", checks.flag, idmap, False)
+        if mapped and kind is not None:
+            self._reading.problem(f"{word}(idmap=True) is for bind mounts, and this is a new {short(kind)}")
         if source is None or target is None:
             return
         if not target.startswith("/"):
@@ -204,15 +209,14 @@ class ContainerBuilder(Section):
             return
         if kind is None:
             source = self._beside(source)
-        self._mounts.append(WrittenMount(source, target, kind, fixed, listed, self._reading.here()))
+        facts = {"source": source, "target": target, "fs": kind, "readonly": fixed, "options": listed, "idmap": mapped}
+        self._mounts.append(WrittenMount(**facts, where=self._reading.here()))
 
     def mount_independent(self, *names: str) -> None:
         """Fresh file systems of the container's own."""
         self._must_be_open()
         for name in names:
-            if name in LATER_MOUNTS:
-                refuse(self._reading, f"mount_independent({name!r})")
-            elif name not in INDEPENDENT_MOUNTS:
+            if name not in INDEPENDENT_MOUNTS:
                 hint = nearest(str(name), INDEPENDENT_MOUNTS)
                 self._reading.problem(f"independent mount {short(name)} is unknown", hint)
             elif name not in self._flags["independent"]:

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from hakoniwa.dsl import checks
 from hakoniwa.dsl.section import Reading, Section, short
-from hakoniwa.dsl.unsupported import refuse
 from hakoniwa.errors import nearest
 from hakoniwa.kernel import capabilities
-from hakoniwa.kernel.process import NAMESPACES
-from hakoniwa.spec import Capabilities, Limit, Stream
+from hakoniwa.spec import Capabilities, Limit, Scheduling, Stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Self
-
-# What every container has of its own; `share` gives one back, `unshare` adds one.
-DEFAULT_NAMESPACES = ("mount", "uts", "ipc", "pid")
 
 # The names of `man 2 getrlimit`, without RLIMIT_.
 LIMITS = [
@@ -79,72 +74,29 @@ class FilesystemSection(Section):
         return twin
 
 
-class NamespaceSection(Section):
-    """`config.namespace`."""
+def _nice(value: object) -> int:
+    return checks.number_between(value, -20, 19)
 
-    _word = "config.namespace"
-    _own: dict[str, str]
 
-    def __init__(self, reading: Reading) -> None:
-        super().__init__(reading)
-        self.__dict__["_own"] = dict.fromkeys(DEFAULT_NAMESPACES, reading.shown)
+def _oom_score_adj(value: object) -> int:
+    return checks.number_between(value, -1000, 1000)
 
-    def unshare(self, *names: str, persist_in: str | None = None) -> None:
-        """Give the container namespaces of its own."""
-        self._must_be_open()
-        if persist_in is not None:
-            refuse(self._reading, "config.namespace.unshare(persist_in=)")
-        for name in self._known(names):
-            if name == "user":
-                refuse(self._reading, "a user namespace")
-            else:
-                self._own[name] = self._reading.here()
 
-    def share(self, *names: str) -> None:
-        """Leave the container in the host's namespaces."""
-        self._must_be_open()
-        for name in self._known(names):
-            if name == "mount":
-                self._reading.problem("the mount namespace cannot be shared", "a container has a root file system")
-            self._own.pop(name, None)
-            self._places[name] = self._reading.here()
-
-    def enter(self, name: str, via: str) -> None:
-        """Join a namespace that exists."""
-        refuse(self._reading, "config.namespace.enter()")
-
-    def use_netns(self, name: str) -> None:
-        """Join a network namespace by its name."""
-        refuse(self._reading, "config.namespace.use_netns()")
-
-    def time_offset(self, monotonic: float = 0, boottime: float = 0) -> None:
-        """Shift the clocks of the container."""
-        refuse(self._reading, "config.namespace.time_offset()")
-
-    def set_uid_mapping(self, min: int, max: int, offset: int) -> None:
-        """Map user ids."""
-        refuse(self._reading, "config.namespace.set_uid_mapping()")
-
-    def set_gid_mapping(self, min: int, max: int, offset: int) -> None:
-        """Map group ids."""
-        refuse(self._reading, "config.namespace.set_gid_mapping()")
-
-    def _known(self, names: tuple[str, ...]) -> list[str]:
-        for name in names:
-            if name not in NAMESPACES:
-                self._reading.problem(f"namespace {short(name)} is unknown", nearest(str(name), list(NAMESPACES)))
-        return [name for name in names if name in NAMESPACES]
-
-    def _copy(self) -> Self:
-        twin = super()._copy()
-        twin.__dict__["_own"] = dict(self._own)
-        return twin
+def _policy(value: object) -> str:
+    """A scheduling policy; the two for real time with a priority behind a colon. `man 7 sched`."""
+    word, colon, priority = checks.text(value).lower().removeprefix("sched_").partition(":")
+    if word in ("other", "batch", "idle") and not colon:
+        return word
+    if word in ("fifo", "rr") and priority.isascii() and priority.isdecimal() and 1 <= int(priority) <= 99:
+        return f"{word}:{int(priority)}"
+    raise checks.Wrong("one of other batch idle, or fifo:N or rr:N with N from 1 to 99")
 
 
 class ResourceSection(Section):
     """`config.resource`."""
 
     _word = "config.resource"
+    _checks = {"nice": _nice, "sched": _policy, "oom_score_adj": _oom_score_adj}
     _limits: dict[str, Limit]
 
     def __init__(self, reading: Reading) -> None:
@@ -167,6 +119,14 @@ class ResourceSection(Section):
             self._reading.problem(f"{setting}: the soft limit {soft!r} is above the hard limit {hard!r}", "swap them")
             return
         self._limits[word] = Limit(name=word, soft=lower, hard=upper, where=self._reading.here())
+
+    def _scheduling(self) -> Scheduling:
+        return Scheduling(
+            nice=self.nice,
+            policy=self.sched,
+            oom_score_adj=self.oom_score_adj,
+            where=self._place("oom_score_adj", "sched", "nice"),
+        )
 
     def _copy(self) -> Self:
         twin = super()._copy()

@@ -56,6 +56,12 @@ class _Pointer(_Simple):
     _type_ = "P"
 
 
+class _Text(_Simple):
+    """Holds the address of the bytes that it is made from."""
+
+    _type_ = "z"
+
+
 class _Object(_Simple):
     """A Python object, which a function of the interpreter returns."""
 
@@ -103,6 +109,11 @@ def call(name: str, *arguments: int | bytes | None, path: str | bytes | None = N
     if result & 0xFFFFFFFF == 0xFFFFFFFF:
         _raise(path)
     return result
+
+
+def address_of(content: bytes) -> int:
+    """Where bytes lie in memory, for records that point to others; they must be kept for as long as it is used."""
+    return _Pointer.from_buffer(_Text(content)).value or 0  # type: ignore[arg-type]
 
 
 def compile_file(source: bytes, file: str) -> CodeType:

@@ -31,13 +31,14 @@ NOATIME = 0x10
 STRICTATIME = 0x20
 NODIRATIME = 0x80
 NOSYMFOLLOW = 0x200000
+_IDMAP = 0x100000
 
 _OPEN_TREE_CLONE = 1
 _MOVE_FROM_FD_TO_FD = 0x4 | 0x40  # MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH
 _CLOEXEC = 1  # of fsopen and fsmount; open_tree takes O_CLOEXEC
 _SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6  # fsconfig commands
 _MS_REC, _MS_PRIVATE = 0x4000, 0x40000
-_MNT_DETACH = 2
+_MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 
 
 def clone_tree(source: str, *, at: int = AT_FDCWD, recursive: bool = True) -> int:
@@ -100,6 +101,44 @@ def set_attributes(tree: int, attributes: int, *, clear: int = 0, recursive: boo
     record = b"".join(value.to_bytes(8, "little") for value in (attributes, clear, 0, 0))
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
     syscall(MOUNT_SETATTR, tree, b"", flags, record, len(record))
+
+
+def map_ids(tree: int, user_namespace: int) -> None:
+    """Show the ids on a detached tree as a user namespace maps them: what it has inside is what is on the disk.
+
+    Raises OSError: EINVAL where a file system of the tree cannot do that. `man 2 mount_setattr`, "ID-mapped mounts".
+    """
+    record = b"".join(value.to_bytes(8, "little") for value in (_IDMAP, 0, 0, user_namespace))
+    syscall(MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH | AT_RECURSIVE, record, len(record))
+
+
+def points_below(real: str, *, itself: bool = False) -> list[str]:
+    """The mount points below a path without symlinks, in this mount namespace. `man 5 proc_pid_mountinfo`."""
+    found = []
+    with open("/proc/self/mountinfo", "rb") as file:
+        for line in file:
+            point = os.fsdecode(_unescape(line.split(b" ")[4]))
+            if point.startswith(real.rstrip("/") + "/") or (itself and point == real):
+                found.append(point)
+    return found
+
+
+def _unescape(text: bytes) -> bytes:
+    """A path as the kernel writes it there: space, tab, newline and backslash are octal."""
+    first, *parts = text.split(b"\\")
+    return first + b"".join(bytes([int(part[:3], 8)]) + part[3:] for part in parts)
+
+
+def bind_file(source: str, target: int) -> None:
+    """Mount one file on another, which `target` refers to."""
+    tree = clone_tree(source, recursive=False)
+    attach(tree, target)
+    os.close(tree)
+
+
+def detach(path: str) -> None:
+    """Take a mount away, whoever still uses it. Raises OSError: EINVAL where none is there. `man 2 umount2`."""
+    call("umount2", os.fsencode(path), _MNT_DETACH | _UMOUNT_NOFOLLOW, path=path)
 
 
 def make_all_private() -> None:

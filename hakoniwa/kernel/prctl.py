@@ -22,6 +22,16 @@ def become_undumpable() -> None:
     _prctl.prctl(_prctl.PR_SET_DUMPABLE, 0)
 
 
+class Dumpable:
+    """For as long as it is entered, /proc/self belongs to who we are, and not to root. `man 5 proc_pid`."""
+
+    def __enter__(self) -> None:
+        _prctl.prctl(_prctl.PR_SET_DUMPABLE, 1)
+
+    def __exit__(self, *failure: object) -> None:
+        become_undumpable()
+
+
 def adopt_orphans() -> None:
     """Be the parent of every orphaned descendant. `man 2 prctl`."""
     _prctl.prctl(_prctl.PR_SET_CHILD_SUBREAPER, 1)

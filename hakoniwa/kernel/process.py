@@ -6,6 +6,10 @@ import os
 
 from hakoniwa.kernel.libc import CLONE3, CLOSE_RANGE, call, fork_hooks, syscall
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 # Clone flags of the namespaces by their names in a container file. `man 7 namespaces`.
 NAMESPACES = {
     "mount": 0x00020000,
@@ -18,19 +22,21 @@ NAMESPACES = {
     "time": 0x00000080,
 }
 _CLONE_INTO_CGROUP = 0x200000000
+_CLONE_PARENT = 0x8000
 _SIGCHLD = 17
 _CLOEXEC_RANGE = 4  # CLOSE_RANGE_CLOEXEC
 
 
-def clone(namespaces: int, *, cgroup: int | None = None) -> tuple[int, int]:
+def clone(namespaces: int, *, cgroup: int | None = None, sibling: bool = False) -> tuple[int, int]:
     """Fork into new namespaces (and a v2 cgroup, by descriptor): (pid, pidfd) in the parent, (0, -1) in the child.
 
     Call it from the main thread of a process without others: the parent-death signal of the child follows the
-    thread, and Python cannot be forked safely beside threads. `man 2 clone3`.
+    thread, and Python cannot be forked safely beside threads. A `sibling` is the child of our own parent, which it
+    signals when it ends as we do. `man 2 clone3`.
     """
     before, after_in_parent, after_in_child = fork_hooks()
-    flags = namespaces | (_CLONE_INTO_CGROUP if cgroup is not None else 0)
-    fields = (flags, 0, 0, 0, _SIGCHLD, 0, 0, 0, 0, 0, cgroup if cgroup is not None else 0)
+    flags = namespaces | (_CLONE_INTO_CGROUP if cgroup is not None else 0) | (_CLONE_PARENT if sibling else 0)
+    fields = (flags, 0, 0, 0, 0 if sibling else _SIGCHLD, 0, 0, 0, 0, 0, cgroup if cgroup is not None else 0)
     record = b"".join(value.to_bytes(8, "little") for value in fields)
     before()
     try:
@@ -45,9 +51,59 @@ def clone(namespaces: int, *, cgroup: int | None = None) -> tuple[int, int]:
     return pid, os.pidfd_open(pid)  # the child is ours to reap: until then its pid is nobody else's
 
 
-def join(pidfd: int, namespaces: int) -> None:
-    """Enter namespaces of a process; of a pid namespace, the next child is the first member. `man 2 setns`."""
-    call("setns", pidfd, namespaces)
+def clone_from(enter: Callable[[], None], namespaces: int, *, cgroup: int | None = None) -> tuple[int, int]:
+    """As `clone`, but from a process that has called `enter` first: to be born in a namespace that we stay out of.
+
+    That process ends at once; the child is ours. Raises OSError for whatever fails in it.
+    """
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    middle, held = clone(0)
+    if middle == 0:
+        try:
+            enter()
+            pid, _ = clone(namespaces, cgroup=cgroup, sibling=True)
+            if pid == 0:
+                os.close(reader)
+                os.close(writer)
+                return 0, -1
+        except OSError as error:
+            pid = -(error.errno or 1)
+        os.write(writer, pid.to_bytes(8, "little", signed=True))
+        os._exit(0)
+    os.close(writer)
+    told = os.read(reader, 8)
+    os.close(reader)
+    os.waitpid(middle, 0)
+    os.close(held)
+    pid = int.from_bytes(told, "little", signed=True)
+    if pid <= 0:
+        raise OSError(-pid, os.strerror(-pid))
+    return pid, os.pidfd_open(pid)
+
+
+def join(descriptor: int, namespaces: int) -> None:
+    """Enter namespaces of a process (by pidfd), or one by a descriptor of it. `man 2 setns`.
+
+    Of a pid namespace, the next child is the first member.
+    """
+    call("setns", descriptor, namespaces)
+
+
+def unshare(namespaces: int) -> None:
+    """Leave namespaces for new ones. `man 2 unshare`."""
+    call("unshare", namespaces)
+
+
+def kind_of(descriptor: int) -> str | None:
+    """The kind of namespace that a descriptor refers to, None where it is no namespace. `man 2 ioctl_ns`."""
+    import fcntl
+
+    ns_get_nstype = 0xB703
+    try:
+        flag = fcntl.ioctl(descriptor, ns_get_nstype)
+    except OSError:
+        return None
+    return next((name for name, known in NAMESPACES.items() if known == flag), None)
 
 
 def close_all_but(keep: set[int]) -> None:

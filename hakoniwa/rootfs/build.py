@@ -16,6 +16,7 @@ from hakoniwa.places import ensure_private, lib_dir
 from hakoniwa.record import plain
 from hakoniwa.rootfs.boot import Boot
 from hakoniwa.rootfs.remove import REMOVING, remove_tree
+from hakoniwa.rootfs.rootless import as_root
 from hakoniwa.supervisor.hooks import explain
 
 TYPE_CHECKING = False
@@ -27,8 +28,6 @@ BUILDING = ".building"
 
 def build_missing(barn: Barn, *, needed: bool = False) -> None:
     """Build the rootfs of each container that lacks one. `needed`: that there is no way to build one is an error."""
-    if os.geteuid() != 0:
-        raise HakoError("building a rootfs needs root for now", where=barn.file, hint="sudo hako create ...")
     for container in barn.containers:
         if container.bootstrap.skip:
             continue
@@ -36,7 +35,7 @@ def build_missing(barn: Barn, *, needed: bool = False) -> None:
             if needed:
                 log.write(f"{container.name}: the rootfs {container.rootfs.path} is there already")
         elif container.bootstrap.strategy is not None:
-            build(container)
+            as_root(lambda container=container: build(container))  # type: ignore[misc]
         elif needed:
             raise HakoError(
                 "there is no rootfs, and no strategy to make one",
@@ -188,19 +187,24 @@ def _record(container: Container) -> dict[str, object]:
     }
 
 
-def clear_unfinished() -> list[str]:
-    """Remove what killed builds and removals have left in the library folder. Returns the paths."""
+def unfinished() -> list[str]:
+    """What killed builds and removals have left in the library folder."""
     try:
-        entries = os.listdir(lib_dir())
+        entries = sorted(os.listdir(lib_dir()))
     except FileNotFoundError:
         return []
-    cleared = []
-    for entry in sorted(entries):
-        if not entry.endswith((BUILDING, REMOVING)):
-            continue
-        path = os.path.join(lib_dir(), entry)
+    left = []
+    for path in (os.path.join(lib_dir(), entry) for entry in entries if entry.endswith((BUILDING, REMOVING))):
         lock = _lock_folder(path)
         if lock not in (None, -1):
-            remove_tree(path)
-            cleared.append(path)
-    return cleared
+            os.close(lock)
+            left.append(path)
+    return left
+
+
+def clear_unfinished(path: str) -> None:
+    """Remove what is left of one, unless it has been taken up again."""
+    lock = _lock_folder(path)
+    if lock is not None and lock != -1:
+        remove_tree(path)
+        os.close(lock)

@@ -7,6 +7,7 @@ import shutil
 
 from hakoniwa import state
 from hakoniwa.errors import HakoError
+from hakoniwa.kernel import mount
 
 REMOVING = ".removing"
 
@@ -19,7 +20,7 @@ def remove_rootfs(path: str) -> None:
         known = state.read(name)
         if known and known["rootfs"] == path and known["status"] == "running":
             raise HakoError(f"the rootfs {path} is in use by container {name!r}", hint=f"hako kill -n {name}")
-    mounted = mounts_below(path)
+    mounted = mount.points_below(os.path.realpath(path), itself=True)
     if mounted:
         raise HakoError(f"something is mounted on {mounted[0]}", hint=f"umount {mounted[0]}")
     parent, name = os.path.split(path)
@@ -41,15 +42,3 @@ def remove_tree(path: str) -> None:
             shutil.rmtree(path)
     except FileNotFoundError:
         pass
-
-
-def mounts_below(path: str) -> list[str]:
-    """The mount points at and below a path, in this mount namespace. `man 5 proc_pid_mountinfo`."""
-    real = os.path.realpath(path)
-    found = []
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            point = line.split()[4].encode("latin-1", "surrogateescape").decode("unicode_escape")
-            if point == real or point.startswith(real + "/"):
-                found.append(point)
-    return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 
-from hakoniwa.kernel import paths
+from hakoniwa.kernel import idmap, paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # Folders, and what the names of their hidden files begin with.
 WITHOUT_HASHES = (("/etc", "shadow"), ("/etc", "gshadow"))
 REMOVED = (("/etc/ssh", "ssh_host_"), ("/var/backups", "shadow"), ("/var/backups", "gshadow"))
+
+
+_NAMES = ("/etc/passwd", "/etc/group")
 
 
 def refresh(path: str) -> None:
@@ -69,9 +72,14 @@ def _place(upper: int, folder: str, name: str, make: Callable[[int, str, str], N
 
 def _copy_without_hashes(source: str, at: int, name: str) -> None:
     """Copy a shadow file; each second field becomes `*`, which no password matches. `man 5 shadow`."""
-    with open(source, "rb") as file:
-        status = os.fstat(file.fileno())
-        lines = [line.split(b":") for line in file.read().splitlines()]
+    try:
+        with open(source, "rb") as file:
+            status = os.fstat(file.fileno())
+            lines = [line.split(b":") for line in file.read().splitlines()]
+    except PermissionError:
+        status = None  # an ordinary user's layer: the names alone
+        with open(_NAMES[name.startswith("gshadow")], "rb") as file:
+            lines = [[line.split(b":")[0], *[b""] * (3 if name.startswith("gshadow") else 8)] for line in file]
     for fields in lines:
         if len(fields) > 1:
             fields[1] = b"*"
@@ -79,8 +87,9 @@ def _copy_without_hashes(source: str, at: int, name: str) -> None:
     copy = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=at)
     try:
         os.write(copy, content)
-        os.fchown(copy, status.st_uid, status.st_gid)
-        os.fchmod(copy, stat.S_IMODE(status.st_mode))
+        if status is not None and idmap.is_host_root():
+            os.fchown(copy, status.st_uid, status.st_gid)
+            os.fchmod(copy, stat.S_IMODE(status.st_mode))
     finally:
         os.close(copy)
 
@@ -96,7 +105,8 @@ def make_folder(upper: int, path: str) -> int:
     try:
         status = os.stat(path)
         os.mkdir(last, 0o700, dir_fd=parent)
-        os.chown(last, status.st_uid, status.st_gid, dir_fd=parent, follow_symlinks=False)
+        if idmap.is_host_root():
+            os.chown(last, status.st_uid, status.st_gid, dir_fd=parent, follow_symlinks=False)
         os.chmod(last, stat.S_IMODE(status.st_mode), dir_fd=parent)
         return os.open(last, paths.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
     finally:

@@ -19,23 +19,26 @@ LINKS = (
     ("stderr", "/proc/self/fd/2"),
 )
 _DEVPTS_OPTIONS = ["mode=620", "ptmxmode=666"]
-_TTY_GROUP = 5  # Debian's, Fedora's and most others' group `tty`
 
 
 class MakeDev(Step):
     """A small tmpfs with the device nodes and links. It is filled before it is attached anywhere."""
 
     target: str = "/dev"
+    bind: bool = False  # in a user namespace no device can be made (`man 7 user_namespaces`): the host's are bound
 
     def __str__(self) -> str:
-        return f"make a private {self.target}"
+        return f"make a private {self.target}{', with the devices of the host' if self.bind else ''}"
 
     def apply(self, context: Context) -> None:
         options = ["mode=755", "size=1m"]
         tree = mount.make("tmpfs", "dev", options, mount.NOSUID | mount.NOEXEC)
         umask = os.umask(0)
         for name, major, minor in DEVICES:
-            os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(major, minor), dir_fd=tree)
+            if self.bind:
+                os.close(os.open(name, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666, dir_fd=tree))
+            else:
+                os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(major, minor), dir_fd=tree)
         os.umask(umask)
         for name, target in LINKS:
             os.symlink(target, name, dir_fd=tree)
@@ -43,8 +46,22 @@ class MakeDev(Step):
             os.mkdir(folder, 0o755, dir_fd=tree)
         place = open_target(context, self.target, folder=True)
         mount.attach(tree, place)
+        if self.bind:
+            self._bind_devices(tree)
         os.close(tree)
         os.close(place)
+
+    def _bind_devices(self, folder: int) -> None:
+        """Mount the host's nodes on the empty files. Raises OSError where one is not the device that it should be."""
+        for name, major, minor in DEVICES:
+            node = os.open(f"/dev/{name}", os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)
+            if os.fstat(node).st_rdev != os.makedev(major, minor):
+                raise OSError(22, "not the device of that name", f"/dev/{name}")
+            tree = mount.clone_tree("", at=node)
+            mount.set_attributes(tree, mount.NOSUID | mount.NOEXEC)
+            mount.attach(tree, os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=folder))
+            os.close(tree)
+            os.close(node)
 
 
 class MakeDevpts(Step):
@@ -54,16 +71,16 @@ class MakeDevpts(Step):
         return "mount devpts on /dev/pts"
 
     def apply(self, context: Context) -> None:
-        context.devpts = make_devpts()
+        context.devpts = make_devpts(context)
         context.facts["devpts"] = os.fstat(context.devpts).st_dev
         target = open_target(context, "/dev/pts", folder=True)
         mount.attach(context.devpts, target)
         os.close(target)
 
 
-def make_devpts() -> int:
+def make_devpts(context: Context) -> int:
     """A new devpts instance, attached nowhere."""
-    options = [*_DEVPTS_OPTIONS, f"gid={_TTY_GROUP}"]
+    options = [*_DEVPTS_OPTIONS, *([f"gid={context.tty_group}"] if context.tty_group != -1 else [])]
     return mount.make("devpts", "devpts", options, mount.NOSUID | mount.NOEXEC)
 
 
@@ -89,7 +106,7 @@ class OpenTerminal(Step):
         master, slave = terminal.open_pty(context.devpts)
         terminal.copy_size(self.streams[0], master)
         account = context.the_account()
-        os.fchown(slave, account.uid, _TTY_GROUP)
+        os.fchown(slave, account.uid, context.tty_group)
         if 0 not in self.streams:
             terminal.leave_output_alone(slave)
         terminal.make_controlling(slave)
@@ -114,4 +131,4 @@ class OpenTerminal(Step):
                     return found
             except OSError:
                 pass
-        return make_devpts()
+        return make_devpts(context)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import capabilities, paths, prctl, process
+from hakoniwa.kernel import capabilities, keyring, paths, prctl, process, seccomp
 from hakoniwa.kernel.pidfd import has_ended
-from hakoniwa.kernel.users import UnknownUser, find_account
-from hakoniwa.steps.step import Context, Step
+from hakoniwa.kernel.users import Account, UnknownUser, find_account
+from hakoniwa.steps.step import Context, Outside, Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,6 +71,10 @@ class FindAccount(Step):
         context.account = account
         context.environ.setdefault("HOME", account.home)
 
+    def provide(self, outside: Outside) -> list[int]:
+        self.apply(outside.context)
+        return []
+
     def _read(self, context: Context, path: str) -> str:
         try:
             return paths.read_inside(context.root, path)
@@ -103,11 +107,41 @@ class SetLimits(Step):
                 ) from None
 
 
+class JoinKeyring(Step):
+    """A session keyring of the container's own: the caller's holds the host's keys (`man 7 session-keyring`)."""
+
+    def __str__(self) -> str:
+        return "make a session keyring"
+
+    def apply(self, context: Context) -> None:
+        keyring.join_new_session_keyring()
+
+    def hint(self, error: OSError) -> str:
+        return "the user has too many keys: see /proc/key-users" if error.errno == 122 else ""  # EDQUOT
+
+
+class PutFiltersInForce(Step):
+    """The seccomp filters, where they cannot wait for the trampoline: without no_new_privs that takes cap_sys_admin."""
+
+    filters: tuple[bytes, ...]
+
+    def __str__(self) -> str:
+        return f"put {len(self.filters)} seccomp filter{'s' if len(self.filters) > 1 else ''} in force"
+
+    def apply(self, context: Context) -> None:
+        for program in self.filters:
+            seccomp.put_in_force(program)
+
+    def hint(self, error: OSError) -> str:
+        return "this kernel may have no seccomp filters: seccomp.profile = None" if error.errno == 22 else ""
+
+
 class BecomeUser(Step):
     """Take the user, the groups and the capabilities of the payload, and lose everything else. `man 7 capabilities`."""
 
     capabilities: int
     no_new_privs: bool
+    groups_asked: bool = False  # by the file, so that they cannot be left out
 
     def __str__(self) -> str:
         kept = " ".join(capabilities.names(self.capabilities)) or "none"
@@ -116,12 +150,34 @@ class BecomeUser(Step):
     def apply(self, context: Context) -> None:
         account = context.the_account()
         capabilities.limit_bounding(self.capabilities)
-        os.setgroups(list(account.groups))
-        os.setresgid(account.gid, account.gid, account.gid)
-        os.setresuid(account.uid, account.uid, account.uid)
+        self._set_groups(context, account)
+        try:
+            os.setresgid(account.gid, account.gid, account.gid)
+            os.setresuid(account.uid, account.uid, account.uid)
+        except OSError as error:
+            if error.errno != 22:
+                raise
+            told = f"user {account.uid} with group {account.gid} is not mapped in the user namespace"
+            raise HakoError(told, where=self.where, hint=_MAP) from None
         capabilities.set_sets(self.capabilities if account.uid == 0 else 0)
         if self.no_new_privs:
             prctl.forbid_new_privileges()
+
+    def _set_groups(self, context: Context, account: Account) -> None:
+        if not context.may_set_groups:
+            if self.groups_asked:
+                raise HakoError("groups cannot be set with a single group mapped", where=self.where, hint=_MAP)
+            return
+        try:
+            os.setgroups(list(account.groups))
+        except OSError as error:
+            if error.errno != 22:
+                raise
+            told = f"one of the groups {' '.join(map(str, account.groups))} is not mapped in the user namespace"
+            raise HakoError(told, where=self.where, hint=_MAP) from None
+
+
+_MAP = "map it with namespace.set_uid_mapping() and set_gid_mapping(); an ordinary user needs ranges in /etc/subuid"
 
 
 class DieWithSupervisor(Step):

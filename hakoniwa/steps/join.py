@@ -4,8 +4,24 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa.kernel import paths, process
+from hakoniwa.kernel import idmap, paths, process
 from hakoniwa.steps.step import Context, Step
+
+# What the files of /proc/PID/ns are called, where that is not the name in a container file.
+_FILES = {"mount": "mnt"}
+
+
+def namespaces_apart(pid: int) -> int:
+    """The flags of the namespaces that a process does not share with us: exactly those are joined."""
+    flags = 0
+    for name, flag in process.NAMESPACES.items():
+        file = _FILES.get(name, name)
+        try:
+            apart = os.readlink(f"/proc/{pid}/ns/{file}") != os.readlink(f"/proc/self/ns/{file}")
+        except FileNotFoundError:
+            continue  # this kernel has no such namespaces
+        flags |= flag if apart else 0
+    return flags
 
 
 class JoinNamespaces(Step):
@@ -18,9 +34,28 @@ class JoinNamespaces(Step):
     def __str__(self) -> str:
         return "join the namespaces of the container"
 
+    def clone(self, cgroup: int | None) -> tuple[int, int]:
+        """Clone the process that this step is applied in. Raises OSError.
+
+        A pid namespace takes children only. That of a user namespace can be joined from within that alone, and who has
+        joined it has left ours: so the child of a process that has done so.
+        """
+        first = self.flags & (process.NAMESPACES["pid"] | process.NAMESPACES["user"])
+        if first & process.NAMESPACES["user"]:
+            return process.clone_from(lambda: process.join(self.pidfd, first), 0, cgroup=cgroup)
+        if first:
+            process.join(self.pidfd, first)
+        return process.clone(0, cgroup=cgroup)
+
     def apply(self, context: Context) -> None:
-        # The pid namespace was joined by the parent: it applies to children only.
-        process.join(self.pidfd, self.flags & ~process.NAMESPACES["pid"])
+        inner = self.flags & process.NAMESPACES["user"]
+        if inner:
+            context.look_at_user_namespace()  # while /proc is the host's
+        rest = self.flags & ~(process.NAMESPACES["pid"] | process.NAMESPACES["user"])
+        if rest:
+            process.join(self.pidfd, rest)
+        if inner:
+            idmap.become_root_inside(context.may_set_groups)
         os.fchdir(self.chroot)
         os.chroot(".")
         context.root = os.open("/", paths.O_PATH)

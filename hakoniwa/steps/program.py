@@ -6,8 +6,8 @@ import os
 import stat
 
 from hakoniwa.errors import NOT_EXECUTABLE, NOT_FOUND, HakoError
-from hakoniwa.kernel import paths, trampoline
-from hakoniwa.steps.step import Context, Step
+from hakoniwa.kernel import apparmor, paths, trampoline
+from hakoniwa.steps.step import Context, Outside, Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,20 +28,26 @@ class Redirect(Step):
 
     def apply(self, context: Context) -> None:
         for stream in self.streams:
-            flags = os.O_RDONLY if stream.number == 0 else os.O_WRONLY | os.O_APPEND | os.O_CREAT
-            try:
-                file = os.open(stream.path, flags | os.O_NOCTTY | os.O_CLOEXEC, 0o644)
-            except OSError as error:
-                side = "inside" if stream.inside else "on the host"
-                raise HakoError(
-                    f"cannot redirect stream {stream.number} to {stream.path} {side}: {error.strerror}",
-                    where=stream.where,
-                    hint="the folder must be there and writable for the user"
-                    if stream.number
-                    else "the file must be there",
-                ) from None
+            given = context.outside is not None and not stream.inside
+            file = context.outside.pop(0) if given and context.outside else _open_stream(stream)
             os.dup2(file, stream.number)
             os.close(file)
+
+    def provide(self, outside: Outside) -> list[int]:
+        return [_open_stream(stream) for stream in self.streams if not stream.inside]
+
+
+def _open_stream(stream: Stream) -> int:
+    flags = os.O_RDONLY if stream.number == 0 else os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    try:
+        return os.open(stream.path, flags | os.O_NOCTTY | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        side = "inside" if stream.inside else "on the host"
+        raise HakoError(
+            f"cannot redirect stream {stream.number} to {stream.path} {side}: {error.strerror}",
+            where=stream.where,
+            hint="the folder must be there and writable for the user" if stream.number else "the file must be there",
+        ) from None
 
 
 class EnterWorkdir(Step):
@@ -69,13 +75,23 @@ class Execute(Step):
 
     command: tuple[str, ...] | None
     init: str | None
+    apparmor: str | None = None
+    filters: tuple[bytes, ...] = ()  # seccomp programs
 
     def __str__(self) -> str:
         words = " ".join(self.command) if self.command else " or ".join(SHELLS)
-        return f"execute {self.init + ' -- ' if self.init else ''}{words}"
+        held = f" under the AppArmor profile {self.apparmor}" if self.apparmor else ""
+        held += (
+            f" under {len(self.filters)} seccomp filter{'s' if len(self.filters) > 1 else ''}" if self.filters else ""
+        )
+        return f"execute {self.init + ' -- ' if self.init else ''}{words}{held}"
 
     def prepare(self, context: Context) -> None:
-        context.trampoline = trampoline.prepare()
+        attribute = request = ""
+        if self.apparmor:
+            attribute, request = apparmor.attribute(), apparmor.on_exec(self.apparmor)
+            context.proc = os.open("/proc", paths.O_PATH | os.O_DIRECTORY)
+        context.trampoline = trampoline.prepare(attribute=attribute, request=request, filters=self.filters)
         if self.init:
             context.init_program = _open_init(self.init, self.where)
 
@@ -100,14 +116,15 @@ class Execute(Step):
 
 
 def _arrange(context: Context) -> None:
-    """Put the descriptors where the trampoline expects them: 3 the status pipe, 4 the program of an init, 5 itself."""
+    """Put the descriptors where the trampoline expects them: 3 the status pipe, 4 an init's program, 5 itself, 6 /proc."""
     wanted = {
         trampoline.STATUS_FD: context.status,
         trampoline.PROGRAM_FD: context.init_program,
         TRAMPOLINE_FD: context.trampoline,
+        trampoline.PROC_FD: context.proc,
     }
     # First out of the way of each other, then in place.
-    moved = {number: _above(held, TRAMPOLINE_FD) for number, held in wanted.items() if held != -1}
+    moved = {number: _above(held, trampoline.PROC_FD) for number, held in wanted.items() if held != -1}
     for number, held in moved.items():
         # The trampoline's own may be close-on-exec: the kernel has opened the program by then. The others survive it.
         os.dup2(held, number, inheritable=number != TRAMPOLINE_FD)

@@ -6,8 +6,8 @@ import os
 import stat
 
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import mount
-from hakoniwa.steps.step import Context, Step
+from hakoniwa.kernel import capabilities, mount
+from hakoniwa.steps.step import Context, Outside, Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,84 +51,163 @@ def open_folder(path: str, where: str, file: str) -> int:
         raise HakoError(f"the rootfs {path} cannot be opened: {error.strerror}", where=where) from None
 
 
-class BindRoot(Step):
-    """A folder as the root. Devices in it are without effect: the private /dev has those that are needed."""
+class _Root(Step):
+    """The root as a detached tree, made by this process, or for it by the host's root where it is not that itself."""
 
     path: str
     readonly: bool
     file: str
+    map_ids: bool = False  # what the rootfs has on the disk are ids of the user namespace
+
+    def apply(self, context: Context) -> None:
+        if context.outside is not None:
+            context.root = context.outside.pop(0)
+            place = os.open("/", os.O_PATH | os.O_CLOEXEC)  # the folder itself may be out of reach
+        else:
+            place = open_folder(self.path, self.where, self.file)
+            context.root = self._make(place, -1)
+        mount.attach(context.root, place)
+        os.close(place)
+
+    def provide(self, outside: Outside) -> list[int]:
+        folder = open_folder(self.path, self.where, self.file)
+        outside.context.root = self._make(folder, outside.user_namespace if self.map_ids else -1)
+        return [outside.context.root]
+
+    def _make(self, folder: int, user_namespace: int) -> int:
+        """The tree, with its ids shown as `user_namespace` maps them (-1: as they are)."""
+        raise TypeError(f"{type(self).__name__} cannot be made")
+
+    def _map(self, tree: int, user_namespace: int, what: str) -> None:
+        """Show the ids of a tree otherwise. Raises HakoError where its file system cannot."""
+        if user_namespace == -1:
+            return
+        try:
+            mount.map_ids(tree, user_namespace)
+        except OSError as error:
+            raise HakoError(
+                f"the ids of {what} cannot be mapped: {error.strerror}",
+                where=self.where,
+                hint="its file system has no id-mapped mounts: make it anew with rootfs_owner(uid=, gid=)"
+                if error.errno == 22
+                else "",
+            ) from None
+
+
+class BindRoot(_Root):
+    """A folder as the root. Devices in it are without effect: the private /dev has those that are needed."""
 
     def __str__(self) -> str:
         return f"bind {self.path} as the root{', read-only' if self.readonly else ''}"
 
-    def apply(self, context: Context) -> None:
-        folder = open_folder(self.path, self.where, self.file)
+    def _make(self, folder: int, user_namespace: int) -> int:
         if not os.listdir(f"/proc/self/fd/{folder}"):
             raise HakoError(f"the rootfs {self.path} is empty", where=self.where, hint=f"hako create {self.file}")
         tree = mount.clone_tree("", at=folder)
         mount.set_attributes(tree, mount.NODEV | (mount.RDONLY if self.readonly else 0))
-        mount.attach(tree, folder)
-        context.root = tree
+        self._map(tree, user_namespace, self.path)
+        return tree
 
 
-class LayerRoot(Step):
+def layers(step: LayerRoot | GatherRoot, folder: int) -> list[int]:
+    """The upper layer of a rootfs and the folder that the overlay works in. Raises HakoError."""
+    opened = []
+    for name in ("upper", "work"):
+        try:
+            opened.append(os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder))
+        except OSError:
+            raise HakoError(
+                f"the rootfs {step.path} was not made by strategy 'host': it has no folder {name!r}",
+                where=step.where,
+                hint=f"hako rm --rootfs {step.file}, then hako create {step.file}",
+            ) from None
+    return opened
+
+
+class LayerRoot(_Root):
     """An overlay: the host's root file system below, read-only, and the private layer above."""
-
-    path: str
-    readonly: bool
-    file: str
 
     def __str__(self) -> str:
         return f"mount overlay of / and {self.path}/upper as the root{', read-only' if self.readonly else ''}"
 
-    def apply(self, context: Context) -> None:
-        folder = open_folder(self.path, self.where, self.file)
-        layers = []
-        for name in ("upper", "work"):
-            try:
-                layers.append(os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder))
-            except OSError:
-                raise HakoError(
-                    f"the rootfs {self.path} was not made by strategy 'host': it has no folder {name!r}",
-                    where=self.where,
-                    hint=f"hako rm --rootfs {self.file}, then hako create {self.file}",
-                ) from None
+    def _make(self, folder: int, user_namespace: int) -> int:
+        lower = "/"
+        if user_namespace != -1:
+            # An overlay cannot be mapped; its layers can. Before Linux 6.15 they must be mounted somewhere to be used.
+            below, above = mount.clone_tree("/", recursive=False), mount.clone_tree("", at=folder, recursive=False)
+            self._map(below, user_namespace, "/")
+            self._map(above, user_namespace, self.path)
+            mount.attach(above, folder)
+            mount.attach(below, folder)
+            lower, folder = f"/proc/self/fd/{below}", above
+            owner = os.fstat(above)  # the overlay works on its layers as who mounts it, whom they must know
+            capabilities.act_on_files_as(owner.st_uid, owner.st_gid)
         # By descriptor, since the option has its own meaning of commas and colons.
-        upper, work = (f"/proc/self/fd/{layer}" for layer in layers)
+        upper, work = (f"/proc/self/fd/{layer}" for layer in layers(self, folder))
         # As the upper one even where it is read-only: the kernel refuses a lower layer that lies within another (ELOOP).
-        options = ["lowerdir=/", f"upperdir={upper}", f"workdir={work}"]
-        tree = mount.make("overlay", "hakoniwa", options, mount.NODEV | (mount.RDONLY if self.readonly else 0))
-        mount.attach(tree, folder)
-        context.root = tree
+        options = [f"lowerdir={lower}", f"upperdir={upper}", f"workdir={work}"]
+        return mount.make("overlay", "hakoniwa", options, mount.NODEV | (mount.RDONLY if self.readonly else 0))
 
     def hint(self, error: OSError) -> str:
         return "overlay needs an upper file system with extended attributes, which is no overlay itself"
 
 
-class ReplaceRoot(Step):
-    """Another source takes the place of the rootfs."""
+class GatherRoot(Step):
+    """The root of strategy `host` for an ordinary user: the layer itself, with an overlay for each folder of the host.
 
-    mount: Mount
+    In a user namespace / cannot be the lower layer of an overlay, since what is mounted on it cannot be taken off
+    (`man 7 mount_namespaces`); its folders can. One that has something mounted below is read-only, and without that.
+    """
+
     path: str
     readonly: bool
     file: str
 
     def __str__(self) -> str:
-        return f"mount {self.mount.source} as the root"
+        return f"gather {self.path}/upper and overlays of the host's folders as the root"
 
     def apply(self, context: Context) -> None:
-        from hakoniwa.steps.mounts import attributes_and_options
+        from hakoniwa.steps.mounts import BindCovered
 
         folder = open_folder(self.path, self.where, self.file)
+        upper, work = layers(self, folder)
+        attributes = mount.NODEV | (mount.RDONLY if self.readonly else 0)
+        context.root = mount.clone_tree("", at=upper, recursive=False)
+        mount.set_attributes(context.root, attributes)
+        mount.attach(context.root, os.open("/", os.O_PATH | os.O_CLOEXEC))  # below no folder that is gathered
+        for name in sorted(os.listdir(f"/proc/self/fd/{work}")):
+            if mount.points_below(f"/{name}"):
+                BindCovered(source=f"/{name}", target=f"/{name}").apply(context)
+                continue
+            above, beside = (f"/proc/self/fd/{at}/{name}" for at in (upper, work))
+            options = [f"lowerdir=/{name}", f"upperdir={above}", f"workdir={beside}", "userxattr"]
+            tree = mount.make("overlay", "hakoniwa", options, attributes)
+            place = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=context.root)
+            mount.attach(tree, place)
+            os.close(tree)
+            os.close(place)
+
+
+class ReplaceRoot(_Root):
+    """Another source takes the place of the rootfs."""
+
+    mount: Mount
+
+    def __str__(self) -> str:
+        return f"mount {self.mount.source} as the root"
+
+    def _make(self, folder: int, user_namespace: int) -> int:
+        from hakoniwa.steps.mounts import attributes_and_options
+
         attributes, options = attributes_and_options(self.mount.options, mount.NODEV)
         attributes |= mount.RDONLY if self.readonly else 0
-        if self.mount.fs is None:
+        if self.mount.fs is not None:
+            tree = mount.make(self.mount.fs, self.mount.source, options, attributes)
+        else:
             tree = mount.clone_tree(self.mount.source)
             mount.set_attributes(tree, attributes)
-        else:
-            tree = mount.make(self.mount.fs, self.mount.source, options, attributes)
-        mount.attach(tree, folder)
-        context.root = tree
+        self._map(tree, user_namespace, self.mount.source)
+        return tree
 
 
 class PivotRoot(Step):

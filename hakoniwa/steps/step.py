@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 from hakoniwa.errors import NOT_EXECUTABLE, NOT_FOUND, HakoError
+from hakoniwa.kernel import idmap, prctl
 from hakoniwa.record import Record
 
 TYPE_CHECKING = False
@@ -10,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from hakoniwa.kernel.users import Account
+
+
+TTY_GROUP = 5  # Debian's, Fedora's and most others' group `tty`
 
 
 class Context:
@@ -21,19 +27,57 @@ class Context:
         self.environ = environ  # of the payload
         self.root = -1  # the root of the container, before it is entered
         self.null = -1  # the host's /dev/null, for masking files
+        self.empty = -1  # an empty file system, for masking folders
         self.devpts = -1  # the container's devpts, as a mount
         self.front: Callable[[int], None] | None = None  # sends the master of the pty to who owns the terminal
+        self.outside: list[int] | None = None  # what the host's root has opened for the steps, in their order
+        self.may_set_groups = True  # not in a user namespace with a single group
+        self.tty_group = TTY_GROUP  # -1 where it is not mapped
         self.account: Account | None = None
         self.trampoline = -1
+        self.proc = -1  # the host's /proc, for the trampoline, where an AppArmor profile is asked for
         self.init_program = -1  # the program of an init such as tini, or -1
         self.facts: dict[str, object] = {}  # what the supervisor is told once the payload runs
         self.run_hooks: Callable[[str], None] = lambda point: None
         self.report_facts: Callable[[], None] = lambda: None
 
+    def look_at_user_namespace(self) -> None:
+        """Note what this user namespace can do, while /proc is still the host's."""
+        self.may_set_groups = idmap.may_set_groups()
+        self.tty_group = TTY_GROUP if idmap.maps(idmap.read_map("self", "gid"), TTY_GROUP) else -1
+
     def the_account(self) -> Account:
         """The account, which an earlier step looked up."""
         assert self.account is not None
         return self.account
+
+
+def write_own_file(name: str, text: str) -> None:
+    """Write to a file of this process in the host's /proc. Raises OSError.
+
+    Undumpable processes' files belong to root. An ordinary user's process may be looked into meanwhile: by others of
+    that user, who may do so anyway.
+    """
+    try:
+        file = os.open(f"/proc/self/{name}", os.O_WRONLY | os.O_CLOEXEC)
+    except PermissionError:
+        with prctl.Dumpable():
+            file = os.open(f"/proc/self/{name}", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(file, text.encode())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, f"/proc/self/{name}") from None
+    finally:
+        os.close(file)
+
+
+class Outside:
+    """Where a process that is the host's root opens what the container's first process, which is not, cannot open."""
+
+    def __init__(self, context: Context, pid: int, user_namespace: int) -> None:
+        self.context = context  # `root` and `account` are filled in as in the container
+        self.pid = pid  # the container's first process
+        self.user_namespace = user_namespace  # of the container, or -1
 
 
 class Step(Record):
@@ -47,6 +91,10 @@ class Step(Record):
     def apply(self, context: Context) -> None:
         """Do it. Raises OSError, or HakoError where more is known."""
         raise TypeError(f"{type(self).__name__} cannot be applied")
+
+    def provide(self, outside: Outside) -> list[int]:
+        """Open what takes the host's root, in the order in which `apply` takes it from `context.outside`."""
+        return []
 
     def hint(self, error: OSError) -> str:
         """The way out of a failure, as far as the step knows one."""
@@ -75,6 +123,14 @@ def prepare_all(steps: Sequence[Step], context: Context) -> None:
     """Load and open what the steps need. Raises HakoError as `apply_all` does."""
     for step in steps:
         _guarded(step, step.prepare, context)
+
+
+def provide_all(steps: Sequence[Step], outside: Outside) -> list[int]:
+    """What all steps have the host's root open. Raises HakoError as `apply_all` does."""
+    opened: list[int] = []
+    for step in steps:
+        _guarded(step, lambda _, step=step: opened.extend(step.provide(outside)), outside.context)  # type: ignore[misc]
+    return opened
 
 
 def _guarded(step: Step, action: Callable[[Context], None], context: Context) -> None:

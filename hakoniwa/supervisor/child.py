@@ -8,6 +8,7 @@ import sys
 
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import prctl, process, signals
+from hakoniwa.kernel.trampoline import STAGE, STAGES
 from hakoniwa.steps.step import Context, apply_all, prepare_all, program_status
 
 TYPE_CHECKING = False
@@ -88,6 +89,12 @@ def _write(status: int, message: bytes) -> None:
     os.write(status, len(message).to_bytes(4, "little") + message)
 
 
+def _stage_hint(stage: int, errno: int) -> str:
+    if stage == 1:
+        return "is it loaded? aa-status lists the profiles"
+    return "this kernel may have no seccomp filters: seccomp.profile = None" if errno == 22 else ""
+
+
 def read_report(report: bytes, program: str) -> tuple[dict[str, object], HakoError | None]:
     """What arrived until the pipe closed: facts, and why the program was not executed, or None if it was."""
     facts: dict[str, object] = {}
@@ -102,7 +109,9 @@ def read_report(report: bytes, program: str) -> tuple[dict[str, object], HakoErr
             return facts, HakoError(text, where=where, hint=hint, status=status)
         facts = marshal.loads(message)
     if len(report) == 8:
-        errno = -int.from_bytes(report, "little", signed=True)
+        stage, errno = divmod(-int.from_bytes(report, "little", signed=True), STAGE)
+        if stage:
+            return facts, HakoError(f"cannot {STAGES[stage]}: {os.strerror(errno)}", hint=_stage_hint(stage, errno))
         status = program_status(errno)
         hint = (
             "its interpreter or loader may be missing"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import HakoError, nearest
-from hakoniwa.kernel import cgroup
+from hakoniwa.kernel import cgroup, idmap
 from hakoniwa.kernel.cgroup import Hierarchies, v1, v2
 from hakoniwa.spec import Parameter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from hakoniwa.ids import Maps
     from hakoniwa.spec import Container
     from hakoniwa.undo import Undo
 
@@ -20,16 +21,39 @@ _PERIOD = 100_000  # microseconds, over which a share of the processors is count
 class Groups:
     """The groups of a running container."""
 
-    def __init__(self, paths: list[str]) -> None:
-        self.paths = paths
+    def __init__(self, paths: list[str], assigned: str | None = None) -> None:
+        self.paths = paths  # made for the container, and removed with it
+        self.assigned = assigned  # a v2 group that is somebody else's
         self.originals: dict[str, str] = {}  # what a parameter was before we wrote it
+
+    def joined(self) -> list[str]:
+        """Every group that the container's processes are in."""
+        return [*self.paths, *([self.assigned] if self.assigned else [])]
+
+    def hierarchies(self) -> tuple[str, ...]:
+        """The controllers of each v1 hierarchy that the container has a group in, and "" for v2."""
+        controllers = cgroup.find_hierarchies().v1
+        found = []
+        for path in self.joined():
+            names = [name for name, root in controllers.items() if path.startswith(f"{root}/")]
+            found.append(",".join(names) if not v2.is_group(path) else "")
+        return tuple(found)
+
+    def delegate(self, maps: Maps) -> None:
+        """Give the v2 group to the root of the container's user namespace. Raises HakoError."""
+        if maps.rootless:
+            return  # it is the caller's, who is that root
+        owner = idmap.outside_of(maps.uids, 0), idmap.outside_of(maps.gids, 0)
+        for path in self.paths:
+            if v2.is_group(path) and owner[0] is not None and owner[1] is not None:
+                cgroup.delegation.give(path, owner[0], owner[1])
 
     def _of(self, parameter: str) -> str:
         """The folder that has a parameter. Raises HakoError."""
-        for path in self.paths:
+        for path in self.joined():
             if os.path.exists(f"{path}/{parameter}"):
                 return path
-        have = sorted({entry for path in self.paths for entry in os.listdir(path) if "." in entry})
+        have = sorted({entry for path in self.joined() for entry in os.listdir(path) if "." in entry})
         hint = nearest(parameter, have) if have else "the container has no cgroup: set a parameter in its file"
         raise HakoError(f"the container's cgroup has no parameter {parameter!r}", hint=hint)
 
@@ -58,7 +82,7 @@ class Groups:
 
     def has(self, parameter: str) -> bool:
         """Whether the container is in a group that has a parameter."""
-        return any(os.path.exists(f"{path}/{parameter}") for path in self.paths)
+        return any(os.path.exists(f"{path}/{parameter}") for path in self.joined())
 
     def processes(self) -> list[int]:
         """Every process of the v2 group and of those below it."""
@@ -74,19 +98,16 @@ class Groups:
 def make_groups(container: Container, undo: Undo) -> Groups:
     """Make every group that the container asks for and set its parameters. Raises HakoError with the line of the file."""
     host = cgroup.find_hierarchies()
+    if container.cgroup.assign_only:
+        return Groups([], _find_assigned(container, host))
     old, new = resolve_parameters(container, host)
     name = cgroup.PREFIX + (container.cgroup.name or container.name)
     groups = Groups([])
-    if new or "pid" not in container.namespaces:
-        if host.v2 is None:
-            raise HakoError(
-                "a container without a pid namespace needs the v2 cgroup hierarchy",
-                where=container.where,
-                hint="mount -t cgroup2 none /sys/fs/cgroup/unified",
-            )
-        _make(groups, host.v2, name, undo)
+    if new or "pid" not in container.namespaces or "cgroup" in container.namespaces:
+        parent = _parent(container, host)
+        _make(groups, parent, name, undo)
         for parameter in new:
-            _enable(host, parameter)
+            _enable(parent, _controller(parameter), parameter.where)
             _set(groups, groups.paths[0], parameter)
     for controller in dict.fromkeys(_controller(parameter) for parameter in old):
         if f"{host.v1[controller]}/{name}" not in groups.paths:  # cpu and cpuacct may be one mount
@@ -98,13 +119,37 @@ def make_groups(container: Container, undo: Undo) -> Groups:
     return groups
 
 
+def _find_assigned(container: Container, host: Hierarchies) -> str:
+    """The v2 group that somebody else has made for the container. Raises HakoError."""
+    path = f"{host.v2}/{container.cgroup.name}"
+    if host.v2 is None or not v2.is_group(path):
+        told = f"there is no v2 cgroup {path}"
+        hint = "assign_only joins one that is there: make it first, or leave assign_only out"
+        raise HakoError(told, where=container.cgroup.where, hint=hint)
+    return path
+
+
+def _parent(container: Container, host: Hierarchies) -> str:
+    """Where the container's v2 group is made. Raises HakoError."""
+    if host.v2 is None:
+        what = "pid" if "pid" not in container.namespaces else "cgroup"
+        raise HakoError(
+            f"a container with{'out' if what == 'pid' else ''} a {what} namespace needs the v2 cgroup hierarchy",
+            where=container.where,
+            hint="mount -t cgroup2 none /sys/fs/cgroup/unified",
+        )
+    if host.v2_parent is None:
+        raise HakoError("a cgroup cannot be made", where=container.where, hint=cgroup.DELEGATE)
+    return host.v2_parent
+
+
 def _make_memory_group(container: Container, groups: Groups, host: Hierarchies, name: str, undo: Undo) -> None:
     """What a cgroup hook hears of: a group with the memory controller, where no parameter has asked for one already."""
     where = next(hook.where for hook in container.background_hooks if hook.event)
-    if "memory" in host.v2_controllers and host.v2 is not None:
-        if f"{host.v2}/{name}" not in groups.paths:
-            _make(groups, host.v2, name, undo)
-        v2.enable(host.v2, "memory")
+    if "memory" in host.v2_controllers and host.v2_parent is not None:
+        if f"{host.v2_parent}/{name}" not in groups.paths:
+            _make(groups, host.v2_parent, name, undo)
+        _enable(host.v2_parent, "memory", where)
     elif "memory" in host.v1:
         if f"{host.v1['memory']}/{name}" not in groups.paths:
             _make(groups, host.v1["memory"], name, undo)
@@ -160,17 +205,21 @@ def _no_controller(name: str, where: str, host: Hierarchies, version: str = "") 
     return HakoError(f"this host has no {version}cgroup controller {name!r}", where=where, hint=host.described())
 
 
-def _enable(host: Hierarchies, parameter: Parameter) -> None:
-    """Have the groups of the v2 hierarchy get the controller of a parameter."""
-    controller = _controller(parameter)
-    assert host.v2 is not None
+def _enable(parent: str, controller: str, where: str) -> None:
+    """Have the groups below `parent` get a controller; processes in it are in the way, unless it is the root."""
+    if controller == "cgroup":
+        return
     try:
-        if controller != "cgroup":
-            v2.enable(host.v2, controller)
+        try:
+            v2.enable(parent, controller)
+        except OSError as error:
+            if error.errno != 16:  # EBUSY
+                raise
+            cgroup.delegation.make_room(parent)
+            v2.enable(parent, controller)
     except OSError as error:
-        raise HakoError(
-            f"cannot enable the controller {controller!r} in {host.v2}: {error.strerror}", where=parameter.where
-        ) from None
+        told = f"cannot enable the controller {controller!r} in {parent}: {error.strerror}"
+        raise HakoError(told, where=where) from None
 
 
 def _set(groups: Groups, path: str, parameter: Parameter) -> None:

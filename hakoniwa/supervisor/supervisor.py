@@ -9,15 +9,15 @@ import time
 
 from hakoniwa import log, state
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import prctl, process, signals
+from hakoniwa.kernel import prctl, signals
 from hakoniwa.kernel.pidfd import handles, has_ended
-from hakoniwa.plan import Launch, environment, plan
+from hakoniwa.plan import Launch
 from hakoniwa.record import plain
 from hakoniwa.spec import HOOK_SIGNALS
-from hakoniwa.steps.join import JoinGroups, open_groups
-from hakoniwa.steps.step import Context
+from hakoniwa.steps.join import open_groups
 from hakoniwa.supervisor import child, messages
 from hakoniwa.supervisor.base import Base, ExitStatus
+from hakoniwa.supervisor.cloning import Cloning
 from hakoniwa.supervisor.hooks import run_hooks
 from hakoniwa.supervisor.output import LogPipe, divert_output
 from hakoniwa.supervisor.reloading import Reloading
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from hakoniwa.spec import BackgroundHook, Container
-    from hakoniwa.steps.step import Step
     from hakoniwa.supervisor.groups import Groups
     from hakoniwa.supervisor.workers import Schedule
 
@@ -88,13 +87,14 @@ class Supervisor:
             divert_output(self.container.name)
             self.log = LogPipe(self.container.name)
         self.run_hooks("before_fork", may_refuse=True)
-        status = self._clone()
+        cloning, status = self._clone()
         try:
             self._accompany_set_up()
             self._settle(status, wakeup)
             self._run_payload(wakeup)
         except HakoError as error:
             self.error = error
+            cloning.release()
             raise
         finally:
             self._end()
@@ -143,43 +143,22 @@ class Supervisor:
 
     # The start
 
-    def _clone(self) -> int:
-        """Clone the first process. Returns the read end of the pipe that tells how its set-up went."""
-        flags = 0
-        for name in self.container.namespaces:
-            flags |= process.NAMESPACES[name]
+    def _clone(self) -> tuple[Cloning, int]:
+        """Clone the first process. Returns what was done for it, and the pipe that tells how its set-up goes."""
         *joining, unified = self._make_groups()
-        own = os.pidfd_open(os.getpid())
-        reader, writer = os.pipe2(os.O_CLOEXEC)
-        try:
-            pid, self.pidfd = process.clone(flags, cgroup=None if unified == -1 else unified)
-        except OSError as error:
-            raise HakoError(
-                f"cannot make the namespaces {' '.join(self.container.namespaces)}: {error.strerror}"
-            ) from None
-        if pid == 0:
-            if self.log is not None:
-                os.dup2(self.log.writer, 1)
-                os.dup2(self.log.writer, 2)
-            context = Context(supervisor=own, status=writer, environ=environment(self.container, self.around.term))
-            context.run_hooks = self._run_hooks_in_child
-            if self.around.front != -1:
-                context.front = lambda master: child.send_master(self.around.front, master)
-            child.become(lambda: self._steps(joining), context, {self.around.front, *joining})
-        self.base.pid, self.base._pidfd = pid, self.pidfd
-        os.close(writer)
-        os.close(own)
+        cloning = Cloning(self.container, self.launch, self.around, joining, unified)
+        cloning.run_hooks = self._run_hooks_in_child
+        if self.groups is not None:
+            cloning.hierarchies = self.groups.hierarchies()
+            if self.container.has_user_namespace():
+                self.groups.delegate(self.launch.maps)
+        if self.log is not None:
+            cloning.output = self.log.writer
+        self.base.pid, self.pidfd, reader = cloning.clone()
+        self.base._pidfd = self.pidfd
         if self.log is not None:
             os.close(self.log.writer)
-        for descriptor in (*joining, unified):
-            if descriptor != -1:
-                os.close(descriptor)
-        return reader
-
-    def _steps(self, joining: list[int]) -> list[Step]:
-        """What the first process applies."""
-        steps = plan(self.container, self.launch)
-        return [JoinGroups(files=tuple(joining)), *steps] if joining else steps
+        return cloning, reader
 
     def _accompany_set_up(self) -> None:
         """What this side does while the first process applies the plan."""
@@ -195,10 +174,10 @@ class Supervisor:
         from hakoniwa.supervisor.groups import make_groups
 
         self.groups = self.base._groups = make_groups(self.container, self.undo)
-        self.written.facts["cgroups"] = self.groups.paths
+        self.written.facts |= {"cgroups": self.groups.paths, "assigned_cgroup": self.groups.assigned}
         if not self.has_pid_namespace:
             prctl.adopt_orphans()
-        return open_groups(self.groups.paths)
+        return open_groups(self.groups.joined())
 
     def _run_hooks_in_child(self, point: str) -> None:
         hooks = self.container.hooks_at(point)
@@ -435,7 +414,8 @@ def _needs_groups(container: Container) -> bool:
     wanted = container.cgroup
     limited = wanted.v1 or wanted.v2 or wanted.memory or wanted.cpus or wanted.pids
     heard = any(hook.event for hook in container.background_hooks)
-    return bool(limited or heard) or "pid" not in container.namespaces
+    shown = "cgroup" in container.namespaces  # what would be the root of the namespace otherwise is the caller's
+    return bool(limited or heard or shown or wanted.assign_only) or "pid" not in container.namespaces
 
 
 def _already_running(name: str) -> HakoError:

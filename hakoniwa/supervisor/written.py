@@ -29,11 +29,15 @@ class WrittenState:
             "file": container.file,
             "created_at": base.created_at,
             "cgroups": [],
+            "assigned_cgroup": None,
+            "persisted": [kept.path for kept in container.persisted],
             "pid_file": container.container_pid_file,
             "rootfs": container.rootfs.path,
             "log": state.log_file(container.name) if background else None,
             "devpts": None,
             "capabilities": launch.capabilities,
+            "filters": [program.path for program in launch.filters],
+            "user_namespace": container.has_user_namespace(),
             "command": launch.command,
         }
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -286,6 +288,59 @@ os.wait()
 def test_the_trampoline_executes_and_tells_why_it_cannot(words: list[str], told: str) -> None:
     done = subprocess.run([sys.executable, "-c", EXECUTE, *words], capture_output=True, text=True, check=True)
     assert sorted(done.stdout.splitlines()) == sorted(told.splitlines()), done.stderr
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_trampoline_is_what_its_source_says(machine: str, tmp_path: Path) -> None:
+    """Where there is an assembler for the machine type: that of this machine comes with gcc."""
+    prefix = "" if machine == os.uname().machine else f"{machine}-linux-gnu-"
+    if prefix and shutil.which(f"{prefix}as") is None:
+        return
+    source = Path(__file__).parent.parent.parent / "tools" / "trampoline" / f"{machine}.s"
+    made, code = tmp_path / "made", tmp_path / "code"
+    subprocess.run([f"{prefix}as", "-o", made, source], check=True)
+    subprocess.run([f"{prefix}objcopy", "-O", "binary", "-j", ".text", made, code], check=True)
+    assert trampoline._MACHINES[machine][1] == code.read_bytes()
+
+
+REFUSED = """
+import os
+import shutil
+from hakoniwa.kernel import trampoline
+reader, writer = os.pipe()
+refuse = bytes.fromhex("3000000000000000")
+file = trampoline.prepare(filters=(refuse,), attribute="{attribute}", request="{request}")
+if os.fork() == 0:
+    os.dup2(os.open("/proc", os.O_PATH), 42)
+    os.dup2(42, 6)
+    os.dup2(writer, 40)
+    os.dup2(file, 41)
+    os.dup2(40, 3)
+    os.dup2(41, 5, inheritable=False)
+    import prctl
+    prctl.set_no_new_privs(1)
+    os.execve(5, ["hakoniwa", "/bin/true", "true"], {{}})
+os.close(writer)
+print(int.from_bytes(os.read(reader, 100), "little", signed=True), flush=True)
+os.wait()
+"""
+
+
+@pytest.mark.parametrize(
+    ("attribute", "request_", "told"),
+    [
+        ("", "", -22 - 2 * 4096),  # no instruction: the kernel refuses the filter
+        ("no/such/file", "exec x", -2 - 4096),
+        ("self/attr/exec", "exec x" * 3, -22 - 4096),
+    ],
+)
+def test_the_trampoline_tells_what_it_could_not_put_in_force(attribute: str, request_: str, told: int) -> None:
+    code = REFUSED.format(attribute=attribute, request=request_)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    if attribute.startswith("self"):  # EINVAL where a security module takes the file, else there is none
+        assert -4096 - 100 < int(done.stdout) < -4096
+    else:
+        assert int(done.stdout) == told
 
 
 def test_the_trampoline_of_an_unknown_machine() -> None:

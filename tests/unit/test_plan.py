@@ -23,12 +23,13 @@ def steps(path: Path, command: tuple[str, ...] | None = None, terminals: tuple[i
 def test_the_shortest_plan(write_file: Writer) -> None:
     told = steps(write_file('config.chroot_to("/srv/r")\nconfig.init_command = ["/bin/x", "y"]'))
     assert told == [
+        "make a session keyring",
         "run the after_fork hooks",
         "make all mounts private",
         "bind /srv/r as the root",
         "look up the user 0",
         "make read-only /proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger",
-        told[5],
+        told[6],
         "set the host name box",
         "run the before_chroot hooks",
         "enter the root (pivot_root)",
@@ -38,7 +39,7 @@ def test_the_shortest_plan(write_file: Writer) -> None:
         "enter the folder /",
         "execute /bin/x y",
     ]
-    assert told[5].startswith("hide /proc/acpi ")
+    assert told[6].startswith("hide /proc/acpi ")
 
 
 def test_the_parent_death_signal_comes_after_the_last_change_of_credentials(write_file: Writer) -> None:

@@ -20,6 +20,7 @@ FLOORS = [
     ["record", "errors", "undo", "fastjson", "quickimport", "log"],
     ["kernel"],
     ["places", "spec", "options"],
+    ["ids", "seccomp"],
     ["state"],
     ["dsl", "validate"],
     ["loader"],
@@ -33,6 +34,7 @@ FLOORS = [
 EXCEPTIONS = {
     ("supervisor", "rootfs"),  # what a layer has to hide is looked for at each start
     ("kernel", "errors"),
+    ("dsl", "seccomp"),
     ("state", "dsl"),  # the check of a name
     ("quickimport", "commands"),  # what it compiles, when it is installed
     ("quickimport", "options"),

@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa.kernel.cgroup import v1, v2
+from hakoniwa.kernel.cgroup import delegation, v1, v2
 from hakoniwa.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["PREFIX", "Hierarchies", "find_hierarchies", "make", "remove", "v1", "v2"]
+__all__ = ["PREFIX", "Hierarchies", "delegation", "find_hierarchies", "make", "remove", "v1", "v2"]
 
 PREFIX = "hakoniwa-"  # of the name of each group that we make
+DELEGATE = "no cgroup is delegated to you: systemd-run --user --scope -p Delegate=yes hako start ..."
 
 
 class Hierarchies(Record):
-    """Where each v1 controller is mounted, and the v2 hierarchy with the controllers that it has."""
+    """Where each v1 controller is mounted, and the v2 hierarchy with the group that ours are made in.
+
+    For who is not root, only what was delegated to them.
+    """
 
     v1: Mapping[str, str]
     v2: str | None
-    v2_controllers: tuple[str, ...]
+    v2_parent: str | None
+    v2_controllers: tuple[str, ...]  # of the parent
 
     def described(self) -> str:
         """What is there, for an error."""
         old = " ".join(sorted(self.v1)) or "none"
         new = "not mounted" if self.v2 is None else " ".join(self.v2_controllers) or "none"
-        return f"v1: {old}; v2: {new}"
+        return f"v1: {old}; v2: {new}" if self.v2_parent or self.v2 is None else DELEGATE
 
 
 def find_hierarchies() -> Hierarchies:
@@ -44,8 +49,10 @@ def find_hierarchies() -> Hierarchies:
             elif kind == "cgroup":
                 names = options.strip().split(",")
                 controllers |= {name: point for name in names if name not in ("rw", "ro") and "=" not in name}
-    available = tuple(v2.read(unified, "cgroup.controllers").split()) if unified else ()
-    return Hierarchies(v1=controllers, v2=unified, v2_controllers=available)
+    parent = delegation.parent_of_groups(unified) if unified else None
+    available = tuple(v2.read(parent, "cgroup.controllers").split()) if parent else ()
+    old = controllers if os.geteuid() == 0 else {}
+    return Hierarchies(v1=old, v2=unified, v2_parent=parent, v2_controllers=available)
 
 
 def make(root: str, name: str) -> str:

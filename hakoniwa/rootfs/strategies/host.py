@@ -10,7 +10,7 @@ import os
 
 from hakoniwa import places
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import paths
+from hakoniwa.kernel import idmap, paths
 from hakoniwa.rootfs.boot import Boot
 from hakoniwa.rootfs.secrets import hide_secrets, make_folder
 
@@ -22,12 +22,18 @@ if TYPE_CHECKING:
 EMPTIED = ("/root", "/home", "/run", "/tmp")
 
 
+# Mounts of the container's own go there, so that in an ordinary user's layer they are empty folders.
+_MADE = ("/dev", "/proc", "/sys")
+
+
 def fill(boot: Boot, bootstrap: Bootstrap) -> None:
     """Make the layer, and hide what is to be hidden."""
     for name in ("upper", "work"):
         os.mkdir(os.path.join(boot.rootfs, name), 0o755)
     upper = os.open(os.path.join(boot.rootfs, "upper"), paths.O_PATH | os.O_DIRECTORY)
     try:
+        if not idmap.is_host_root():
+            _prepare_folders(upper, os.path.join(boot.rootfs, "work"))
         for path in (*EMPTIED, *_own_folders()):
             _hide_content(upper, path)
         hide_secrets(upper)
@@ -43,6 +49,34 @@ def fill(boot: Boot, bootstrap: Bootstrap) -> None:
         os.close(upper)
 
 
+def _prepare_folders(upper: int, work: str) -> None:
+    """What GatherRoot needs (steps/root.py): a folder of each for each of the host, and the links beside them."""
+    for entry in os.scandir("/"):
+        if entry.is_symlink():
+            os.symlink(os.readlink(entry.path), entry.name, dir_fd=upper)
+        elif entry.path in (*EMPTIED, *_MADE):
+            os.close(make_folder(upper, entry.path))
+        elif entry.is_dir() and os.access(entry.path, os.R_OK | os.X_OK) and not os.path.ismount(entry.path):
+            os.close(make_folder(upper, entry.path))
+            os.mkdir(os.path.join(work, entry.name), 0o755)
+    _own_accounts(upper)
+
+
+def _own_accounts(upper: int) -> None:
+    """Copies of what lists the accounts: the host's own cannot be changed in place by who does not own them."""
+    folder = make_folder(upper, "/etc")
+    files = ("passwd", "group", "subuid", "subgid")
+    for name in (*files, *(f"{file}-" for file in files), ".pwd.lock"):
+        content = b""
+        if name != ".pwd.lock" and os.path.exists(f"/etc/{name}"):
+            with open(f"/etc/{name}", "rb") as file:
+                content = file.read()
+        copy = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=folder)
+        os.write(copy, content)
+        os.close(copy)
+    os.close(folder)
+
+
 def _own_folders() -> list[str]:
     """hakoniwa's own folders, but for those in a folder that is shown empty anyway."""
     own = [places.run_dir(), places.lib_dir(), places.cache_dir(), places.log_dir()]
@@ -56,6 +90,6 @@ def _hide_content(upper: int, path: str) -> None:
         return
     folder = make_folder(upper, real)
     writable = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
-    os.setxattr(writable, "trusted.overlay.opaque", b"y")
+    os.setxattr(writable, "trusted.overlay.opaque" if idmap.is_host_root() else "user.overlay.opaque", b"y")
     os.close(writable)
     os.close(folder)

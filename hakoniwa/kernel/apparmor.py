@@ -1,0 +1,46 @@
+"""AppArmor: the profile that a process changes to when it executes its next program. `man 2 aa_change_profile`."""
+
+from __future__ import annotations
+
+import os
+
+from hakoniwa.errors import HakoError
+
+_OWN = "self/attr/apparmor/exec"  # since Linux 5.8; before, the file of whichever security module comes first
+_SHARED = "self/attr/exec"
+_PROFILES = "/sys/kernel/security/apparmor/profiles"
+
+
+def attribute() -> str:
+    """The file below /proc that a request is written to. Raises HakoError on a kernel without AppArmor."""
+    if not os.path.isdir("/sys/module/apparmor") or not _is_enabled():
+        raise HakoError("this kernel has no AppArmor", hint="remove config.apparmor, or boot with apparmor=1")
+    return _OWN if os.path.exists(f"/proc/{_OWN}") else _SHARED
+
+
+def _is_enabled() -> bool:
+    try:
+        with open("/sys/module/apparmor/parameters/enabled") as file:
+            return file.read().strip() == "Y"
+    except OSError:
+        return False
+
+
+def on_exec(profile: str) -> str:
+    """The request to change to a profile. Raises HakoError where none of that name is loaded, as far as can be seen."""
+    known = loaded()
+    if known is not None and profile not in (*known, "unconfined"):
+        from hakoniwa.errors import nearest
+
+        hint = nearest(profile, known) if known else "apparmor_parser -r FILE loads one"
+        raise HakoError(f"the AppArmor profile {profile!r} is not loaded", hint=hint)
+    return f"exec {profile}"
+
+
+def loaded() -> list[str] | None:
+    """The profiles that are loaded; None where that cannot be read: securityfs is not mounted, or for root only."""
+    try:
+        with open(_PROFILES) as file:
+            return [line.rpartition(" (")[0] for line in file]
+    except OSError:
+        return None

@@ -1,0 +1,74 @@
+"""Work on a root file system as root of a user namespace of the caller's: its files belong to many ids.
+
+The ids are those that a container of the caller's has where its file names none (ids.py), so that what is built here is
+what is started.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hakoniwa import ids
+from hakoniwa.errors import HakoError
+from hakoniwa.kernel import idmap, process
+from hakoniwa.places import cache_dir, lib_dir, log_dir, run_dir
+from hakoniwa.supervisor.child import read_report, report_failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def as_root(action: Callable[[], object]) -> None:
+    """Call `action` as root: here, or in a child that is root of a user namespace. Raises what it raises."""
+    if os.geteuid() == 0:
+        action()
+        return
+    maps = ids.caller_maps()
+    # For root, whom the child takes itself for, these would be others.
+    places = {"RUN": run_dir(), "LIB": lib_dir(), "CACHE": cache_dir(), "LOG": log_dir()}
+    go_reader, go_writer = os.pipe2(os.O_CLOEXEC)
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    try:
+        pid, pidfd = process.clone(process.NAMESPACES["user"] | process.NAMESPACES["mount"])
+    except OSError as error:
+        raise HakoError(f"cannot make a user namespace: {error.strerror}", hint=ids.why_no_user_namespace()) from None
+    if pid == 0:
+        os.close(go_writer)
+        os.environ.update({f"HAKONIWA_{word}_DIR": folder for word, folder in places.items()})
+        _act(action, go_reader, writer)
+    os.close(go_reader)
+    os.close(writer)
+    try:
+        ids.establish(pid, maps)
+        os.write(go_writer, b".")
+    finally:
+        os.close(go_writer)
+        report = b""
+        while more := os.read(reader, 65536):
+            report += more
+        os.close(reader)
+        os.close(pidfd)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    _, failure = read_report(report, "")
+    if failure is not None:
+        raise failure
+    if status:
+        raise HakoError(f"the process that works on the rootfs has ended with status {status}")
+
+
+def _act(action: Callable[[], object], go: int, report: int) -> None:
+    """In the child: wait for the maps, then act. Never returns."""
+    try:
+        if os.read(go, 1):
+            idmap.become_root_inside(idmap.may_set_groups())
+            action()
+        os._exit(0)
+    except HakoError as error:
+        report_failure(report, error)
+    except KeyboardInterrupt:
+        report_failure(report, HakoError("interrupted"))
+    except BaseException as error:
+        report_failure(report, HakoError(f"{type(error).__name__}: {error}"))
+    finally:
+        os._exit(1)

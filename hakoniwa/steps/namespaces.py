@@ -1,0 +1,161 @@
+"""Namespaces that the first process itself enters or makes, and its place in a user namespace."""
+
+from __future__ import annotations
+
+import os
+
+from hakoniwa.errors import HakoError
+from hakoniwa.kernel import idmap, process
+from hakoniwa.steps.step import Context, Step, write_own_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+
+    from hakoniwa.spec import Entered
+
+
+class AwaitOutside(Step):
+    """Wait until the host's side has written the id maps, and take what it has opened for us."""
+
+    channel: _socket.socket
+    user_namespace: bool  # become root of it
+    announce: bool  # somebody waits for our namespaces to be complete
+
+    def __str__(self) -> str:
+        return "become root of the user namespace" if self.user_namespace else "take what was opened outside"
+
+    def apply(self, context: Context) -> None:
+        from hakoniwa.kernel import descriptors
+
+        if self.announce:
+            descriptors.send(self.channel, b"here", [])
+        received = descriptors.receive(self.channel)
+        self.channel.close()
+        if received is None:
+            os._exit(1)  # what has failed outside was told there
+        message, opened = received
+        if message == ASSISTED:
+            context.outside = opened
+        if self.user_namespace:
+            context.look_at_user_namespace()
+            idmap.become_root_inside(context.may_set_groups)
+
+    def hint(self, error: OSError) -> str:
+        return "the maps must have an id 0" if error.errno == 22 else ""
+
+
+# What the host's side says: that it has opened things, or that the first process can do so itself.
+ASSISTED, ALONE = b"assisted", b"alone"
+
+
+class EnterNamespaces(Step):
+    """Join namespaces that exist; what was opened of them was checked to be what it should be."""
+
+    entered: tuple[tuple[str, int], ...]  # name and descriptor
+
+    def __str__(self) -> str:
+        return "enter the namespaces " + " ".join(name for name, _ in self.entered)
+
+    def apply(self, context: Context) -> None:
+        for name, descriptor in self.entered:
+            process.join(descriptor, process.NAMESPACES[name])
+            os.close(descriptor)
+            if name == "mount":  # a copy: what is mounted for this container is nobody else's
+                process.unshare(process.NAMESPACES["mount"])
+
+    def hint(self, error: OSError) -> str:
+        return "a namespace can be entered by who has cap_sys_admin in its user namespace" if error.errno == 1 else ""
+
+
+def open_entered(entered: tuple[Entered, ...]) -> list[tuple[str, int]]:
+    """Open namespaces by their paths. Raises HakoError where there is none, or one of another kind."""
+    opened = []
+    for one in entered:
+        try:
+            descriptor = os.open(one.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        except OSError as error:
+            hint = f"ip netns add {os.path.basename(one.path)}" if one.path.startswith("/run/netns/") else ""
+            told = f"cannot enter the {one.name} namespace {one.path}: {error.strerror}"
+            raise HakoError(told, where=one.where, hint=hint) from None
+        kind = process.kind_of(descriptor)
+        if kind != one.name:
+            what = "no namespace" if kind is None else f"a {kind} namespace"
+            told = f"cannot enter the {one.name} namespace {one.path}: it is {what}"
+            raise HakoError(told, where=one.where, hint="such as /proc/PID/ns/net, or a file that one is mounted on")
+        opened.append((one.name, descriptor))
+    return opened
+
+
+class MakeCgroupNamespace(Step):
+    """After the groups were joined: they are its roots (`man 7 cgroup_namespaces`)."""
+
+    def __str__(self) -> str:
+        return "make the cgroup namespace"
+
+    def apply(self, context: Context) -> None:
+        process.unshare(process.NAMESPACES["cgroup"])
+
+
+class ShiftClocks(Step):
+    """A time namespace whose clocks are ahead. They can be set until a process is in it (`man 7 time_namespaces`)."""
+
+    monotonic: float
+    boottime: float
+
+    def __str__(self) -> str:
+        return f"set the clocks monotonic {self.monotonic:+g} s, boottime {self.boottime:+g} s"
+
+    def apply(self, context: Context) -> None:
+        process.unshare(process.NAMESPACES["time"])
+        lines = []
+        for clock, ahead in (("monotonic", self.monotonic), ("boottime", self.boottime)):
+            nanoseconds = round(ahead * 10**9)
+            lines.append(f"{clock} {nanoseconds // 10**9} {nanoseconds % 10**9}\n")
+        write_own_file("timens_offsets", "".join(lines))
+        made = os.open("/proc/self/ns/time_for_children", os.O_RDONLY | os.O_CLOEXEC)
+        process.join(made, process.NAMESPACES["time"])
+        os.close(made)
+
+    def hint(self, error: OSError) -> str:
+        return "a clock cannot be set below 0, nor so far ahead" if error.errno == 34 else ""
+
+
+def persist(pid: int, name: str, path: str, where: str) -> None:
+    """Keep a namespace of a process at a path of the host. Raises HakoError; then nothing was changed."""
+    from hakoniwa.kernel import mount
+
+    release(path)
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o444)
+    except FileExistsError:
+        told = f"cannot keep the {name} namespace in {path}: something else is there"
+        raise HakoError(told, where=where, hint="name another path, or remove it") from None
+    except OSError as error:
+        raise HakoError(f"cannot keep the {name} namespace in {path}: {error.strerror}", where=where) from None
+    try:
+        mount.bind_file(f"/proc/{pid}/ns/{'mnt' if name == 'mount' else name}", file)
+    except OSError as error:
+        os.unlink(path)
+        hint = "a mount namespace can be kept where mounts are private: mount --make-private" if name == "mount" else ""
+        told = f"cannot keep the {name} namespace in {path}: {error.strerror}"
+        raise HakoError(told, where=where, hint=hint) from None
+    finally:
+        os.close(file)
+
+
+def release(path: str) -> bool:
+    """Let go of a namespace that was kept at a path; whether there was one. Whatever else is there is left alone."""
+    from hakoniwa.kernel import mount
+
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    kept = process.kind_of(descriptor) is not None
+    os.close(descriptor)
+    if kept:
+        mount.detach(path)
+        os.unlink(path)
+    return kept
