@@ -162,7 +162,7 @@ def test_owner_and_postprocess(hako: Hako, write_file: Writer, places: Path) -> 
         ('config.bootstrap.strategy = "tarball"\nconfig.bootstrap.archive_path = "/etc"', "/etc is a folder"),
         (
             'config.bootstrap.strategy = "tarball"\nconfig.bootstrap.archive_path = "/etc/passwd"',
-            "tar failed with exit status 2",
+            "cannot unpack /etc/passwd: not a tar archive",
         ),
         (SHELL + FILL + "@config.bootstrap.postprocess\ndef f(boot): 1/0", "postprocess failed: ZeroDivisionError"),
         (SHELL + FILL + 'config.chroot_to("/etc/passwd/x")', "the rootfs /etc/passwd/x is not a folder"),

@@ -45,8 +45,8 @@ def test_rules_of_the_file(hako: Hako, box: Writer, extra: str) -> None:
         "mkdir /a; echo $?; ln -s a /b; ln /bin/sh /c; echo $?; kill -USR1 $$; kill -0 $$ && echo alive; rmdir /none"
     )
     hako("start", "-D", path, "--", "sleep", "1000")
-    for words in (["start", box(RULES + extra, "other")], ["attach", path]):
-        done = hako(*words, "--", "sh", "-c", script, status=None)
+    for word, file in (("start", box(RULES + extra, "other")), ("attach", path)):
+        done = hako(word, file, "--", "sh", "-c", script, status=None)
         assert done.stdout.split() == ["159", "159", "alive"]  # 128 + SIGSYS
         assert "quota" in done.stderr.lower()
         assert "not permitted" in done.stderr

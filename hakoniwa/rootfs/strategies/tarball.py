@@ -6,7 +6,7 @@ import os
 
 from hakoniwa.errors import HakoError
 from hakoniwa.rootfs.boot import Boot
-from hakoniwa.rootfs.command import run_step
+from hakoniwa.rootfs.unpack import unpack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,11 +14,15 @@ if TYPE_CHECKING:
 
 
 def fill(boot: Boot, bootstrap: Bootstrap) -> None:
-    """Unpack. tar finds out the compression by itself, and refuses absolute members and `..`."""
+    """Unpack. The compression is told by the archive's first bytes."""
     archive = str(bootstrap.archive_path)
     if not os.path.isfile(archive):
         what = "is a folder" if os.path.isdir(archive) else "is not there"
         raise HakoError(f"the archive {archive} {what}", where=bootstrap.where, hint="set archive_path")
-    argv = ["tar", "--extract", f"--file={archive}", "--force-local", f"--directory={boot.rootfs}", "--numeric-owner"]
-    argv += ["--same-owner", "--same-permissions", "--xattrs", "--xattrs-include=*", *bootstrap.tar_options]
-    run_step("tar", argv, where=bootstrap.where, folder=boot.beside)
+    try:
+        passing = unpack(archive, boot.rootfs, bootstrap.tar_options)
+    except HakoError as error:
+        told = f"cannot unpack {archive}: {error.message}"
+        raise HakoError(told, where=bootstrap.where, hint=error.hint) from error
+    if passing.devices:
+        boot.log(f"left out {passing.devices} device nodes: the private /dev has what is needed")
