@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from hakoniwa.plan import MASKED, READONLY
 from tests.conftest import HAKO, Hako
 
 Writer = Callable[..., Path]
@@ -31,7 +32,7 @@ def replace_by_link(path: Path, target: str) -> None:
 # Mount targets that lead out (CVE-2021-30465, CVE-2025-31133, CVE-2025-52565, CVE-2025-52881)
 
 
-@pytest.mark.parametrize("name", ["proc", "sys", "dev", "mnt"])
+@pytest.mark.parametrize("name", ["proc", "sys", "dev", "mnt", "etc"])
 @pytest.mark.parametrize("link", ["{outside}", "../../../../../../../../..{outside}"])
 def test_a_mount_target_that_is_a_symlink_stays_inside(
     hako: Hako, box: Writer, rootfs: Path, places: Path, name: str, link: str
@@ -41,7 +42,7 @@ def test_a_mount_target_that_is_a_symlink_stays_inside(
     replace_by_link(rootfs / name, link.format(outside=outside))
     # Without the defence: the host's own resolution leads out.
     assert os.path.realpath(rootfs / name) == str(outside)
-    path = box('config.add_mount_point("tmpfs", to="/mnt/x", fs="tmpfs")')
+    path = box('config.add_mount_point("tmpfs", to="/mnt/x", fs="tmpfs")\nconfig.mount_network_etc()')
     mounts = sh(hako, path, "cat /proc/mounts")
     assert os.listdir(outside) == []
     assert f"{outside}" in mounts  # it was followed inside, where the same path was made
@@ -132,10 +133,17 @@ def test_the_host_interpreter_cannot_be_reached_through_proc_self_exe(hako: Hako
     assert hashlib.sha256(interpreter.read_bytes()).digest() == before
 
 
-def test_an_attaching_process_cannot_be_looked_into(hako: Hako, box: Writer, rootfs: Path) -> None:
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        'config.namespace.unshare("user")\nconfig.capabilities.allow("all")\nconfig.seccomp.profile = None',
+    ],
+)
+def test_an_attaching_process_cannot_be_looked_into(hako: Hako, box: Writer, rootfs: Path, body: str) -> None:
     """A process inside looks at every newcomer's executable and descriptors as fast as it can, and opens what it can."""
     spy = "while [ ! -e /tmp/stop ]; do for p in /proc/[0-9]*; do readlink $p/exe; ls -l $p/fd; done; done 2>/dev/null >> /tmp/seen"
-    path = box()
+    path = box(body)
     hako("start", "-D", path, "--", "sh", "-c", spy)
     for _ in range(30):
         hako("attach", path, "--", "true")
@@ -231,9 +239,6 @@ def test_nothing_of_the_host_can_be_changed_from_its_copy(hako: Hako, write_file
         victim.unlink()
 
 
-MASKED = "/proc/kcore /proc/keys /proc/timer_list /proc/interrupts /proc/acpi /proc/scsi /sys/firmware".split()
-
-
 @pytest.mark.parametrize("path", MASKED)
 def test_masked_paths_show_nothing_and_cannot_be_laid_bare(hako: Hako, box: Writer, path: str) -> None:
     if not os.path.exists(path):
@@ -249,6 +254,17 @@ def test_masked_paths_show_nothing_and_cannot_be_laid_bare(hako: Hako, box: Writ
     assert found == ""
     assert os.stat("/dev/null").st_mode == mode
     assert os.stat("/dev/null").st_uid == 0
+
+
+@pytest.mark.parametrize("path", READONLY)
+def test_every_file_below_a_read_only_path_is_read_only(hako: Hako, box: Writer, path: str) -> None:
+    if not os.path.exists(path):
+        pytest.skip(f"this kernel has no {path}")
+    body = 'config.capabilities.allow("dac_override")\nconfig.namespace.unshare("net")'
+    script = f"find {path} -type f | while read f; do ( : >> $f ) && echo open $f; done 2>&1 | grep -v 'Read-only file system'"
+    found = hako("start", box(body), "--", "sh", "-c", script, status=None).stdout
+    # A file of ours that another namespace may write to is denied for its own reason.
+    assert [line for line in found.splitlines() if line.startswith("open")] == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,110 @@
+/* What the attacks of the tests do that no shell can: built once, without libraries, and copied into the rootfs. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <termios.h>
+#include <unistd.h>
+
+static int tell(const char *what, long result) {
+    printf("%s %s\n", what, result < 0 ? strerrorname_np(errno) : "done");
+    return result < 0;
+}
+
+/* probe call ABI NUMBER... : each call with -1 as every argument. ABI: native, x32, i386 */
+static int calls(int count, char **words) {
+    for (int i = 1; i < count; i++) {
+        long number = atol(words[i]), result;
+        if (!strcmp(words[0], "i386")) {
+#ifdef __x86_64__
+            __asm__ volatile("push %%rbp; mov $-1, %%ebp; int $0x80; pop %%rbp"
+                             : "=a"(result)
+                             : "a"(number), "b"(-1), "c"(-1), "d"(-1), "S"(-1), "D"(-1)
+                             : "memory", "r8", "r9", "r10", "r11");
+            result = (int)result;
+            if (result < 0 && result > -4096)
+                errno = -result, result = -1;
+#else
+            result = -1, errno = ENOSYS;
+#endif
+        } else {
+            result = syscall(number | (strcmp(words[0], "x32") ? 0 : 0x40000000), -1L, -1L, -1L, -1L, -1L, -1L);
+        }
+        printf("%ld ", number);
+        tell(words[0], result);
+    }
+    return 0;
+}
+
+/* probe key NAME: find a key of the session keyring. */
+static int find_key(const char *name) {
+    return tell("search", syscall(SYS_keyctl, 10 /* SEARCH */, -3 /* session */, "user", name, 0));
+}
+
+/* probe addkey NAME PROGRAM...: execute a program in a session with a key. */
+static int add_key(char **words) {
+    if (syscall(SYS_keyctl, 1 /* JOIN_SESSION_KEYRING */, NULL) < 0 || syscall(SYS_add_key, "user", words[0], "x", 1, -3) < 0)
+        return tell("add", -1);
+    execvp(words[1], words + 1);
+    return 127;
+}
+
+/* probe type TEXT: put characters into the input of the terminal. */
+static int type(const char *text) {
+    for (; *text; text++)
+        if (ioctl(0, TIOCSTI, text) < 0)
+            return tell("TIOCSTI", -1);
+    char paste = 3; /* TIOCL_PASTESEL, on a virtual console */
+    tell("TIOCLINUX", ioctl(0, TIOCLINUX, &paste));
+    return tell("TIOCSTI", 0);
+}
+
+/* probe connect NAME: to an abstract socket. */
+static int reach(const char *name) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    strncpy(address.sun_path + 1, name, sizeof address.sun_path - 2);
+    int s = socket(AF_UNIX, SOCK_STREAM, 0);
+    return tell("connect", connect(s, (void *)&address, offsetof(struct sockaddr_un, sun_path) + 1 + strlen(name)));
+}
+
+/* probe climb: out of a chroot, by a second one with the working folder left outside. */
+static int climb(void) {
+    mkdir("/climb", 0700);
+    if (chroot("/climb") < 0)
+        return tell("chroot", -1);
+    for (int i = 0; i < 100; i++)
+        if (chdir("..") < 0)
+            break;
+    if (chroot(".") < 0)
+        return tell("chroot", -1);
+    execl("/bin/ls", "ls", "/", NULL);
+    execl("/usr/bin/ls", "ls", "/", NULL);
+    return tell("ls", -1);
+}
+
+int main(int argc, char **argv) {
+    const char *word = argc > 2 ? argv[1] : argc > 1 ? argv[1] : "";
+    if (!strcmp(word, "call") && argc > 3)
+        return calls(argc - 2, argv + 2);
+    if (!strcmp(word, "key") && argc > 2)
+        return find_key(argv[2]);
+    if (!strcmp(word, "addkey") && argc > 3)
+        return add_key(argv + 2);
+    if (!strcmp(word, "type") && argc > 2)
+        return type(argv[2]);
+    if (!strcmp(word, "connect") && argc > 2)
+        return reach(argv[2]);
+    if (!strcmp(word, "climb"))
+        return climb();
+    if (!strcmp(word, "uid"))
+        return printf("%d\n", geteuid()) < 0;
+    return 2;
+}
