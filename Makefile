@@ -6,12 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 APT := apt-get -q -y -o Dpkg::Use-Pty=0
 NEEDED := gcc libc6-dev libcap-dev python3-dev python3-venv busybox-static libseccomp2 tini uidmap bzip2 xz-utils zstd
+VM_NEEDED := debootstrap e2fsprogs qemu-system-x86 uidmap
 PEERS := bubblewrap crun runc lxc systemd-container podman
 UNPACKED := $(VENV)/.installed
 
 SOURCES := $(shell find hakoniwa -name '*.py')
 
-.PHONY: install demo test check fmt bench bench-peers clean
+.PHONY: install demo test test-vm check fmt bench bench-peers clean
 
 install: $(BIN)/hako
 
@@ -46,6 +47,12 @@ fmt: install
 test: check
 	$(BIN)/python -m pytest
 
+# On Debian's own kernel with systemd, a pure v2 cgroup hierarchy and AppArmor, under qemu.
+test-vm: install
+	@missing=$$(for p in $(VM_NEEDED); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'install ok installed' || echo $$p; done); \
+	[ -z "$$missing" ] || { $(APT) update && DEBIAN_FRONTEND=noninteractive $(APT) install --no-install-recommends $$missing; }
+	tests/vm/run
+
 bench: install
 	$(BIN)/python tests/bench/bench.py
 
@@ -53,4 +60,4 @@ bench-peers:
 	DEBIAN_FRONTEND=noninteractive $(APT) install --no-install-recommends $(PEERS)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .vm build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

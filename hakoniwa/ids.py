@@ -9,24 +9,12 @@ import os
 
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import idmap
-from hakoniwa.record import Record
+from hakoniwa.spec import NO_MAPS, Maps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hakoniwa.kernel.idmap import Range
     from hakoniwa.spec import Container, IdRange
-
-
-class Maps(Record):
-    """The ranges of a user namespace, empty where the container has none of its own."""
-
-    uids: tuple[Range, ...] = ()
-    gids: tuple[Range, ...] = ()
-    rootless: bool = False  # the caller is not root
-    helped: bool = False  # newuidmap and newgidmap write them
-
-
-NONE = Maps()
 
 
 def for_ordinary_user(container: Container) -> Container:
@@ -55,7 +43,7 @@ def choose_maps(container: Container) -> Maps:
     if os.geteuid() != 0:
         return _choose_rootless(container)
     if "user" not in container.namespaces:
-        return NONE
+        return NO_MAPS
     if container.uid_map:
         return Maps(uids=_ranges(container.uid_map), gids=_ranges(container.gid_map))
     first = idmap.own_range(container.name)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from hakoniwa.ids import NONE, Maps
 from hakoniwa.record import Record
-from hakoniwa.steps import devices, identity, mounts, namespaces, program, root, scheduling
+from hakoniwa.spec import NO_MAPS, Maps
+from hakoniwa.steps import devices, identity, mounts, program, root
 from hakoniwa.steps.step import HookPoint, Step
 
 TYPE_CHECKING = False
@@ -40,7 +40,7 @@ class Launch(Record):
     command: tuple[str, ...] | None  # in place of the file's own
     terminals: tuple[int, ...]  # the streams that become the container's own pty
     capabilities: int  # resolved: a bit mask
-    maps: Maps = NONE  # of a user namespace of its own
+    maps: Maps = NO_MAPS  # of a user namespace of its own
     filters: tuple[Program, ...] = ()  # of seccomp
 
 
@@ -51,11 +51,7 @@ def plan(container: Container, launch: Launch, hierarchies: tuple[str, ...] = ("
 
 def first_steps(container: Container) -> list[Step]:
     """What the first process does while it is who the supervisor is, before it becomes root of a user namespace."""
-    return [
-        *scheduling_steps(container.scheduling),
-        *_own_clocks(container),
-        *([namespaces.MakeCgroupNamespace()] if "cgroup" in container.namespaces else []),
-    ]
+    return [*scheduling_steps(container.scheduling), *_own_namespaces(container)]
 
 
 def later_steps(container: Container, launch: Launch, hierarchies: tuple[str, ...]) -> list[Step]:
@@ -116,6 +112,10 @@ def _early_filters(container: Container, launch: Launch) -> list[Step]:
 def scheduling_steps(wanted: Scheduling) -> list[Step]:
     """What the file says of priorities; an attached command has the same."""
     steps: list[Step] = []
+    if wanted.oom_score_adj is None and wanted.nice is None and wanted.policy is None:
+        return steps
+    from hakoniwa.steps import scheduling
+
     if wanted.oom_score_adj is not None:
         steps.append(scheduling.SetOomScore(value=wanted.oom_score_adj, where=wanted.where))
     if wanted.nice is not None or wanted.policy is not None:
@@ -123,11 +123,19 @@ def scheduling_steps(wanted: Scheduling) -> list[Step]:
     return steps
 
 
-def _own_clocks(container: Container) -> list[Step]:
-    ahead = container.time_offset
-    if ahead is None or "time" not in container.namespaces:
-        return []
-    return [namespaces.ShiftClocks(monotonic=ahead.monotonic, boottime=ahead.boottime, where=ahead.where)]
+def _own_namespaces(container: Container) -> list[Step]:
+    """Those that the first process makes itself (see `clone_flags`)."""
+    steps: list[Step] = []
+    made = set(container.namespaces) - set(clone_flags(container))
+    if not made:
+        return steps
+    from hakoniwa.steps import namespaces
+
+    if "time" in made and (ahead := container.time_offset):
+        steps.append(namespaces.ShiftClocks(monotonic=ahead.monotonic, boottime=ahead.boottime, where=ahead.where))
+    if "cgroup" in made:
+        steps.append(namespaces.MakeCgroupNamespace())
+    return steps
 
 
 def clone_flags(container: Container) -> tuple[str, ...]:

@@ -140,6 +140,18 @@ class IdRange(Record):
     where: str
 
 
+class Maps(Record):
+    """The ranges of a user namespace as they are written: (inside, outside, how many). Empty where there is none."""
+
+    uids: tuple[tuple[int, int, int], ...] = ()
+    gids: tuple[tuple[int, int, int], ...] = ()
+    rootless: bool = False  # the caller is not root
+    helped: bool = False  # newuidmap and newgidmap write them
+
+
+NO_MAPS = Maps()
+
+
 class Entered(Record):
     """A namespace that exists already, which the container joins."""
 

@@ -8,7 +8,7 @@ from hakoniwa.dsl import checks
 from hakoniwa.dsl.bootstrap import LATER_STRATEGIES, NEEDED, STRATEGIES
 from hakoniwa.errors import HakoError, nearest
 from hakoniwa.options import Command, Given, Option, usage_error
-from hakoniwa.places import global_file
+from hakoniwa.places import global_file, lib_dir
 
 COMMAND = Command(
     name="new",
@@ -47,11 +47,13 @@ with Haconiwa.define() as config:
     config.mount_independent("procfs", "sysfs", "devtmpfs", "devpts", "shm")
     config.add_mount_point("tmpfs", to="/tmp", fs="tmpfs", options="mode=1777")
     config.mount_network_etc()              # resolv.conf and hosts from the host
-    # config.add_mount_point(".", to="/work")                      # this folder, writable, as /work
+    # config.add_mount_point(".", to="/work", idmap=True)          # this folder; what is made there stays its owner's
     # config.add_mount_point("/srv/data", to="/data", readonly=True)
 
     # Namespaces: mount, uts, ipc and pid are the container's own; net is the host's unless asked for.
     # config.namespace.unshare("net")       # only lo inside
+    # config.namespace.unshare("user")      # root inside is nobody outside; an ordinary user always has it
+    # config.limit(memory="512M", cpus=0.5, pids=200)
 
     # The environment is PATH, HOME, TERM, container=hakoniwa and this; nothing of the host's.
     # config.environ["LANG"] = "C.UTF-8"
@@ -61,6 +63,7 @@ with Haconiwa.define() as config:
     # config.resource.set_limit("NOFILE", 1024)
     # config.capabilities.allow("cap_net_raw")
     # config.no_new_privs = False           # needed for sudo and su inside
+    # config.seccomp.filter().kill("ptrace")                       # on top of the default profile
 """
 
 _BOOTSTRAPS = {
@@ -137,7 +140,7 @@ def _content(given: Given, path: str) -> str:
     if rootfs is not None:
         line = f"    config.chroot_to({os.path.abspath(rootfs)!r})"
     else:
-        line = f"    # config.chroot_to({'/var/lib/hakoniwa/' + name!r})   # where the rootfs lies"
+        line = f"    # config.chroot_to({os.path.join(lib_dir(), name)!r})   # where the rootfs lies"
     assert set(_BOOTSTRAPS) == {"host", *NEEDED}
     return _FILE.format(title=name, file=file, name=name, rootfs=line, bootstrap=_BOOTSTRAPS[strategy])
 

@@ -7,7 +7,7 @@ import platform
 import sys
 
 from hakoniwa import __version__
-from hakoniwa.kernel import cgroup, process
+from hakoniwa.kernel import apparmor, cgroup, process
 from hakoniwa.options import JSON, Command, Given
 
 COMMAND = Command(
@@ -17,7 +17,7 @@ COMMAND = Command(
     file="",
 )
 
-_TOOLS = ("tar", "tini-static", "catatonit", "busybox")
+_TOOLS = ("tar", "tini-static", "catatonit", "busybox", "newuidmap", "newgidmap", "apparmor_parser")
 
 
 def run(given: Given) -> int:
@@ -41,21 +41,20 @@ def _collect() -> dict[str, object]:
         "hakoniwa": __version__,
         "python": platform.python_version(),
         "python-prctl": _package_version("python-prctl"),
+        "cgroupspy": _package_version("cgroupspy"),
+        "pyseccomp": _package_version("pyseccomp"),
         "kernel": platform.release(),
         "machine": platform.machine(),
         "namespaces": [
-            name for name in process.NAMESPACES if os.path.exists(f"/proc/self/ns/{_PROC_NAMES.get(name, name)}")
+            name for name in process.NAMESPACES if os.path.exists(f"/proc/self/ns/{process.FILES.get(name, name)}")
         ],
         "overlay": "yes" if _file_system("overlay") else "no",
         "cgroups": cgroup.find_hierarchies().described(),
         "seccomp": "yes" if os.path.exists("/proc/sys/kernel/seccomp/actions_avail") else "no",
-        "apparmor": "yes" if os.path.exists("/sys/kernel/security/apparmor") else "no",
+        "apparmor": "yes" if apparmor.is_enabled() else "no",
         "tools": [tool for tool in _TOOLS if shutil.which(tool)],
         "executable": sys.executable,
     }
-
-
-_PROC_NAMES = {"mount": "mnt"}
 
 
 def _package_version(name: str) -> str:

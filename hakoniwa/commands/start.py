@@ -7,17 +7,17 @@ import sys
 
 from hakoniwa import log
 from hakoniwa.errors import HakoError
-from hakoniwa.ids import choose_maps, for_ordinary_user
 from hakoniwa.kernel import capabilities
 from hakoniwa.loader import load
 from hakoniwa.options import Command, Given, Option, usage_error
 from hakoniwa.plan import Launch, plan
 from hakoniwa.seccomp.programs import programs_for
+from hakoniwa.spec import NO_MAPS
 from hakoniwa.supervisor.barn import run_in_background, run_in_foreground
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hakoniwa.spec import Barn, Container
+    from hakoniwa.spec import Barn, Container, Maps
 
 COMMAND = Command(
     name="start",
@@ -47,6 +47,8 @@ def run(given: Given) -> int:
     barn = load(given.file, "start")
     check_real_id(barn)
     if os.geteuid() != 0:
+        from hakoniwa.ids import for_ordinary_user
+
         barn = barn.replace(containers=tuple(map(for_ordinary_user, barn.containers)))
     log.set_level(barn.log_level)
     background = given.flag("daemon") or (barn.daemonize and not given.flag("foreground"))
@@ -88,9 +90,17 @@ def _launch(container: Container, argv: tuple[str, ...] | None, background: bool
         command=argv,
         terminals=terminals,
         capabilities=held,
-        maps=choose_maps(container),
+        maps=_choose_maps(container),
         filters=programs_for(container.seccomp, held, no_new_privs=container.no_new_privs),
     )
+
+
+def _choose_maps(container: Container) -> Maps:
+    if "user" not in container.namespaces and os.geteuid() == 0:
+        return NO_MAPS
+    from hakoniwa.ids import choose_maps
+
+    return choose_maps(container)
 
 
 def resolve_capabilities(container: Container) -> int:

@@ -13,12 +13,13 @@ _PROFILES = "/sys/kernel/security/apparmor/profiles"
 
 def attribute() -> str:
     """The file below /proc that a request is written to. Raises HakoError on a kernel without AppArmor."""
-    if not os.path.isdir("/sys/module/apparmor") or not _is_enabled():
+    if not os.path.isdir("/sys/module/apparmor") or not is_enabled():
         raise HakoError("this kernel has no AppArmor", hint="remove config.apparmor, or boot with apparmor=1")
     return _OWN if os.path.exists(f"/proc/{_OWN}") else _SHARED
 
 
-def _is_enabled() -> bool:
+def is_enabled() -> bool:
+    """Whether this kernel has it, and was booted with it."""
     try:
         with open("/sys/module/apparmor/parameters/enabled") as file:
             return file.read().strip() == "Y"

@@ -21,6 +21,7 @@ NAMESPACES = {
     "cgroup": 0x02000000,
     "time": 0x00000080,
 }
+FILES = {"mount": "mnt"}  # what they are called in /proc/PID/ns, where that is not the name
 _CLONE_INTO_CGROUP = 0x200000000
 _CLONE_PARENT = 0x8000
 _SIGCHLD = 17

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa.kernel import idmap, paths, process
+from hakoniwa.errors import HakoError
+from hakoniwa.kernel import paths, process
 from hakoniwa.steps.step import Context, Step
-
-# What the files of /proc/PID/ns are called, where that is not the name in a container file.
-_FILES = {"mount": "mnt"}
 
 
 def namespaces_apart(pid: int) -> int:
     """The flags of the namespaces that a process does not share with us: exactly those are joined."""
     flags = 0
     for name, flag in process.NAMESPACES.items():
-        file = _FILES.get(name, name)
+        file = process.FILES.get(name, name)
         try:
             apart = os.readlink(f"/proc/{pid}/ns/{file}") != os.readlink(f"/proc/self/ns/{file}")
         except FileNotFoundError:
@@ -33,6 +31,10 @@ class JoinNamespaces(Step):
 
     def __str__(self) -> str:
         return "join the namespaces of the container"
+
+    def prepare(self, context: Context) -> None:
+        if self.flags & process.NAMESPACES["user"]:
+            import hakoniwa.kernel.idmap  # noqa: F401
 
     def clone(self, cgroup: int | None) -> tuple[int, int]:
         """Clone the process that this step is applied in. Raises OSError.
@@ -55,6 +57,8 @@ class JoinNamespaces(Step):
         if rest:
             process.join(self.pidfd, rest)
         if inner:
+            from hakoniwa.kernel import idmap
+
             idmap.become_root_inside(context.may_set_groups)
         os.fchdir(self.chroot)
         os.chroot(".")
@@ -81,13 +85,20 @@ class JoinGroups(Step):
 
 
 def open_groups(paths: list[str]) -> list[int]:
-    """What joins each v1 group of a container, and last the folder of its v2 group (to clone into), or -1."""
+    """What joins each v1 group of a container, and last the folder of its v2 group (to clone into), or -1.
+
+    Raises HakoError where a group is gone: somebody else has removed it.
+    """
     from hakoniwa.kernel.cgroup import v2
 
     unified, joining = -1, []
     for path in paths:
         if v2.is_group(path):
             unified = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        else:
+            continue
+        try:
             joining.append(os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
+        except FileNotFoundError:
+            hint = "the container's processes were moved out of it; kill and start the container"
+            raise HakoError(f"the cgroup {path} is gone", hint=hint) from None
     return [*joining, unified]

@@ -6,7 +6,7 @@ import os
 import stat
 
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import idmap, mount, paths
+from hakoniwa.kernel import mount, paths
 from hakoniwa.steps.step import Context, Outside, Step
 
 # Options that are attributes of the mount rather than of the file system: (set, clear). `man 8 mount`.
@@ -89,6 +89,8 @@ class BindMount(Step):
 
         One id each: were the container's root mapped besides, its set-user-ID files would be root's outside.
         """
+        from hakoniwa.kernel import idmap
+
         status, account = os.fstat(tree), outside.context.the_account()
         maps = []
         for kind, owner, inside in (("uid", status.st_uid, account.uid), ("gid", status.st_gid, account.gid)):

@@ -135,7 +135,7 @@ def persist(pid: int, name: str, path: str, where: str) -> None:
     except OSError as error:
         raise HakoError(f"cannot keep the {name} namespace in {path}: {error.strerror}", where=where) from None
     try:
-        mount.bind_file(f"/proc/{pid}/ns/{'mnt' if name == 'mount' else name}", file)
+        mount.bind_file(f"/proc/{pid}/ns/{process.FILES.get(name, name)}", file)
     except OSError as error:
         os.unlink(path)
         hint = "a mount namespace can be kept where mounts are private: mount --make-private" if name == "mount" else ""

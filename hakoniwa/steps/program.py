@@ -6,7 +6,7 @@ import os
 import stat
 
 from hakoniwa.errors import NOT_EXECUTABLE, NOT_FOUND, HakoError
-from hakoniwa.kernel import apparmor, paths, trampoline
+from hakoniwa.kernel import paths, trampoline
 from hakoniwa.steps.step import Context, Outside, Step
 
 TYPE_CHECKING = False
@@ -89,6 +89,8 @@ class Execute(Step):
     def prepare(self, context: Context) -> None:
         attribute = request = ""
         if self.apparmor:
+            from hakoniwa.kernel import apparmor
+
             attribute, request = apparmor.attribute(), apparmor.on_exec(self.apparmor)
             context.proc = os.open("/proc", paths.O_PATH | os.O_DIRECTORY)
         context.trampoline = trampoline.prepare(attribute=attribute, request=request, filters=self.filters)

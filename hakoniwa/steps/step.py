@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import NOT_EXECUTABLE, NOT_FOUND, HakoError
-from hakoniwa.kernel import idmap, prctl
+from hakoniwa.kernel import prctl
 from hakoniwa.record import Record
 
 TYPE_CHECKING = False
@@ -43,6 +43,8 @@ class Context:
 
     def look_at_user_namespace(self) -> None:
         """Note what this user namespace can do, while /proc is still the host's."""
+        from hakoniwa.kernel import idmap
+
         self.may_set_groups = idmap.may_set_groups()
         self.tty_group = TTY_GROUP if idmap.maps(idmap.read_map("self", "gid"), TTY_GROUP) else -1
 

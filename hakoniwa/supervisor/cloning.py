@@ -5,19 +5,9 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import HakoError
-from hakoniwa.ids import establish, why_no_user_namespace
 from hakoniwa.kernel import process
 from hakoniwa.plan import clone_flags, environment, first_steps, later_steps, needs_help_outside
 from hakoniwa.steps.join import JoinGroups
-from hakoniwa.steps.namespaces import (
-    ALONE,
-    ASSISTED,
-    AwaitOutside,
-    EnterNamespaces,
-    open_entered,
-    persist,
-    release,
-)
 from hakoniwa.steps.step import Context, Outside, provide_all
 from hakoniwa.supervisor import child
 
@@ -50,7 +40,7 @@ class Cloning:
 
     def clone(self) -> tuple[int, int, int]:
         """(pid, pidfd, the read end of the pipe that tells how the set-up goes). Raises HakoError."""
-        entered = open_entered(self._container.entered)
+        entered = self._open_entered()
         own = os.pidfd_open(os.getpid())
         reader, writer = os.pipe2(os.O_CLOEXEC)
         channel = self._open_channel()
@@ -70,6 +60,13 @@ class Cloning:
             self._help(pid, channel[0], writer)
         os.close(writer)
         return pid, pidfd, reader
+
+    def _open_entered(self) -> list[tuple[str, int]]:
+        if not self._container.entered:
+            return []
+        from hakoniwa.steps.namespaces import open_entered
+
+        return open_entered(self._container.entered)
 
     def _open_channel(self) -> tuple[_socket.socket, _socket.socket] | None:
         kept = self._container.persisted
@@ -97,6 +94,8 @@ class Cloning:
         names = " ".join((*self._container.namespaces, *(entered.name for entered in self._container.entered)))
         hint = ""
         if self._launch.maps.uids:
+            from hakoniwa.ids import why_no_user_namespace
+
             hint = why_no_user_namespace()
         return HakoError(
             f"cannot make the namespaces {names}: {error.strerror}", where=self._container.where, hint=hint
@@ -121,11 +120,14 @@ class Cloning:
         def make_steps() -> list[Step]:
             steps: list[Step] = [JoinGroups(files=tuple(self._joining))] if self._joining else []
             steps += first_steps(container)
-            if channel is not None:
-                inner, announce = container.has_user_namespace(), bool(container.persisted)
-                steps.append(AwaitOutside(channel=channel, user_namespace=inner, announce=announce))
-            if later:
-                steps.append(EnterNamespaces(entered=later, where=container.entered[0].where))
+            if channel is not None or later:
+                from hakoniwa.steps.namespaces import AwaitOutside, EnterNamespaces
+
+                if channel is not None:
+                    inner, announce = container.has_user_namespace(), bool(container.persisted)
+                    steps.append(AwaitOutside(channel=channel, user_namespace=inner, announce=announce))
+                if later:
+                    steps.append(EnterNamespaces(entered=later, where=container.entered[0].where))
             return [*steps, *later_steps(container, self._launch, self.hierarchies)]
 
         child.become(make_steps, context, keep)
@@ -133,9 +135,12 @@ class Cloning:
     def _help(self, pid: int, channel: _socket.socket, status: int) -> None:
         """Write the id maps, open what takes the host's root, and let the first process go on."""
         from hakoniwa.kernel import descriptors
+        from hakoniwa.steps.namespaces import ALONE
 
         try:
             if self._launch.maps.uids:
+                from hakoniwa.ids import establish
+
                 establish(pid, self._launch.maps)
             if self._container.persisted:
                 descriptors.receive(channel)
@@ -153,6 +158,8 @@ class Cloning:
 
     def _persist(self, pid: int) -> None:
         """Keep the namespaces that the file wants kept, while the process that is in them waits for us."""
+        from hakoniwa.steps.namespaces import persist
+
         for kept in self._container.persisted:
             persist(pid, kept.name, kept.path, kept.where)
             self.persisted.append(kept.path)
@@ -160,6 +167,8 @@ class Cloning:
     def release(self) -> None:
         """Let go of what was kept, where the container never ran."""
         for path in self.persisted:
+            from hakoniwa.steps.namespaces import release
+
             release(path)
 
     def _open_outside(self, pid: int, channel: _socket.socket, status: int) -> None:
@@ -170,6 +179,7 @@ class Cloning:
             os.close(held)
             return
         from hakoniwa.kernel import descriptors, mount
+        from hakoniwa.steps.namespaces import ASSISTED
 
         try:
             mount.make_all_private()

@@ -11,8 +11,7 @@ from hakoniwa.spec import Parameter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hakoniwa.ids import Maps
-    from hakoniwa.spec import Container
+    from hakoniwa.spec import Container, Maps
     from hakoniwa.undo import Undo
 
 _PERIOD = 100_000  # microseconds, over which a share of the processors is counted

@@ -170,3 +170,39 @@ def test_a_container_without_a_group(hako: Hako, box: Writer) -> None:
         "container 'box' has no cgroup (set a parameter or a limit in its file)"
         in hako("start", path, "--", "true").stderr
     )
+
+
+@pytest.mark.skipif(HOST.v2 is None, reason="this kernel has no v2 hierarchy mounted")
+def test_a_group_that_is_removed_under_a_running_container(hako: Hako, box: Writer) -> None:
+    path = box('config.cgroup.v2["cgroup.max.depth"] = 5')
+    hako("start", "-D", path, "--", "sleep", "1000")
+    group = Path(str(HOST.v2)) / "hakoniwa-box"
+    for pid in (group / "cgroup.procs").read_text().split():
+        (Path(str(HOST.v2)) / "cgroup.procs").write_text(pid)
+    group.rmdir()
+    told = hako("attach", path, "--", "true", status=125).stderr
+    assert "the cgroup" in told
+    assert "is gone" in told
+    hako("kill", path)
+    hako("start", path, "--", "true")
+
+
+@pytest.mark.skipif(HOST.v2 is None, reason="this kernel has no v2 hierarchy mounted")
+def test_a_group_that_is_only_joined(hako: Hako, box: Writer) -> None:
+    group = Path(str(HOST.v2)) / f"theirs-{os.getpid()}" / "box"
+    body = f'config.cgroup.name = "{group.parent.name}/box"\nconfig.cgroup.v2.assign_only = True'
+    told = hako("start", box(body), "--", "true", status=125).stderr
+    assert f"there is no v2 cgroup {group} (assign_only joins one that is there" in told
+    group.mkdir(parents=True)
+    (group / "cgroup.max.depth").write_text("7")
+    path = box(body)
+    try:
+        hako("start", "-D", path, "--", "sleep", "1000")
+        assert str(known(hako)["pid"]) in (group / "cgroup.procs").read_text().split()
+        shown = hako("attach", path, "--", "grep", "^0::", "/proc/self/cgroup").stdout
+        assert shown == f"0::/{group.parent.name}/box\n"
+        hako("kill", path)
+        assert (group / "cgroup.max.depth").read_text() == "7\n"
+    finally:
+        group.rmdir()
+        group.parent.rmdir()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hakoniwa.kernel import idmap
 from tests.conftest import Hako
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -15,6 +16,7 @@ PRINTS: dict[str, tuple[tuple[str, ...], str | None]] = {
     "busybox": (("--", "sh", "-c", "id -un; touch /x 2>&1"), "nobody\ntouch: /x: Read-only file system\n"),
     "pair": ((), "pair-first | I am pair-first\npair-second | I am pair-second\n"),
     "ticker": (("-D", "--wait"), None),
+    "isolated": ((), f"0\n{0:>10} {idmap.own_range('isolated'):>10} {65536:>10}\nnot allowed\n"),
     "hooks": ((), "hooks was prepared in its own root\n"),
 }
 

@@ -16,7 +16,7 @@ from hakoniwa.kernel import capabilities, idmap
 from hakoniwa.loader import load
 from hakoniwa.plan import Launch, clone_flags, plan
 from hakoniwa.seccomp import compiling, docker, names, profile, programs
-from hakoniwa.spec import ArgumentTest, CallFilter, CallRule, Container
+from hakoniwa.spec import NO_MAPS, ArgumentTest, CallFilter, CallRule, Container, Maps
 
 Writer = Callable[..., Path]
 
@@ -26,7 +26,7 @@ def read(path: Path) -> Container:
     return container
 
 
-def steps(container: Container, maps: ids.Maps = ids.NONE) -> list[str]:
+def steps(container: Container, maps: Maps = NO_MAPS) -> list[str]:
     return [str(step) for step in plan(container, Launch(command=None, terminals=(), capabilities=0, maps=maps))]
 
 
