@@ -162,8 +162,10 @@ def _root(container: Container, launch: Launch) -> list[Step]:
     # With an owner given, the ids on the disk are those of the host already.
     common["map_ids"] = container.has_user_namespace() and rootfs.owner_uid is None
     if rootfs.layered and launch.maps.rootless:
+        from hakoniwa.steps.gather import GatherRoot
+
         del common["map_ids"]
-        return [root.CutOff(), root.GatherRoot(**common)]
+        return [root.CutOff(), GatherRoot(**common)]
     if rootfs.replacement is not None:
         return [root.CutOff(), root.ReplaceRoot(mount=rootfs.replacement, **common)]
     return [root.CutOff(), root.LayerRoot(**common) if rootfs.layered else root.BindRoot(**common)]
@@ -178,8 +180,15 @@ def _mounts(container: Container, launch: Launch, hierarchies: tuple[str, ...]) 
     for point in container.mounts:
         covers = any(target == point.target or target.startswith(point.target + "/") for target in covered)
         (before if covers else after).append(_mount_point(point, container, launch))
-    lxcfs = [mounts.BindLxcfs(root=container.lxcfs_root, where=container.where)] if container.lxcfs_root else []
-    return [*before, *(step for _, step in independent), *after, *lxcfs]
+    return [*before, *(step for _, step in independent), *after, *_lxcfs(container)]
+
+
+def _lxcfs(container: Container) -> list[Step]:
+    if container.lxcfs_root is None:
+        return []
+    from hakoniwa.steps.shown import BindLxcfs
+
+    return [BindLxcfs(root=container.lxcfs_root, where=container.where)]
 
 
 def _mount_point(point: Mount, container: Container, launch: Launch) -> Step:
@@ -214,7 +223,7 @@ def _independent(container: Container, hierarchies: tuple[str, ...]) -> list[tup
         "procfs": ("/proc", mounts.MakeMount(fs="proc", source="proc", target="/proc", options=_NO_EXEC)),
         # Read-only: whoever is root may write to many of its files, whatever capabilities are left.
         "sysfs": ("/sys", _sysfs(container)),
-        "cgroup": ("/sys/fs/cgroup", mounts.MountCgroups(hierarchies=hierarchies, writable=inner)),
+        **({"cgroup": ("/sys/fs/cgroup", _cgroups(hierarchies, writable=inner))} if "cgroup" in asked else {}),
         "devtmpfs": ("/dev", devices.MakeDev(bind=inner)),
         "devpts": ("/dev/pts", devices.MakeDevpts()),
         "shm": (
@@ -229,10 +238,18 @@ def _independent(container: Container, hierarchies: tuple[str, ...]) -> list[tup
     return [every[name] for name in every if name in asked]
 
 
+def _cgroups(hierarchies: tuple[str, ...], *, writable: bool) -> Step:
+    from hakoniwa.steps.shown import MountCgroups
+
+    return MountCgroups(hierarchies=hierarchies, writable=writable)
+
+
 def _sysfs(container: Container) -> Step:
     """A user namespace may mount one for its own network namespace only; the host's shows the same, where that is shared."""
     if container.has_user_namespace() and "net" not in container.namespaces:
-        return mounts.BindCovered(source="/sys", target="/sys", options=_NO_EXEC)
+        from hakoniwa.steps.shown import BindCovered
+
+        return BindCovered(source="/sys", target="/sys", options=_NO_EXEC)
     return mounts.MakeMount(fs="sysfs", source="sysfs", target="/sys", readonly=True, options=_NO_EXEC)
 
 

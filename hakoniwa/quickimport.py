@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-    # Source file, its time and size when it was compiled, whether it is a package, the code.
-    Entry = tuple[str, int, int, bool, bytes]
+    # Source file, its time and size when it was compiled, whether it is a package, where its code lies.
+    Entry = tuple[str, int, int, bool, int, int]
 
 _FOLDER: str = os.path.dirname(__file__)
 BUNDLE: str = f"{_FOLDER}/__pycache__/start.{sys.implementation.cache_tag}.bundle"
@@ -30,8 +30,9 @@ _LARGEST = 16 << 20
 class _BundleFinder:
     """Finder and loader in one. The code of a module waits in its spec between the two."""
 
-    def __init__(self, entries: dict[str, Entry]) -> None:
+    def __init__(self, entries: dict[str, Entry], codes: memoryview) -> None:
         self._entries = entries
+        self._codes = codes
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -39,7 +40,7 @@ class _BundleFinder:
         entry = self._entries.get(name)
         if entry is None:
             return None
-        source, changed, size, package, code = entry
+        source, changed, size, package, start, end = entry
         try:
             status = os.stat(source)
         except OSError:
@@ -47,7 +48,7 @@ class _BundleFinder:
         if status.st_mtime_ns != changed or status.st_size != size:
             return None
         loader: Any = self
-        spec = ModuleSpec(name, loader, origin=source, is_package=package, loader_state=code)
+        spec = ModuleSpec(name, loader, origin=source, is_package=package, loader_state=self._codes[start:end])
         spec.has_location = True
         if package:
             spec.submodule_search_locations = [os.path.dirname(source)]
@@ -70,11 +71,17 @@ def install() -> None:
     content = os.read(file, _LARGEST)
     os.close(file)
     if content.startswith(MAGIC_NUMBER):
-        sys.meta_path.insert(0, _BundleFinder(marshal.loads(memoryview(content)[len(MAGIC_NUMBER) :])))
+        begin = len(MAGIC_NUMBER) + 4
+        codes = begin + int.from_bytes(content[begin - 4 : begin], "little")
+        view = memoryview(content)
+        sys.meta_path.insert(0, _BundleFinder(marshal.loads(view[begin:codes]), view[codes:]))
 
 
 def write_bundle() -> None:
-    """Compile the modules that `hako start` and `hako attach` load into the bundle: it is read whole each time."""
+    """Compile the modules that `hako start` and `hako attach` load into the bundle: it is read whole each time.
+
+    Without docstrings and assertions, a fifth of it. First the length of the index, then the index, then the codes.
+    """
     import hakoniwa.commands.attach
     import hakoniwa.commands.kill
     import hakoniwa.commands.start
@@ -83,16 +90,19 @@ def write_bundle() -> None:
     import hakoniwa.supervisor.control  # noqa: F401
 
     entries: dict[str, Entry] = {}
+    codes = b""
     for name in sorted(sys.modules):
         if name.split(".")[0] != __package__ or name in (__package__, __name__):
             continue
         source = str(sys.modules[name].__file__)
         status = os.stat(source)
         with open(source, "rb") as stream:
-            code = compile(stream.read(), source, "exec", dont_inherit=True)
-        package = source.endswith("/__init__.py")
-        entries[name] = (source, status.st_mtime_ns, status.st_size, package, marshal.dumps(code))
+            code = compile(stream.read(), source, "exec", dont_inherit=True, optimize=2)
+        package, start = source.endswith("/__init__.py"), len(codes)
+        codes += marshal.dumps(code)
+        entries[name] = (source, status.st_mtime_ns, status.st_size, package, start, len(codes))
+    index = marshal.dumps(entries)
     os.makedirs(os.path.dirname(BUNDLE), exist_ok=True)
     with open(f"{BUNDLE}.new", "wb") as stream:
-        stream.write(MAGIC_NUMBER + marshal.dumps(entries))
+        stream.write(MAGIC_NUMBER + len(index).to_bytes(4, "little") + index + codes)
     os.rename(f"{BUNDLE}.new", BUNDLE)

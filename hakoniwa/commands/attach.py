@@ -174,7 +174,9 @@ def _filters(found: dict[str, Any], held: int) -> tuple[bytes, ...]:
     kept = programs.kept(found["filters"]) if held == found["capabilities"] else None
     if kept is None:
         definition = found["definition"]
-        wanted = programs.described_by(definition["seccomp"])
+        from hakoniwa.seccomp.described import described_by
+
+        wanted = described_by(definition["seccomp"])
         kept = programs.programs_for(wanted, held, no_new_privs=definition["no_new_privs"])
     return tuple(program.content for program in kept)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import HakoError
+from hakoniwa.places import ensure_private
 from hakoniwa.spec import ArgumentTest, CallFilter, CallRule
 
 TYPE_CHECKING = False
@@ -94,3 +95,19 @@ def _exported(made: Any) -> bytes:
         made.export_bpf(file)
         file.seek(0)
         return file.read()
+
+
+def keep(path: str, program: bytes) -> None:
+    """Keep a program for later starts; where that fails they make it again."""
+    try:
+        ensure_private(os.path.dirname(os.path.dirname(path)))
+        ensure_private(os.path.dirname(path))
+        new = f"{path}.{os.getpid()}"
+        file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            os.write(file, program)
+        finally:
+            os.close(file)
+        os.rename(new, path)
+    except OSError:
+        pass

@@ -12,6 +12,7 @@ from hakoniwa.steps.step import Context, Outside, Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hakoniwa.spec import Mount
+    from hakoniwa.steps.gather import GatherRoot
 
 
 class CutOff(Step):
@@ -150,42 +151,6 @@ class LayerRoot(_Root):
 
     def hint(self, error: OSError) -> str:
         return "overlay needs an upper file system with extended attributes, which is no overlay itself"
-
-
-class GatherRoot(Step):
-    """The root of strategy `host` for an ordinary user: the layer itself, with an overlay for each folder of the host.
-
-    In a user namespace / cannot be the lower layer of an overlay, since what is mounted on it cannot be taken off
-    (`man 7 mount_namespaces`); its folders can. One that has something mounted below is read-only, and without that.
-    """
-
-    path: str
-    readonly: bool
-    file: str
-
-    def __str__(self) -> str:
-        return f"gather {self.path}/upper and overlays of the host's folders as the root"
-
-    def apply(self, context: Context) -> None:
-        from hakoniwa.steps.mounts import BindCovered
-
-        folder = open_folder(self.path, self.where, self.file)
-        upper, work = layers(self, folder)
-        attributes = mount.NODEV | (mount.RDONLY if self.readonly else 0)
-        context.root = mount.clone_tree("", at=upper, recursive=False)
-        mount.set_attributes(context.root, attributes)
-        mount.attach(context.root, os.open("/", os.O_PATH | os.O_CLOEXEC))  # below no folder that is gathered
-        for name in sorted(os.listdir(f"/proc/self/fd/{work}")):
-            if mount.points_below(f"/{name}"):
-                BindCovered(source=f"/{name}", target=f"/{name}").apply(context)
-                continue
-            above, beside = (f"/proc/self/fd/{at}/{name}" for at in (upper, work))
-            options = [f"lowerdir=/{name}", f"upperdir={above}", f"workdir={beside}", "userxattr"]
-            tree = mount.make("overlay", "hakoniwa", options, attributes)
-            place = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=context.root)
-            mount.attach(tree, place)
-            os.close(tree)
-            os.close(place)
 
 
 class ReplaceRoot(_Root):

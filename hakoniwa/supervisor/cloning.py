@@ -1,4 +1,4 @@
-"""The clone of a container's first process, and what the host's side does for it until it can go on by itself."""
+"""The clone of a container's first process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hakoniwa.errors import HakoError
 from hakoniwa.kernel import process
 from hakoniwa.plan import clone_flags, environment, first_steps, later_steps, needs_help_outside
 from hakoniwa.steps.join import JoinGroups
-from hakoniwa.steps.step import Context, Outside, provide_all
+from hakoniwa.steps.step import Context
 from hakoniwa.supervisor import child
 
 TYPE_CHECKING = False
@@ -133,66 +133,13 @@ class Cloning:
         child.become(make_steps, context, keep)
 
     def _help(self, pid: int, channel: _socket.socket, status: int) -> None:
-        """Write the id maps, open what takes the host's root, and let the first process go on."""
-        from hakoniwa.kernel import descriptors
-        from hakoniwa.steps.namespaces import ALONE
+        from hakoniwa.supervisor.helping import help_first_process
 
-        try:
-            if self._launch.maps.uids:
-                from hakoniwa.ids import establish
-
-                establish(pid, self._launch.maps)
-            if self._container.persisted:
-                descriptors.receive(channel)
-                self._persist(pid)
-            if needs_help_outside(self._container, self._launch):
-                self._open_outside(pid, channel, status)
-            else:
-                descriptors.send(channel, ALONE, [])
-        except HakoError as error:
-            child.report_failure(status, error)  # the first process ends when the channel does
-        except OSError:
-            pass  # it has ended, and tells why
-        finally:
-            channel.close()
-
-    def _persist(self, pid: int) -> None:
-        """Keep the namespaces that the file wants kept, while the process that is in them waits for us."""
-        from hakoniwa.steps.namespaces import persist
-
-        for kept in self._container.persisted:
-            persist(pid, kept.name, kept.path, kept.where)
-            self.persisted.append(kept.path)
+        help_first_process(self._container, self._launch, self.hierarchies, pid, channel, status, self.persisted)
 
     def release(self) -> None:
-        """Let go of what was kept, where the container never ran."""
+        """Let go of the namespaces that were kept, where the container never ran."""
         for path in self.persisted:
             from hakoniwa.steps.namespaces import release
 
             release(path)
-
-    def _open_outside(self, pid: int, channel: _socket.socket, status: int) -> None:
-        """Open things in a process with a mount namespace of its own, where layers can be mounted unseen."""
-        helper, held = process.clone(process.NAMESPACES["mount"])
-        if helper:
-            os.waitpid(helper, 0)
-            os.close(held)
-            return
-        from hakoniwa.kernel import descriptors, mount
-        from hakoniwa.steps.namespaces import ASSISTED
-
-        try:
-            mount.make_all_private()
-            context = Context(supervisor=-1, status=-1, environ={})
-            namespace = -1
-            if self._container.has_user_namespace():
-                namespace = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-            steps = later_steps(self._container, self._launch, self.hierarchies)
-            opened = provide_all(steps, Outside(context, pid, namespace))
-            descriptors.send(channel, ASSISTED, opened)
-        except HakoError as error:
-            child.report_failure(status, error)
-        except BaseException as error:
-            child.report_failure(status, HakoError(f"{type(error).__name__}: {error}"))
-        finally:
-            os._exit(0)

@@ -15,7 +15,7 @@ from hakoniwa.errors import HakoError, Problems
 from hakoniwa.kernel import capabilities, idmap
 from hakoniwa.loader import load
 from hakoniwa.plan import Launch, clone_flags, plan
-from hakoniwa.seccomp import compiling, docker, names, profile, programs
+from hakoniwa.seccomp import compiling, described, docker, names, profile, programs
 from hakoniwa.spec import NO_MAPS, ArgumentTest, CallFilter, CallRule, Container, Maps
 
 Writer = Callable[..., Path]
@@ -274,8 +274,8 @@ DOCKER = {
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="this kernel has no x86-64 calls")
 def test_a_profile_in_docker_s_format() -> None:
-    described = docker.read_profile(json.dumps(DOCKER).encode(), "p.json", NONE, "x86_64")
-    program = compiling.compile_filter(described, "x86_64")
+    found = docker.read_profile(json.dumps(DOCKER).encode(), "p.json", NONE, "x86_64")
+    program = compiling.compile_filter(found, "x86_64")
     refused = failed(errno.ENOSYS)
     for number, arguments, told in [
         (0, (), ALLOWED),
@@ -359,7 +359,7 @@ def test_filters_survive_being_written_down(write_file: Writer) -> None:
     from hakoniwa.record import plain
 
     wanted = read(write_file('config.seccomp.filter().kill("mkdir", args={1: ("&", 7, 2)})')).seccomp
-    assert programs.described_by(json.loads(json.dumps(plain(wanted)))) == wanted
+    assert described.described_by(json.loads(json.dumps(plain(wanted)))) == wanted
 
 
 # Ids

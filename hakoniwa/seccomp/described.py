@@ -1,0 +1,104 @@
+"""The filters that a file describes: its own, and profiles in Docker's format; in the order in which they can be put in force."""
+
+from __future__ import annotations
+
+import os
+
+from hakoniwa.errors import HakoError
+from hakoniwa.kernel import seccomp
+from hakoniwa.seccomp.docker import read_profile
+from hakoniwa.seccomp.programs import Program, default_program, made_once
+from hakoniwa.spec import ArgumentTest, CallFilter, CallRule, Seccomp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_LARGEST_PROFILE = 1 << 20
+
+# What a process calls after a filter that cannot wait for the trampoline is in force (steps/program.py).
+NEEDED_LATER = """
+    read write close close_range dup dup2 dup3 fcntl openat openat2 fstat newfstatat lseek getcwd chdir fchdir umask
+    setgroups setresgid setresuid capset capget prctl execve execveat mmap munmap mprotect brk futex poll rt_sigaction
+    rt_sigprocmask rt_sigreturn memfd_create ioctl getpid access faccessat2 exit_group
+""".split()
+
+
+def programs_of(wanted: Seccomp, held: int, *, no_new_privs: bool) -> tuple[Program, ...]:
+    """The programs, one that forbids `seccomp` itself last. Raises HakoError for what cannot be."""
+    made = []
+    for described in wanted.filters:
+        _must_let_it_start(described, no_new_privs=no_new_privs)
+        last = not _permits(described, "seccomp")
+        made.append((last, made_once(_digest(repr(described)), lambda described=described: described)))  # type: ignore[misc]
+    if sum(last for last, _ in made) > 1:
+        raise HakoError(
+            "only one filter may forbid the call seccomp: no other can be put in force after it",
+            where=wanted.filters[-1].where,
+            hint='rule.allow("seccomp") in the others, or make it one filter',
+        )
+    if wanted.profile is not None:
+        profile = default_program(held) if wanted.profile == "default" else _own_profile(wanted, held)
+        made.insert(0, (False, profile))
+    return tuple(program for _, program in sorted(made, key=lambda entry: entry[0]))
+
+
+def _own_profile(wanted: Seccomp, held: int) -> Program:
+    path, machine = str(wanted.profile), seccomp.machine()
+    content = _read_profile(path, wanted.where)
+    key = f"{_digest(content.decode('latin-1'))}-{held:x}-{os.uname().release}"
+    return made_once(key, lambda: read_profile(content, path, held, machine))
+
+
+def described_by(definition: dict[str, Any]) -> Seccomp:
+    """The filters as a state file has them."""
+    filters = []
+    for one in definition["filters"]:
+        rules = []
+        for rule in one["rules"]:
+            tests = tuple(ArgumentTest(**test) for test in rule["tests"])
+            rules.append(CallRule(**{**rule, "calls": tuple(rule["calls"]), "tests": tests}))
+        filters.append(CallFilter(**{**one, "rules": tuple(rules)}))
+    return Seccomp(**{**definition, "filters": tuple(filters)})
+
+
+def _read_profile(path: str, where: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_LARGEST_PROFILE + 1)
+    except OSError as error:
+        raise HakoError(f"cannot read the seccomp profile {path}: {error.strerror}", where=where) from None
+    if len(content) > _LARGEST_PROFILE:
+        raise HakoError(f"the seccomp profile {path} is larger than 1 MiB", where=where)
+    return content
+
+
+def _digest(text: str) -> str:
+    from _blake2 import blake2b
+
+    return blake2b(text.encode(errors="surrogateescape"), digest_size=20).hexdigest()
+
+
+def _permits(described: CallFilter, call: str) -> bool:
+    """Whether a filter lets a call through whatever its arguments are."""
+    passing = ("allow", "log")
+    for rule in described.rules:
+        if call in rule.calls and not (rule.tests and rule.action in passing):
+            return rule.action in passing
+    return described.default in passing
+
+
+def _must_let_it_start(described: CallFilter, *, no_new_privs: bool) -> None:
+    """Raise HakoError where no program could be executed under a filter."""
+    if not _permits(described, "execveat"):
+        told = "the seccomp filter lets no program start"
+        raise HakoError(told, where=described.where, hint='rule.allow("execveat"): the program is executed with it')
+    if no_new_privs:
+        return
+    missing = [call for call in NEEDED_LATER if not _permits(described, call)]
+    if missing:
+        raise HakoError(
+            f"without no_new_privs the filter is in force before privileges are given up, which needs {missing[0]}",
+            where=described.where,
+            hint=f"rule.allow({', '.join(map(repr, missing[:5]))}), or leave no_new_privs True",
+        )
