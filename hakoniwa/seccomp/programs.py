@@ -53,19 +53,18 @@ def default_program(held: int) -> Program:
 
         return default_profile(held)
 
-    return made_once(f"default-{_profile_version()}-{held:x}", describe)
+    return made_once(f"default-{_version('names')}-{_version('profile')}-{held:x}", describe)
 
 
-def _profile_version() -> str:
-    """What the default profile is made from: a change of it makes a program anew."""
-    folder = os.path.dirname(__file__)
-    return "-".join(f"{os.stat(f'{folder}/{name}.py').st_mtime_ns:x}" for name in ("names", "profile"))
+def _version(module: str) -> str:
+    """What tells a module from an earlier one: programs that are made from it are made anew."""
+    return f"{os.stat(f'{os.path.dirname(__file__)}/{module}.py').st_mtime_ns:x}"
 
 
 def made_once(key: str, describe: Callable[[], CallFilter]) -> Program:
     """The program with that key, made and kept where there is none yet."""
     machine = seccomp.machine()
-    path = os.path.join(cache_dir(), "seccomp", f"{machine}-{key}.bpf")
+    path = os.path.join(cache_dir(), "seccomp", f"{machine}-{_version('compiling')}-{key}.bpf")
     program = _read(path)
     if program is None:
         from hakoniwa.seccomp.compiling import compile_filter, keep
