@@ -87,7 +87,11 @@ def write_bundle() -> None:
     import hakoniwa.commands.start
     import hakoniwa.options
     import hakoniwa.rootfs.secrets
-    import hakoniwa.supervisor.control  # noqa: F401
+    import hakoniwa.steps.gather
+    import hakoniwa.steps.scheduling
+    import hakoniwa.supervisor.control
+    import hakoniwa.supervisor.groups
+    import hakoniwa.supervisor.helping  # noqa: F401
 
     entries: dict[str, Entry] = {}
     codes = b""

@@ -11,6 +11,7 @@ import os
 
 from hakoniwa import fastjson
 from hakoniwa.errors import HakoError
+from hakoniwa.kernel.files import read_file
 from hakoniwa.kernel.pidfd import Identity, wait_end
 from hakoniwa.kernel.signals import SIGKILL, pidfd_send_signal
 from hakoniwa.places import ensure_private, lib_dir, log_dir, must_be_private, run_dir
@@ -132,8 +133,7 @@ def _read(path: str) -> dict[str, Any] | None:
     """A JSON file, or None where there is none that can be understood."""
     for candidate in (path, f"{path}.new", path):
         try:
-            with open(candidate, encoding="utf-8") as file:
-                value = fastjson.loads(file.read())
+            value = fastjson.loads(read_file(candidate).decode())
         except (FileNotFoundError, NotADirectoryError, ValueError):
             continue
         if isinstance(value, dict) and value.get("schema") == SCHEMA:

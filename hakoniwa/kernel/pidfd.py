@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import os
 
+from hakoniwa.kernel.files import read_file
 from hakoniwa.record import Record
 
 
 def boot_id() -> str:
     """What differs from boot to boot: a pid of an earlier boot is nobody's. `man 5 proc_sys_kernel`."""
-    with open("/proc/sys/kernel/random/boot_id") as file:
-        return file.read().strip()
+    return read_file("/proc/sys/kernel/random/boot_id").decode().strip()
 
 
 def start_time(pid: int) -> int:
     """When `pid` started, in clock ticks since boot (field 22 of `man 5 proc_pid_stat`). Raises ProcessLookupError."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            # The second field, the name, may hold spaces and parentheses; none follow the last ")".
-            return int(file.read().rpartition(b")")[2].split()[19])
+        # The second field, the name, may hold spaces and parentheses; none follow the last ")".
+        return int(read_file(f"/proc/{pid}/stat").rpartition(b")")[2].split()[19])
     except FileNotFoundError:
         raise ProcessLookupError(3, "no such process", str(pid)) from None
 
@@ -78,10 +77,9 @@ def wait_end(pidfd: int, seconds: float | None) -> bool:
 def handles(pid: int, number: int) -> bool:
     """Whether a process has a handler for a signal; the first one of a pid namespace ignores all others."""
     try:
-        with open(f"/proc/{pid}/status") as file:
-            for line in file:
-                if line.startswith("SigCgt:"):
-                    return bool(int(line[7:], 16) >> (number - 1) & 1)
+        for line in read_file(f"/proc/{pid}/status").splitlines():
+            if line.startswith(b"SigCgt:"):
+                return bool(int(line[7:], 16) >> (number - 1) & 1)
     except FileNotFoundError:
         pass
     return False

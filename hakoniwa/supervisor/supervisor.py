@@ -149,7 +149,8 @@ class Supervisor:
         cloning = Cloning(self.container, self.launch, self.around, joining, unified)
         cloning.run_hooks = self._run_hooks_in_child
         if self.groups is not None:
-            cloning.hierarchies = self.groups.hierarchies()
+            if "cgroup" in self.container.independent:
+                cloning.hierarchies = self.groups.hierarchies()
             if self.container.has_user_namespace():
                 self.groups.delegate(self.launch.maps)
         if self.log is not None:

@@ -80,6 +80,12 @@ def report(folder: Path, rounds: int) -> list[str]:
     subprocess.run([HAKO, "create", host], check=True, stderr=subprocess.DEVNULL)
     lines = ["Start of `/bin/true`, from the command to its end:", ""]
     lines += table({**starts(plain, host), **peers(folder, rootfs)}, rounds)
+    lines += [
+        "",
+        "What isolation costs (aim: a user namespace, a v2 cgroup, seccomp and few capabilities 1.3 × without):",
+        "",
+    ]
+    lines += table({"empty interpreter": EMPTY, **isolated(folder, rootfs)}, rounds)
     lines += ["", "`/bin/true` in a running container:", ""]
     with running(plain) as pid:
         attach = {
@@ -110,6 +116,18 @@ def starts(plain: str, host: str) -> dict[str, list[str]]:
         "empty interpreter": EMPTY,
         "hako start": [HAKO, "start", plain, "--", "/bin/true"],
         "hako start, strategy host": [HAKO, "start", host, "--", "/bin/true"],
+    }
+
+
+def isolated(folder: Path, rootfs: Path) -> dict[str, list[str]]:
+    """The same start with less and with more isolation than usual."""
+    root = f"config.chroot_to({str(rootfs)!r})"
+    without = "\n    config.seccomp.profile = None\n    config.capabilities.allow('all')"
+    full = '\n    config.namespace.unshare("user")\n    config.cgroup.v2["cgroup.max.depth"] = 5'
+    chosen = {"without seccomp, all capabilities": without, "with a user namespace and a v2 cgroup": full}
+    return {
+        f"hako start {words}": [HAKO, "start", write_file(folder, f"bench-{len(more)}", root, more), "--", "/bin/true"]
+        for words, more in chosen.items()
     }
 
 

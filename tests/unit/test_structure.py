@@ -39,6 +39,8 @@ EXCEPTIONS = {
     ("quickimport", "commands"),  # what it compiles, when it is installed
     ("quickimport", "options"),
     ("quickimport", "rootfs"),
+    ("quickimport", "steps"),
+    ("quickimport", "supervisor"),
 }
 
 
