@@ -97,7 +97,7 @@ def report(folder: Path, rounds: int) -> list[str]:
             lines += table(attach | more, rounds)
     lines += ["", *prompt(host, max(5, rounds // 4)), "", *memory(folder, rootfs)]
     lines += ["", "The supervisor:", "", *supervisor.report(folder, rootfs)]
-    for file in (plain, host):
+    for file in folder.glob("*.haco.py"):
         subprocess.run([HAKO, "rm", file], check=False, stderr=subprocess.DEVNULL)
     subprocess.run([HAKO, "rm", "--rootfs", host], check=False, stderr=subprocess.DEVNULL)
     return lines

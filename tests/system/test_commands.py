@@ -179,7 +179,15 @@ def test_attach_to_what_does_not_run(hako: Hako, box: Writer) -> None:
     assert "no container runs (hako start -D runs one)" in hako("attach", path, "--", "true", status=125).stderr
 
 
-@pytest.mark.parametrize("body", ["config.filesystem.use_legacy_chroot = True", 'config.namespace.share("pid")'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "config.filesystem.use_legacy_chroot = True",
+        'config.namespace.share("pid")',
+        'config.filesystem.use_legacy_chroot = True\nconfig.namespace.unshare("user")',
+        'config.namespace.unshare("user")\nconfig.namespace.share("pid")',
+    ],
+)
 def test_attach_to_the_other_kinds(hako: Hako, box: Writer, body: str) -> None:
     path = box(body, mounts="pid" not in body)
     hako("start", "-D", path, *SLEEP)

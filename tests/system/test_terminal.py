@@ -90,13 +90,14 @@ def terminal(hako: Hako) -> Iterator[Callable[..., Terminal]]:
 Opener = Callable[..., Terminal]
 
 
-@pytest.fixture(params=["start", "attach"])
+@pytest.fixture(params=["start", "attach", "start in a user namespace", "attach in a user namespace"])
 def shell(request: pytest.FixtureRequest, hako: Hako, box: Writer, terminal: Opener) -> Iterator[Terminal]:
     """A shell on a terminal, by `hako start` and by `hako attach`."""
-    path = box()
-    if request.param == "attach":
+    command, _, inner = request.param.partition(" ")
+    path = box('config.namespace.unshare("user")' if inner else "")
+    if command == "attach":
         hako("start", "-D", path, "--", "sleep", "1000")
-    yield terminal(request.param, path, "--", "sh", "-i")
+    yield terminal(command, path, "--", "sh", "-i")
     hako("kill", path)
 
 
