@@ -87,6 +87,18 @@ def build(container: Container) -> None:
     finally:
         os.close(lock)
     log.write(f"{container.name}: built {path} with {_shown(container)} in {time.monotonic() - started:.2f} s")
+    if container.bootstrap.strategy != "host" and _is_open_to_others(path):
+        told = f"{container.name}: others on this host can execute the set-user-ID programs of {path}"
+        log.write(f"{told} (chmod go-x {os.path.dirname(path)})", "warning")
+
+
+def _is_open_to_others(path: str) -> bool:
+    """Whether every folder on the way may be entered by everybody."""
+    while path != "/":
+        if not os.stat(path).st_mode & 0o001:
+            return False
+        path = os.path.dirname(path)
+    return True
 
 
 def _shown(container: Container) -> str:

@@ -133,6 +133,8 @@ class PutFiltersInForce(Step):
             seccomp.put_in_force(program)
 
     def hint(self, error: OSError) -> str:
+        if error.errno == 13:
+            return "without no_new_privs that takes cap_sys_admin, which the caller lacks"
         return "this kernel may have no seccomp filters: seccomp.profile = None" if error.errno == 22 else ""
 
 

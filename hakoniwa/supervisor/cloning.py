@@ -133,9 +133,11 @@ class Cloning:
         child.become(make_steps, context, keep)
 
     def _help(self, pid: int, channel: _socket.socket, status: int) -> None:
-        from hakoniwa.supervisor.helping import help_first_process
+        from hakoniwa.supervisor.helping import Helping
 
-        help_first_process(self._container, self._launch, self.hierarchies, pid, channel, status, self.persisted)
+        helping = Helping(self._container, self._launch, self.hierarchies, status)
+        self.persisted = helping.persisted
+        helping.help(pid, channel)
 
     def release(self) -> None:
         """Let go of the namespaces that were kept, where the container never ran."""

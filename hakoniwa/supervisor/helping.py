@@ -20,64 +20,61 @@ if TYPE_CHECKING:
     from hakoniwa.spec import Container
 
 
-def help_first_process(
-    container: Container,
-    launch: Launch,
-    hierarchies: tuple[str, ...],
-    pid: int,
-    channel: _socket.socket,
-    status: int,
-    persisted: list[str],
-) -> None:
-    """Write the id maps, keep namespaces (noted in `persisted`), open what takes the host's root, and let it go on.
+class Helping:
+    """The help for one first process, `pid`, which waits at the other end of `channel`.
 
     What fails is told through `status`, the pipe that the first process reports through as well.
     """
-    try:
-        if launch.maps.uids:
-            establish(pid, launch.maps)
-        if container.persisted:
-            descriptors.receive(channel)  # its namespaces are complete
-            for kept in container.persisted:
-                persist(pid, kept.name, kept.path, kept.where)
-                persisted.append(kept.path)
-        if needs_help_outside(container, launch):
-            _open_outside(container, launch, hierarchies, pid, channel, status)
-        else:
-            descriptors.send(channel, ALONE, [])
-    except HakoError as error:
-        child.report_failure(status, error)  # the first process ends when the channel does
-    except OSError:
-        pass  # it has ended, and tells why
-    finally:
-        channel.close()
 
+    def __init__(self, container: Container, launch: Launch, hierarchies: tuple[str, ...], status: int) -> None:
+        self._container = container
+        self._launch = launch
+        self._hierarchies = hierarchies
+        self._status = status
+        self.persisted: list[str] = []  # the paths of namespaces that are kept
 
-def _open_outside(
-    container: Container,
-    launch: Launch,
-    hierarchies: tuple[str, ...],
-    pid: int,
-    channel: _socket.socket,
-    status: int,
-) -> None:
-    """Open things in a process with a mount namespace of its own, where layers can be mounted unseen."""
-    helper, held = process.clone(process.NAMESPACES["mount"])
-    if helper:
-        os.waitpid(helper, 0)
-        os.close(held)
-        return
-    try:
-        mount.make_all_private()
-        context = Context(supervisor=-1, status=-1, environ={})
-        namespace = -1
-        if container.has_user_namespace():
-            namespace = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-        opened = provide_all(later_steps(container, launch, hierarchies), Outside(context, pid, namespace))
-        descriptors.send(channel, ASSISTED, opened)
-    except HakoError as error:
-        child.report_failure(status, error)
-    except BaseException as error:
-        child.report_failure(status, HakoError(f"{type(error).__name__}: {error}"))
-    finally:
-        os._exit(0)
+    def help(self, pid: int, channel: _socket.socket) -> None:
+        """Write the id maps, keep namespaces, open what takes the host's root, and let the process go on."""
+        try:
+            if self._launch.maps.uids:
+                establish(pid, self._launch.maps)
+            if self._container.persisted:
+                descriptors.receive(channel)  # its namespaces are complete
+                self._persist(pid)
+            if needs_help_outside(self._container, self._launch):
+                self._open_outside(pid, channel)
+            else:
+                descriptors.send(channel, ALONE, [])
+        except HakoError as error:
+            child.report_failure(self._status, error)  # the first process ends when the channel does
+        except OSError:
+            pass  # it has ended, and tells why
+        finally:
+            channel.close()
+
+    def _persist(self, pid: int) -> None:
+        for kept in self._container.persisted:
+            persist(pid, kept.name, kept.path, kept.where)
+            self.persisted.append(kept.path)
+
+    def _open_outside(self, pid: int, channel: _socket.socket) -> None:
+        """Open things in a process with a mount namespace of its own, where layers can be mounted unseen."""
+        helper, held = process.clone(process.NAMESPACES["mount"])
+        if helper:
+            os.waitpid(helper, 0)
+            os.close(held)
+            return
+        try:
+            mount.make_all_private()
+            context = Context(supervisor=-1, status=-1, environ={})
+            namespace = -1
+            if self._container.has_user_namespace():
+                namespace = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+            steps = later_steps(self._container, self._launch, self._hierarchies)
+            descriptors.send(channel, ASSISTED, provide_all(steps, Outside(context, pid, namespace)))
+        except HakoError as error:
+            child.report_failure(self._status, error)
+        except BaseException as error:
+            child.report_failure(self._status, HakoError(f"{type(error).__name__}: {error}"))
+        finally:
+            os._exit(0)

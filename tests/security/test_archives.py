@@ -9,6 +9,7 @@ import os
 import stat
 import subprocess
 import tarfile
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -129,6 +130,19 @@ def test_set_user_id_programs_are_out_of_reach_on_the_host(hako: Hako, write_fil
     assert made.stat().st_mode & stat.S_ISUID  # what is inside needs it
     assert stat.S_IMODE((places / "lib").stat().st_mode) == 0o700  # and nobody else gets there
     hako("rm", "--rootfs", "-n", "box")
+
+
+def test_a_rootfs_that_others_can_enter_is_warned_of(hako: Hako, write_file: Writer, places: Path) -> None:
+    archive(places / "evil.tar", member("bin/su", content=b"x", mode=0o4755, uid=0))
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as open_folder:
+        os.chmod(open_folder, 0o755)
+        body = BODY + f"\nconfig.chroot_to({open_folder + '/box'!r})"
+        told = hako("create", write_file(body)).stderr
+        assert f"others on this host can execute the set-user-ID programs of {open_folder}/box" in told
+        hako("rm", "--rootfs", "-n", "box")
+        os.chmod(open_folder, 0o700)
+        assert "set-user-ID" not in hako("create", write_file(body)).stderr
+        hako("rm", "--rootfs", "-n", "box")
 
 
 @pytest.mark.parametrize("form", ["gnu", "pax"])

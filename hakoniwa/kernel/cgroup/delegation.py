@@ -29,6 +29,8 @@ def parent_of_groups(root: str) -> str | None:
     """The group that containers' groups are made in; None where this user has none."""
     path = own_group(root)
     while path != root and path.startswith(root):
+        if os.path.basename(path).startswith("user@"):
+            break  # delegated to the user's own systemd, which is the only writer there
         if _is_marked(path) and os.access(f"{path}/cgroup.procs", os.W_OK):
             return path
         path = os.path.dirname(path)
