@@ -67,8 +67,8 @@ def _own_accounts(upper: int) -> None:
     folder = make_folder(upper, "/etc")
     files = ("passwd", "group", "subuid", "subgid")
     for name in (*files, *(f"{file}-" for file in files), ".pwd.lock"):
-        content = b""
-        if name != ".pwd.lock" and os.path.exists(f"/etc/{name}"):
+        content = b""  # of the lock, and of copies that are root's alone to read
+        if os.access(f"/etc/{name}", os.R_OK):
             with open(f"/etc/{name}", "rb") as file:
                 content = file.read()
         copy = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=folder)
