@@ -33,27 +33,35 @@ class JoinNamespaces(Step):
         return "join the namespaces of the container"
 
     def prepare(self, context: Context) -> None:
-        if self.flags & process.NAMESPACES["user"]:
+        if self._has_user_namespace():
             import hakoniwa.kernel.idmap  # noqa: F401
 
     def clone(self, cgroup: int | None) -> tuple[int, int]:
         """Clone the process that this step is applied in. Raises OSError.
 
-        A pid namespace takes children only. That of a user namespace can be joined from within that alone, and who has
-        joined it has left ours: so the child of a process that has done so.
+        A pid namespace takes children only. Who has joined a user namespace has left ours: so the clone is the child of a
+        process that has done so, in one call with the others, some of which may belong to the host.
         """
-        first = self.flags & (process.NAMESPACES["pid"] | process.NAMESPACES["user"])
-        if first & process.NAMESPACES["user"]:
+        first = self._joined_before()
+        if self._has_user_namespace():
             return process.clone_from(lambda: process.join(self.pidfd, first), 0, cgroup=cgroup)
         if first:
             process.join(self.pidfd, first)
         return process.clone(0, cgroup=cgroup)
 
+    def _has_user_namespace(self) -> bool:
+        return bool(self.flags & process.NAMESPACES["user"])
+
+    def _joined_before(self) -> int:
+        if self._has_user_namespace():
+            return self.flags & ~process.NAMESPACES["mount"]  # until then, /proc is the host's
+        return self.flags & process.NAMESPACES["pid"]
+
     def apply(self, context: Context) -> None:
-        inner = self.flags & process.NAMESPACES["user"]
+        inner = self._has_user_namespace()
         if inner:
-            context.look_at_user_namespace()  # while /proc is the host's
-        rest = self.flags & ~(process.NAMESPACES["pid"] | process.NAMESPACES["user"])
+            context.look_at_user_namespace()
+        rest = self.flags & ~self._joined_before()
         if rest:
             process.join(self.pidfd, rest)
         if inner:

@@ -49,23 +49,21 @@ class AwaitOutside(Step):
 ASSISTED, ALONE = b"assisted", b"alone"
 
 
-class EnterNamespaces(Step):
-    """Join namespaces that exist; what was opened of them was checked to be what it should be."""
+class CopyMounts(Step):
+    """Begin with the mounts of a namespace that exists: a copy, so that what is mounted here is nobody else's."""
 
-    entered: tuple[tuple[str, int], ...]  # name and descriptor
+    namespace: int
 
     def __str__(self) -> str:
-        return "enter the namespaces " + " ".join(name for name, _ in self.entered)
+        return "enter the mount namespace"
 
     def apply(self, context: Context) -> None:
-        for name, descriptor in self.entered:
-            process.join(descriptor, process.NAMESPACES[name])
-            os.close(descriptor)
-            if name == "mount":  # a copy: what is mounted for this container is nobody else's
-                process.unshare(process.NAMESPACES["mount"])
+        process.join(self.namespace, process.NAMESPACES["mount"])
+        os.close(self.namespace)
+        process.unshare(process.NAMESPACES["mount"])
 
     def hint(self, error: OSError) -> str:
-        return "a namespace can be entered by who has cap_sys_admin in its user namespace" if error.errno == 1 else ""
+        return "entering one takes cap_sys_admin in its user namespace" if error.errno == 1 else ""
 
 
 def open_entered(entered: tuple[Entered, ...]) -> list[tuple[str, int]]:

@@ -79,26 +79,27 @@ class Cloning:
     def _clone(self, entered: list[tuple[str, int]]) -> tuple[int, int]:
         flags = sum(process.NAMESPACES[name] for name in clone_flags(self._container))
         cgroup = None if self._unified == -1 else self._unified
-        # A pid namespace takes children only; and what is made in a user namespace belongs to it.
-        first = [(name, descriptor) for name, descriptor in entered if name in ("user", "pid")]
+        first = [(name, descriptor) for name, descriptor in entered if name != "mount"]
         if not first:
             return process.clone(flags, cgroup=cgroup)
+        # Who has joined a user namespace cannot join what belongs to the host any more; who is not root, only from then on.
+        first.sort(key=lambda entry: (entry[0] == "user") == (os.geteuid() == 0))
 
         def enter() -> None:
-            for name, descriptor in sorted(first):
+            for name, descriptor in first:
                 process.join(descriptor, process.NAMESPACES[name])
 
         return process.clone_from(enter, flags, cgroup=cgroup)
 
     def _refused(self, error: OSError) -> HakoError:
         names = " ".join((*self._container.namespaces, *(entered.name for entered in self._container.entered)))
-        hint = ""
-        if self._launch.maps.uids:
+        hint = "entering one takes cap_sys_admin in its user namespace" if self._container.entered else ""
+        if self._launch.maps.uids and not hint:
             from hakoniwa.ids import why_no_user_namespace
 
             hint = why_no_user_namespace()
         return HakoError(
-            f"cannot make the namespaces {names}: {error.strerror}", where=self._container.where, hint=hint
+            f"cannot make or enter the namespaces {names}: {error.strerror}", where=self._container.where, hint=hint
         )
 
     def _be_first_process(
@@ -112,8 +113,8 @@ class Cloning:
         context.run_hooks = self.run_hooks
         if self._around.front != -1:
             context.front = lambda master: child.send_master(self._around.front, master)
-        later = tuple((name, descriptor) for name, descriptor in entered if name not in ("user", "pid"))
-        keep = {self._around.front, *self._joining, *(descriptor for _, descriptor in later)}
+        later = [descriptor for name, descriptor in entered if name == "mount"]
+        keep = {self._around.front, *self._joining, *later}
         if channel is not None:
             keep.add(channel.fileno())
 
@@ -121,13 +122,13 @@ class Cloning:
             steps: list[Step] = [JoinGroups(files=tuple(self._joining))] if self._joining else []
             steps += first_steps(container)
             if channel is not None or later:
-                from hakoniwa.steps.namespaces import AwaitOutside, EnterNamespaces
+                from hakoniwa.steps.namespaces import AwaitOutside, CopyMounts
 
                 if channel is not None:
                     inner, announce = container.has_user_namespace(), bool(container.persisted)
                     steps.append(AwaitOutside(channel=channel, user_namespace=inner, announce=announce))
                 if later:
-                    steps.append(EnterNamespaces(entered=later, where=container.entered[0].where))
+                    steps.append(CopyMounts(namespace=later[0], where=container.entered[0].where))
             return [*steps, *later_steps(container, self._launch, self.hierarchies)]
 
         child.become(make_steps, context, keep)

@@ -108,6 +108,21 @@ def test_a_user_namespace_is_entered_with_what_belongs_to_it(hako: Hako, box: Wr
         other.communicate()
 
 
+def test_a_user_namespace_of_its_own_beside_entered_ones(
+    hako: Hako, box: Writer, bystander: subprocess.Popen[bytes]
+) -> None:
+    pid = child_of(bystander)
+    body = "".join(f'config.namespace.enter("{name}", via="/proc/{pid}/ns/{name}")\n' for name in "net uts ipc".split())
+    path = box(body + 'config.namespace.unshare("user")')
+    hako("start", "-D", path, "--", "sleep", "1000")
+    inside, theirs = shown(hako("attach", path, "--", "sh", "-c", SHOW).stdout), own(pid)
+    assert all(inside[name] == theirs[name] for name in ("uts", "ipc", "net"))
+    assert inside["user"] not in (theirs["user"], own()["user"])
+    told = hako("attach", path, "--", "hostname", "mine", status=1).stderr
+    assert "not permitted" in told  # it is not the container's to name
+    hako("kill", path)
+
+
 def test_a_named_network_namespace(hako: Hako, box: Writer) -> None:
     name = f"hakotest{os.getpid()}"
     file, made = Path("/run/netns") / name, not os.path.exists("/run/netns")
