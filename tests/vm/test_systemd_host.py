@@ -131,12 +131,14 @@ def test_limits_of_an_ordinary_user(hako: Hako, how: str) -> None:
     subprocess.run(["rm", "-rf", *Path(alice.pw_dir).glob(".local"), *Path(alice.pw_dir).glob(".cache")], check=True)
 
 
-def test_without_delegation_an_ordinary_user_is_told_the_way(hako: Hako) -> None:
+@pytest.mark.parametrize("prefix", [[], ["systemd-run", "--user", "--scope", "--quiet", "--"]])
+def test_without_delegation_an_ordinary_user_is_told_the_way(hako: Hako, prefix: list[str]) -> None:
     alice = pwd.getpwnam("alice")
     file = Path(alice.pw_dir) / "box.haco.py"
     file.write_text(ROOTLESS)
     words = ["setpriv", f"--reuid={alice.pw_uid}", f"--regid={alice.pw_gid}", "--init-groups", "env", "-i"]
-    words += [f"HOME={alice.pw_dir}", "PATH=/usr/bin:/bin", str(HAKO), "start", "-b", str(file), "--", "true"]
+    words += [f"HOME={alice.pw_dir}", f"XDG_RUNTIME_DIR=/run/user/{alice.pw_uid}", "PATH=/usr/bin:/bin"]
+    words += [*prefix, str(HAKO), "start", "-b", str(file), "--", "true"]
     done = subprocess.run(words, capture_output=True, text=True, cwd=alice.pw_dir)
     assert done.returncode == 125
     assert "systemd-run --user --scope -p Delegate=yes hako start" in done.stderr

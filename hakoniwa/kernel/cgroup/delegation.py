@@ -1,8 +1,8 @@
 """Which part of the unified hierarchy is ours to make groups in.
 
 systemd is the only writer of its tree but for what it delegates: `Delegate=yes` of a unit, which it marks with an extended
-attribute (https://systemd.io/CGROUP_DELEGATION). Below such a group, made for us, we make ours there; root elsewhere makes
-them below the root of the hierarchy.
+attribute or tells when asked (https://systemd.io/CGROUP_DELEGATION). Below such a group, made for us, we make ours there;
+root elsewhere makes them below the root of the hierarchy.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def parent_of_groups(root: str) -> str | None:
     while path != root and path.startswith(root):
         if os.path.basename(path).startswith("user@"):
             break  # delegated to the user's own systemd, which is the only writer there
-        if _is_marked(path) and os.access(f"{path}/cgroup.procs", os.W_OK):
+        if (_is_marked(path) or _user_manager_says_so(path)) and os.access(f"{path}/cgroup.procs", os.W_OK):
             return path
         path = os.path.dirname(path)
     return root if os.geteuid() == 0 else None
@@ -45,6 +45,20 @@ def _is_marked(path: str) -> bool:
         except OSError:
             continue
     return False
+
+
+def _user_manager_says_so(path: str) -> bool:
+    """Whether a unit of the user's own systemd is delegated: that of Debian 12 marks none of its own."""
+    if "/user@" not in path or os.geteuid() == 0:
+        return False
+    import subprocess
+
+    words = ["systemctl", "--user", "show", "--property=Delegate", "--value", "--", os.path.basename(path)]
+    try:
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.stdout.strip() == "yes"
 
 
 def make_room(path: str) -> None:
