@@ -65,6 +65,7 @@ def short(base):
         "while :; do head -c 104857600 /dev/zero | tail > /dev/null; sleep 0.1; done",
     )
     wait_for_log(hako, path, "out of memory, 50331648")
+    wait_for_log(hako, path, "short of memory")
     hako("kill", path)
 
 
