@@ -40,10 +40,10 @@ def _is_ours(path: str) -> bool:
 
 def choose_maps(container: Container) -> Maps:
     """The maps of a container: the file's, or where it names none what the caller has. Raises HakoError."""
+    if "user" not in container.namespaces:
+        return NO_MAPS if os.geteuid() == 0 else Maps(rootless=True)  # of an entered one, the ids are as they are
     if os.geteuid() != 0:
         return _choose_rootless(container)
-    if "user" not in container.namespaces:
-        return NO_MAPS
     if container.uid_map:
         return Maps(uids=_ranges(container.uid_map), gids=_ranges(container.gid_map))
     first = idmap.own_range(container.name)
@@ -63,6 +63,13 @@ def _choose_rootless(container: Container) -> Maps:
         for one in described:
             _must_be_granted(kind, one, own[kind], granted[kind])
         alone = alone and len(described) == 1 and described[0].outside == own[kind]
+    if idmap.outside_of(_ranges(container.uid_map), 0) != own["uid"]:
+        told = (
+            "an ordinary user's own id must be the container's 0: else the rootfs, which is theirs, is out of its reach"
+        )
+        raise HakoError(
+            told, where=container.uid_map[0].where, hint=f"set_uid_mapping(min=0, max=0, offset={own['uid']})"
+        )
     return Maps(uids=_ranges(container.uid_map), gids=_ranges(container.gid_map), rootless=True, helped=not alone)
 
 

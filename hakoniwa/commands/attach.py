@@ -173,9 +173,9 @@ def _filters(found: dict[str, Any], held: int) -> tuple[bytes, ...]:
     """The container's seccomp programs; made anew for other capabilities, since the profile depends on them."""
     kept = programs.kept(found["filters"]) if held == found["capabilities"] else None
     if kept is None:
-        definition = found["definition"]
         from hakoniwa.seccomp.described import described_by
 
+        definition = found["definition"]
         wanted = described_by(definition["seccomp"])
         kept = programs.programs_for(wanted, held, no_new_privs=definition["no_new_privs"])
     return tuple(program.content for program in kept)

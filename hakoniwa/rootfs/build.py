@@ -12,6 +12,7 @@ import time
 
 from hakoniwa import log, state
 from hakoniwa.errors import HakoError
+from hakoniwa.ids import choose_maps, for_ordinary_user
 from hakoniwa.places import ensure_private, lib_dir
 from hakoniwa.record import plain
 from hakoniwa.rootfs.boot import Boot
@@ -35,7 +36,8 @@ def build_missing(barn: Barn, *, needed: bool = False) -> None:
             if needed:
                 log.write(f"{container.name}: the rootfs {container.rootfs.path} is there already")
         elif container.bootstrap.strategy is not None:
-            as_root(lambda container=container: build(container))  # type: ignore[misc]
+            maps = None if os.geteuid() == 0 else choose_maps(for_ordinary_user(container))
+            as_root(lambda container=container: build(container), maps)  # type: ignore[misc]
         elif needed:
             raise HakoError(
                 "there is no rootfs, and no strategy to make one",

@@ -1,7 +1,7 @@
 """Work on a root file system as root of a user namespace of the caller's: its files belong to many ids.
 
-The ids are those that a container of the caller's has where its file names none (ids.py), so that what is built here is
-what is started.
+What is built has the ids of the container that it is for, so that it is started as it was built; removing takes all ids of
+the caller's (ids.py).
 """
 
 from __future__ import annotations
@@ -18,13 +18,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hakoniwa.spec import Maps
 
-def as_root(action: Callable[[], object]) -> None:
-    """Call `action` as root: here, or in a child that is root of a user namespace. Raises what it raises."""
+
+def as_root(action: Callable[[], object], maps: Maps | None = None) -> None:
+    """Call `action` as root: here, or in a child that is root of a user namespace. Raises what it raises.
+
+    `maps` are those of that namespace; without them it has all ids of the caller's.
+    """
     if os.geteuid() == 0:
         action()
         return
-    maps = ids.caller_maps()
+    maps = maps if maps is not None and maps.uids else ids.caller_maps()
     # For root, whom the child takes itself for, these would be others.
     places = {"RUN": run_dir(), "LIB": lib_dir(), "CACHE": cache_dir(), "LOG": log_dir()}
     go_reader, go_writer = os.pipe2(os.O_CLOEXEC)

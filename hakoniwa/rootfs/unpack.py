@@ -13,7 +13,7 @@ import subprocess
 
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import capabilities, idmap, mount, prctl, process
-from hakoniwa.rootfs.headers import BadArchive, Passing
+from hakoniwa.rootfs.headers import Passing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ _SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ
 
 
 def unpack(archive: str, folder: str, options: tuple[str, ...]) -> Passing:
-    """Unpack a tar archive (gzip, bzip2, xz, zstd or plain) into a folder. Raises HakoError, BadArchive or OSError."""
+    """Unpack a tar archive (gzip, bzip2, xz, zstd or plain) into a folder. Raises HakoError or OSError."""
     tar = _find("tar", "tar")
-    stream, decompressor = _open(archive)
+    stream, decompressor, program = _open(archive)
     reader, writer = os.pipe2(os.O_CLOEXEC)
     said_reader, said_writer = os.pipe2(os.O_CLOEXEC)
     _enlarge(writer)
@@ -52,17 +52,17 @@ def unpack(archive: str, folder: str, options: tuple[str, ...]) -> Passing:
     failure: BaseException | None = None
     try:
         _pass(passing)
-    except (BadArchive, KeyboardInterrupt) as error:
-        failure = error
-        os.kill(pid, signal.SIGKILL)
     except BrokenPipeError:
         pass  # tar has ended, and tells why
+    except BaseException as error:  # raised below, once nothing writes into the folder any more
+        failure = error
+        os.kill(pid, signal.SIGKILL)
     finally:
         os.close(writer)
         os.close(stream)
     said = _read_all(said_reader)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    _end(decompressor, failure)
+    _end(decompressor, program, failure)
     if failure is not None:
         raise failure
     if status:
@@ -86,8 +86,8 @@ def _find(program: str, package: str) -> str:
     return path
 
 
-def _open(archive: str) -> tuple[int, subprocess.Popen[bytes] | None]:
-    """The archive as a pipe of plain tar, and the program that decompresses it."""
+def _open(archive: str) -> tuple[int, subprocess.Popen[bytes], str]:
+    """The archive as a pipe of plain tar, the process that decompresses it, and its program."""
     file = os.open(archive, os.O_RDONLY | os.O_CLOEXEC)
     first = os.pread(file, 8, 0)
     words = ["cat"]
@@ -115,22 +115,17 @@ def _open(archive: str) -> tuple[int, subprocess.Popen[bytes] | None]:
     stream = os.dup(child.stdout.fileno())
     child.stdout.close()
     _enlarge(stream)
-    return stream, child
+    return stream, child, os.path.basename(words[0])
 
 
-def _end(decompressor: subprocess.Popen[bytes] | None, failure: BaseException | None) -> None:
+def _end(decompressor: subprocess.Popen[bytes], program: str, failure: BaseException | None) -> None:
     """Reap the decompressor. Raises HakoError where it is what has failed: a broken pipe is our own stopping early."""
-    if decompressor is None:
-        return
     assert decompressor.stderr is not None
     said = decompressor.stderr.read().decode(errors="replace").strip()
     decompressor.stderr.close()
     status = decompressor.wait()
     if status not in (0, -signal.SIGPIPE) and "roken pipe" not in said:
-        program = str(decompressor.args[-2] if isinstance(decompressor.args, list) else "")
-        raise HakoError(
-            f"the archive is corrupt: {os.path.basename(program)} failed with {status}", hint=said
-        ) from failure
+        raise HakoError(f"the archive is corrupt: {program} failed with {status}", hint=said) from failure
 
 
 def _enlarge(pipe: int) -> None:

@@ -69,8 +69,8 @@ class Cloning:
         return open_entered(self._container.entered)
 
     def _open_channel(self) -> tuple[_socket.socket, _socket.socket] | None:
-        kept = self._container.persisted
-        if not (kept or self._launch.maps.uids or needs_help_outside(self._container, self._launch)):
+        inner = self._container.has_user_namespace()
+        if not (inner or self._container.persisted or needs_help_outside(self._container, self._launch)):
             return None
         from hakoniwa.kernel import descriptors
 

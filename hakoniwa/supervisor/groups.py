@@ -45,7 +45,10 @@ class Groups:
         owner = idmap.outside_of(maps.uids, 0), idmap.outside_of(maps.gids, 0)
         for path in self.paths:
             if v2.is_group(path) and owner[0] is not None and owner[1] is not None:
-                cgroup.delegation.give(path, owner[0], owner[1])
+                try:
+                    cgroup.delegation.give(path, owner[0], owner[1])
+                except OSError as error:
+                    raise HakoError(f"cannot delegate {path} to the container: {error.strerror}") from None
 
     def _of(self, parameter: str) -> str:
         """The folder that has a parameter. Raises HakoError."""

@@ -47,8 +47,11 @@ class Helping:
                 descriptors.send(channel, ALONE, [])
         except HakoError as error:
             child.report_failure(self._status, error)  # the first process ends when the channel does
-        except OSError:
+        except (BrokenPipeError, ConnectionResetError):
             pass  # it has ended, and tells why
+        except OSError as error:
+            told = f"cannot open what the container needs outside: {error.strerror}: {error.filename}"
+            child.report_failure(self._status, HakoError(told, where=self._container.where))
         finally:
             channel.close()
 

@@ -6,6 +6,7 @@ import os
 import resource
 
 from hakoniwa.errors import HakoError
+from hakoniwa.ids import for_ordinary_user
 from hakoniwa.kernel import cgroup
 from hakoniwa.record import Record, plain
 from hakoniwa.supervisor.groups import Groups, resolve_parameters
@@ -35,10 +36,10 @@ def all_applied(changes: list[Change]) -> bool:
 
 
 def find_container(barn: Barn, name: str) -> Container:
-    """The container of a barn by its name. Raises HakoError."""
+    """The container of a barn by its name, as this user has it. Raises HakoError."""
     for container in barn.containers:
         if container.name == name:
-            return container
+            return container if os.geteuid() == 0 else for_ordinary_user(container)
     names = " ".join(container.name for container in barn.containers)
     raise HakoError(f"container {name!r} is not in the file any more", where=barn.file, hint=f"there: {names}")
 
@@ -84,6 +85,9 @@ def _comparable(value: Any) -> Any:
 
 def apply_cgroup(old: Container, new: Container, groups: Groups | None) -> list[Change]:
     """Write the parameters that differ; one that is no longer set goes back to what it was before we wrote it."""
+    moved = [word for word in ("name", "assign_only") if getattr(old.cgroup, word) != getattr(new.cgroup, word)]
+    if moved:  # the processes stay in the groups that they are in
+        return [Change(what=f"cgroup {word}", outcome="needs a restart") for word in moved]
     host = cgroup.find_hierarchies()
     before, after = (
         {parameter.name: parameter.value for every in resolve_parameters(container, host) for parameter in every}

@@ -123,11 +123,17 @@ def test_no_group_of_the_host_can_be_written_to(hako: Hako, box: Writer) -> None
 
 
 def test_a_process_cannot_move_itself_to_a_group_of_the_host(hako: Hako, box: Writer) -> None:
-    body = USER + 'config.mount_independent("cgroup")'
-    script = "g=/sys/fs/cgroup; [ -d $g/unified ] && g=$g/unified; cd $g; "
-    script += "for d in .. ../.. /sys/fs/cgroup/..; do echo 0 > $d/cgroup.procs; done"
-    done = hako("start", box(body), "--", "sh", "-c", script, status=None)
-    assert done.returncode != 0
+    """Out of its own group, it would be out of its limits."""
+    root = str(cgroup.find_hierarchies().v2)
+    script = "cat /proc/self/cgroup | grep ^0::; for d in $(find / -name cgroup.procs 2>/dev/null); do"
+    script += " echo $$ > $d 2>/dev/null; done; cat /proc/self/cgroup | grep ^0::"
+    limit = '\nconfig.cgroup.v2["cgroup.max.depth"] = 5'
+    bound = box(f"config.add_mount_point({root!r}, to='/cg'){limit}")
+    moved = hako("start", bound, "--", "sh", "-c", "echo $$ > /cg/cgroup.procs; grep ^0:: /proc/self/cgroup").stdout
+    assert moved == "0::/\n"  # without the defence: the host's own hierarchy, which the file itself has shown
+    for body, group in (("", "0::/hakoniwa-box"), (USER + 'config.mount_independent("cgroup")', "0::/")):
+        found = hako("start", box(body + limit), "--", "sh", "-c", script, status=None).stdout.split()
+        assert found == [group, group]
 
 
 # Terminals

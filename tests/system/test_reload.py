@@ -89,6 +89,15 @@ def g(base): base.log("reloaded")
 """
 
 
+def test_another_group_needs_a_restart(hako: Hako, box: Writer) -> None:
+    path = box(ALL + 'config.cgroup.v2["cgroup.max.depth"] = 5')
+    hako("start", "-D", path, "--", "sleep", "1000")
+    box(ALL + 'config.cgroup.v2["cgroup.max.depth"] = 5\nconfig.cgroup.name = "elsewhere"')
+    for _ in range(2):  # it is told again, as long as it is so
+        assert "cgroup name: needs a restart" in hako("reload", path).stdout
+    hako("kill", path)
+
+
 def test_hooks_are_replaced(hako: Hako, box: Writer) -> None:
     path = box(ALL + HOOK.format("first"))
     hako("start", "-D", path, *SLEEP)

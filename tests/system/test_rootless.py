@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import HAKO
 from tests.ordinary import COUNT, FIRST, UID, Ordinary, user
 
 __all__ = ["user"]
@@ -75,6 +76,41 @@ def test_a_map_of_the_file_s_own(user: Ordinary) -> None:
     body += f"    m(min=0, max=0, offset={UID})\n    m(min=100, max=109, offset={FIRST})\n"
     found = user.hako("start", "-b", user.write(body), "--", "cat", "/proc/self/uid_map").stdout.split()
     assert found == f"0 {UID} 1 100 {FIRST} 10".split()
+
+
+def test_a_rootfs_is_built_with_the_ids_that_it_is_started_with(user: Ordinary) -> None:
+    body = 'config.bootstrap.strategy = "shell"\n'
+    body += (
+        'config.bootstrap.code = "cd $ROOTFS; mkdir bin; cp /bin/busybox bin/stat; chown 105:105 bin/stat"\n' + MOUNTS
+    )
+    body += "for m in (config.namespace.set_uid_mapping, config.namespace.set_gid_mapping):\n"
+    body += f"    m(min=0, max=0, offset={UID})\n    m(min=100, max=109, offset={FIRST})\n"
+    path = user.write(body)
+    user.hako("create", path)
+    assert os.stat(user.home / "data" / "hakoniwa" / "box" / "bin" / "stat").st_uid == FIRST + 5
+    assert user.hako("start", path, "--", "stat", "-c", "%u", "/bin/stat").stdout == "105\n"
+    user.hako("rm", "--rootfs", path)
+
+
+def test_the_own_id_is_the_container_s_root(user: Ordinary) -> None:
+    body = HOST + "for m in (config.namespace.set_uid_mapping, config.namespace.set_gid_mapping):\n"
+    told = user.hako("start", "-b", user.write(body + f"    m(min=0, max=9, offset={FIRST})\n"), status=125).stderr
+    assert "an ordinary user's own id must be the container's 0" in told
+    assert f"set_uid_mapping(min=0, max=0, offset={UID})" in told
+
+
+def test_a_user_namespace_of_one_s_own_process_is_entered(user: Ordinary) -> None:
+    path = user.write(HOST + 'config.namespace.enter("user", via="ns")')
+    user.hako("create", user.write(HOST))
+    script = "unshare --user --map-root-user sleep 1000 & p=$!; while [ $(readlink /proc/$p/ns/user) = $(readlink /proc/self/ns/user) ];"
+    script += (
+        f" do :; done; ln -sf /proc/$p/ns/user ns; {HAKO} start {path} -- sh -c 'id -u; readlink /proc/self/ns/user';"
+    )
+    script += " readlink /proc/$p/ns/user; kill $p"
+    user.write(HOST + 'config.namespace.enter("user", via="ns")')
+    found = user.run("sh", "-c", script).stdout.split()
+    assert found[0] == "0"
+    assert found[1] == found[2]
 
 
 BUILDS = {
@@ -157,3 +193,15 @@ def test_accounts_can_be_changed_in_the_host_s_copy(user: Ordinary) -> None:
     user.grant_nothing()
     path = user.write(HOST)
     assert user.hako("start", "-b", path, "--", "sh", "-c", "useradd inner; id -un inner").stdout == "inner\n"
+
+
+def test_a_reload_tells_of_what_has_changed_alone(user: Ordinary) -> None:
+    body = HOST + 'config.support_reload("resource")\nconfig.resource.set_limit("NOFILE", {})'
+    path = user.write(body.format(100))
+    user.hako("start", "-b", "-D", path, "--", "sleep", "1000")
+    user.write(body.format(90))
+    told = user.hako("reload", path).stdout
+    assert "NOFILE" in told
+    assert "restart" not in told
+    assert user.hako("reload", path).stdout.count("\n") <= 1
+    user.hako("kill", path)
