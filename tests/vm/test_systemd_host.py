@@ -35,8 +35,6 @@ def test_limits_are_written_and_hold(hako: Hako, box: Writer) -> None:
     assert (GROUP / "cpu.max").read_text() == "50000 100000\n"
     assert (GROUP / "pids.max").read_text() == "8\n"
     assert hako("attach", path, "--", "grep", "^0::", "/proc/self/cgroup").stdout == "0::/hakoniwa-box\n"
-    assert hako("attach", path, "--", "sh", "-c", "head -c 104857600 /dev/zero | tail", status=None).returncode != 0
-    assert "oom_kill 0\n" not in (GROUP / "memory.events").read_text()
     hako("kill", path)
     assert not GROUP.exists()
 
