@@ -28,7 +28,7 @@ def test_the_host_is_what_it_should_be() -> None:
     assert Path("/sys/module/apparmor/parameters/enabled").read_text() == "Y\n"
 
 
-def test_limits_are_written_and_hold(hako: Hako, box: Writer) -> None:
+def test_limits_are_written(hako: Hako, box: Writer) -> None:
     path = box('config.limit(memory="64M", cpus=0.5, pids=8)\nconfig.cgroup.v2["memory.swap.max"] = 0')
     hako("start", "-D", path, "--", "sleep", "1000")
     assert (GROUP / "memory.max").read_text() == f"{64 << 20}\n"
