@@ -19,6 +19,7 @@ class Option(Record):
     flags: tuple[str, ...]
     value: str = ""
     help: str
+    repeated: bool = False  # its arguments are collected
 
     @property
     def name(self) -> str:
@@ -35,6 +36,7 @@ class Command(Record):
     file: str = "needed"
     takes_argv: bool = False
     by_name: bool = False  # whether `-n NAME` serves in place of FILE
+    words: tuple[str, ...] = ()  # what comes after FILE
 
 
 DEBUG = Option(flags=("--debug",), help="show tracebacks")
@@ -49,6 +51,7 @@ class Given(Record):
     options: dict[str, Any]
     file: str | None
     argv: tuple[str, ...] | None
+    words: tuple[str, ...] = ()
 
     def flag(self, name: str) -> bool:
         """Whether a switch was given."""
@@ -57,6 +60,11 @@ class Given(Record):
     def value(self, name: str) -> str | None:
         """The argument of an option, or None."""
         return self.options.get(name)
+
+    def values(self, name: str) -> list[str]:
+        """The arguments of an option that may be repeated."""
+        found: list[str] = self.options.get(name, [])
+        return found
 
 
 def usage_error(message: str, where: str, hint: str = "") -> HakoError:
@@ -85,6 +93,9 @@ def read(command: Command, words: list[str]) -> Given:
         raise usage_error("-- is followed by nothing", command.name, "give the command to run inside, or leave -- out")
     if "help" in options:
         return Given(options=options, file=None, argv=argv)
+    if command.words:
+        file, further = _split(command, files)
+        return Given(options=options, file=file, argv=argv, words=further)
     if len(files) > (1 if command.file else 0):
         hint = f"put the command to run inside after --: -- {' '.join(files[1:])}" if command.takes_argv else ""
         raise usage_error(f"too many arguments: {' '.join(files)}", command.name, hint)
@@ -111,12 +122,28 @@ def _take_option(
         if not rest:
             raise usage_error(f"{flag} needs an argument: {option.value}", command.name)
         value = rest.pop(0)
-    options[option.name] = value
+    if option.repeated:
+        options.setdefault(option.name, []).append(value)
+    else:
+        options[option.name] = value
+
+
+def _split(command: Command, found: list[str]) -> tuple[str | None, tuple[str, ...]]:
+    """FILE, which may be left out, and the words after it. The first is FILE where all are there, or where it is a file."""
+    import os
+
+    most = len(command.words) + (1 if command.file else 0)
+    if len(found) > most:
+        raise usage_error(f"too many arguments: {' '.join(found)}", command.name)
+    if command.file and found and (len(found) == most or os.path.isfile(found[0])):
+        return found[0], tuple(found[1:])
+    return None, tuple(found)
 
 
 def help_text(command: Command) -> str:
     """What `hako COMMAND --help` prints."""
     file = {"needed": " [FILE]", "optional": " [FILE]"}.get(command.file, "")
+    file += "".join(f" {word}" for word in command.words)
     argv = " [-- ARGV...]" if command.takes_argv else ""
     lines = [f"usage: hako {command.name} [options]{file}{argv}", "", command.summary, ""]
     for option in (*command.options, DEBUG, HELP):

@@ -1,4 +1,4 @@
-"""Reading whole files by descriptor: the streams of Python take time, and in each supervisor memory of its own."""
+"""Files as a whole: read by descriptor, since the streams of Python take time and memory; and swapped."""
 
 from __future__ import annotations
 
@@ -17,3 +17,11 @@ def read_file(path: str) -> bytes:
         return content
     finally:
         os.close(file)
+
+
+def exchange(one: str, other: str) -> None:
+    """Swap two files or folders, at once. Raises OSError: EXDEV, or EINVAL where the file system cannot. `man 2 rename`."""
+    from hakoniwa.kernel.libc import AT_FDCWD, call
+
+    rename_exchange = 2
+    call("renameat2", AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), rename_exchange, path=one)

@@ -21,7 +21,7 @@ FLOORS = [
     ["kernel"],
     ["places", "spec", "options"],
     ["ids", "seccomp"],
-    ["state"],
+    ["state", "boxes"],
     ["dsl", "validate"],
     ["loader"],
     ["steps"],
