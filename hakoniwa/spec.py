@@ -7,6 +7,7 @@ from hakoniwa.record import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Any
 
 # Points in the order in which they are reached (docs/guide.md, "General hooks").
 HOOK_POINTS = (
@@ -95,13 +96,36 @@ class Bootstrap(Record):
     """How the rootfs is made."""
 
     strategy: str | object | None
-    archive_path: str | None
-    tar_options: tuple[str, ...]
-    code: str | Callable[..., object] | None
-    recipe: str | None
+    settings: Mapping[str, Any]  # of the strategy, by their names in the file; paths are absolute
+    cache: bool | None  # None: as is usual for the strategy
     postprocess: tuple[Hook, ...]
     skip: bool
     where: str
+
+
+class ProvisionStep(Record):
+    """One step of provisioning, inside the rootfs."""
+
+    kind: str  # "shell", "python" or "copy"
+    name: str  # empty where the file gives none
+    label: str  # the name, or "step N"
+    always: bool  # each time, and not once
+    where: str
+    text: str = ""  # of a shell step
+    shell: str = ""  # the shell, a path inside
+    function: Callable[..., object] | None = None
+    source: str = ""  # of a copy: a file or folder of the host
+    target: str = ""  # of a copy: a path inside
+    uid: int | str = 0  # of what is copied; names are the rootfs's own
+    gid: int | str = 0
+    mode: int | None = None  # of the files that are copied; None: as they are
+
+
+class Provision(Record):
+    """What is done inside the rootfs once it is made."""
+
+    steps: tuple[ProvisionStep, ...]
+    skip: bool
 
 
 class Stream(Record):
@@ -259,6 +283,7 @@ class Container(Record):
     streams: tuple[Stream, ...]
     rootfs: Rootfs
     bootstrap: Bootstrap
+    provision: Provision
     independent: tuple[str, ...]
     mounts: tuple[Mount, ...]
     network_etc: str | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from hakoniwa.dsl import checks
-from hakoniwa.dsl.bootstrap import LATER_STRATEGIES, NEEDED, STRATEGIES
+from hakoniwa.dsl.bootstrap import SETTINGS
 from hakoniwa.errors import HakoError, nearest
 from hakoniwa.options import Command, Given, Option, usage_error
 from hakoniwa.places import global_file, lib_dir
@@ -16,7 +16,7 @@ COMMAND = Command(
     options=(
         Option(flags=("-n", "--name"), value="NAME", help="the container's name (the file's stem if left out)"),
         Option(flags=("-r", "--rootfs"), value="ROOTFS", help="where the rootfs lies (/var/lib/hakoniwa/NAME)"),
-        Option(flags=("--strategy",), value="S", help=f"how it is made: {' '.join(STRATEGIES)} (host)"),
+        Option(flags=("--strategy",), value="S", help=f"how it is made: {' '.join(SETTINGS)} (host)"),
         Option(flags=("--global",), help="write the global file instead"),
         Option(flags=("--bridge",), help="make the bridge (not supported yet)"),
     ),
@@ -42,6 +42,10 @@ with Haconiwa.define() as config:
 
     with config.bootstrap as b:
 {bootstrap}
+
+    # What is done inside once the rootfs is made; each step once, unless its text changes.
+    # config.provision.run_shell("apt-get update && apt-get -y install git", name="git")
+    # config.provision.copy("motd", "/etc/motd")
 
     # File systems of the container's own: /proc, a read-only /sys, a private /dev with terminals.
     config.mount_independent("procfs", "sysfs", "devtmpfs", "devpts", "shm")
@@ -70,9 +74,21 @@ _BOOTSTRAPS = {
     "host": '''\
         # This system, read-only, below a private writable layer: no download.
         b.strategy = "host"''',
+    "debootstrap": '''\
+        b.strategy = "debootstrap"
+        b.debian_release = "bookworm"
+        b.variant = "minbase"''',
     "tarball": """\
         b.strategy = "tarball"
-        b.archive_path = "rootfs.tar.gz"    # beside this file""",
+        b.archive_path = "rootfs.tar.gz"    # beside this file, or an https:// URL
+        # b.sha256 = "..."                  # needed with a URL""",
+    "git": """\
+        b.strategy = "git"
+        b.git_url = "https://example.org/rootfs.git"
+        b.git_ref = "main"                  # a branch, a tag or a commit""",
+    "lxc": """\
+        b.strategy = "lxc"
+        b.os_type = "busybox"               # a template of lxc-create""",
     "shell": '''\
         b.strategy = "shell"
         b.code = """
@@ -130,18 +146,14 @@ def _content(given: Given, path: str) -> str:
         hint = "" if given.value("name") else "choose one with -n NAME"
         raise HakoError(f"a name must be {wrong}, not {name!r}", where="new", hint=hint) from None
     strategy = given.value("strategy") or "host"
-    if strategy in LATER_STRATEGIES:
-        raise HakoError(
-            f"strategy {strategy!r} is not supported yet", where="new", hint=f"supported: {' '.join(STRATEGIES)}"
-        )
-    if strategy not in STRATEGIES:
-        raise HakoError(f"strategy {strategy!r} is unknown", where="new", hint=nearest(strategy, STRATEGIES))
+    if strategy not in SETTINGS:
+        raise HakoError(f"strategy {strategy!r} is unknown", where="new", hint=nearest(strategy, [*SETTINGS]))
     rootfs = given.value("rootfs")
     if rootfs is not None:
         line = f"    config.chroot_to({os.path.abspath(rootfs)!r})"
     else:
         line = f"    # config.chroot_to({os.path.join(lib_dir(), name)!r})   # where the rootfs lies"
-    assert set(_BOOTSTRAPS) == {"host", *NEEDED}
+    assert set(_BOOTSTRAPS) == set(SETTINGS)
     return _FILE.format(title=name, file=file, name=name, rootfs=line, bootstrap=_BOOTSTRAPS[strategy])
 
 

@@ -7,7 +7,7 @@ import os
 from hakoniwa.dsl.container import ContainerBuilder, WrittenMount
 from hakoniwa.dsl.section import deep_copy
 from hakoniwa.places import lib_dir
-from hakoniwa.spec import BARN_POINTS, INDEPENDENT_MOUNTS, Barn, Bootstrap, Container, Mount, Rootfs
+from hakoniwa.spec import BARN_POINTS, INDEPENDENT_MOUNTS, Barn, Bootstrap, Container, Mount, Provision, Rootfs
 from hakoniwa.validate import validate, validate_together
 
 TYPE_CHECKING = False
@@ -91,6 +91,7 @@ def _build_container(builder: ContainerBuilder, name: str, barn: str) -> Contain
         ),
         rootfs=_build_rootfs(builder, path, [mount for mount in mounts if mount.target == "/"]),
         bootstrap=_build_bootstrap(builder),
+        provision=_build_provision(builder),
         independent=tuple(word for word in INDEPENDENT_MOUNTS if word in flags["independent"]),
         mounts=tuple(mount for mount in mounts if mount.target != "/"),
         network_etc=network_etc,
@@ -199,11 +200,17 @@ def _build_bootstrap(builder: ContainerBuilder) -> Bootstrap:
     section._validate()
     return Bootstrap(
         strategy=section.strategy,
-        archive_path=builder._beside(section.archive_path) if section.archive_path else None,
-        tar_options=section.tar_options,
-        code=section.code,
-        recipe=section.recipe,
+        settings=section._settings(builder._beside),
+        cache=section.cache,
         postprocess=tuple(section._after),
         skip=section.skip,
         where=section._place("strategy"),
     )
+
+
+def _build_provision(builder: ContainerBuilder) -> Provision:
+    steps = [
+        step.replace(label=step.name or f"step {number}", source=builder._beside(step.source) if step.source else "")
+        for number, step in enumerate(builder.provision._steps, 1)
+    ]
+    return Provision(steps=tuple(steps), skip=builder.provision.skip)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 
 from hakoniwa.dsl import checks
-from hakoniwa.dsl.bootstrap import BootstrapSection, ProvisionSection
+from hakoniwa.dsl.bootstrap import BootstrapSection
 from hakoniwa.dsl.cgroup import CgroupSection
 from hakoniwa.dsl.namespace import NamespaceSection
+from hakoniwa.dsl.provision import ProvisionSection
 from hakoniwa.dsl.seccomp import SeccompSection
 from hakoniwa.dsl.section import Reading, Section, Table, short
 from hakoniwa.dsl.sections import (
