@@ -11,6 +11,12 @@ import shutil
 import subprocess
 
 from hakoniwa.errors import HakoError
+from hakoniwa.kernel import idmap
+from hakoniwa.rootfs.output import follow, quoted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hakoniwa.rootfs.progress import Progress
 
 # The outer two die with us; the first process of the namespace dies with them, and the namespace with that.
 _CONFINED = [
@@ -26,31 +32,67 @@ _CONFINED = [
     "--kill-child",
     "--",
 ]
+SEARCHED = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PACKAGES = {
+    "lxc-create": "lxc",
+    "setpriv": "util-linux",
+    "unshare": "util-linux",
+}  # where it is not the program's name
 
 
-def run_step(name: str, argv: list[str], *, where: str, folder: str, environ: dict[str, str] | None = None) -> None:
-    """Run `argv` in `folder`. Raises HakoError with the step's name and exit status when it fails."""
-    _must_be_executable(name, argv[0], where)
-    try:
-        done = subprocess.run(
+def run_step(
+    name: str,
+    argv: list[str],
+    *,
+    where: str,
+    folder: str,
+    progress: Progress,
+    environ: dict[str, str] | None = None,
+    told: str = "",
+    noise: bool = False,
+) -> None:
+    """Run `argv` in `folder`. Raises HakoError with the step's name, its exit status and last lines when it fails."""
+    must_be_executable(name, argv[0], where)
+    must_be_executable(name, _CONFINED[0], where)
+    with progress.stage(told or f"running {name}") as stage:
+        child = subprocess.Popen(
             [*_CONFINED, *argv],
             cwd=folder,
             env={**os.environ, **(environ or {})},
             stdin=subprocess.DEVNULL,
-            stdout=2,
-            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
-    except FileNotFoundError:
-        raise HakoError(f"{name}: {_CONFINED[0]} is not installed", hint="apt-get install util-linux") from None
-    if done.returncode:
-        how = f"exit status {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
-        raise HakoError(f"{name} failed with {how}", where=where)
+        assert child.stdout is not None
+        try:
+            last = follow(child.stdout.fileno(), name, progress, stage, noise=noise)
+        except BaseException:
+            child.kill()
+            raise
+        finally:
+            child.stdout.close()
+            status = child.wait()
+        if status:
+            raise HakoError(f"{name} failed with {how_it_ended(status)}", where=where, hint=quoted(last))
 
 
-def _must_be_executable(name: str, program: str, where: str) -> None:
+def how_it_ended(status: int) -> str:
+    """An exit status of `subprocess` in words."""
+    return f"exit status {status}" if status > 0 else f"signal {-status}"
+
+
+def must_be_host_root(name: str, where: str) -> None:
+    """Raise HakoError for who is root of a user namespace at most: no device node can be made there."""
+    if not idmap.is_host_root():
+        hint = "without root: tarball, git, recipe, shell, python and host"
+        raise HakoError(f"{name} takes root", where=where, hint=hint)
+
+
+def must_be_executable(name: str, program: str, where: str, *, package: str = "") -> None:
     """Raise HakoError where a program is not there, or cannot be executed."""
-    if shutil.which(program):
+    if shutil.which(program) or shutil.which(program, path=SEARCHED):
         return
     if os.path.exists(program):
         raise HakoError(f"{name}: {program} is not executable", where=where, hint=f"chmod +x {program}")
-    raise HakoError(f"{name}: {program} is not installed", where=where, hint=f"apt-get install {program}")
+    package = package or _PACKAGES.get(program, program)
+    raise HakoError(f"{name}: {program} is not installed", where=where, hint=f"apt-get install {package}")

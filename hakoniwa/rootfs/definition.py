@@ -1,0 +1,149 @@
+"""What was asked for, as hashes: the keys of layers, and whether a rootfs is still the one that its file describes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import marshal
+import os
+import stat
+
+from hakoniwa.errors import HakoError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import CodeType
+    from typing import Any
+
+    from hakoniwa.spec import Container, ProvisionStep
+
+_VERSION = 1  # of how layers are made: another one finds none of the old
+_CHUNK = 1 << 20
+
+
+def digest(value: Any) -> str:
+    """A short name for a value that JSON can say."""
+    return hashlib.sha256(json.dumps([_VERSION, value], sort_keys=True).encode()).hexdigest()[:32]
+
+
+def asked(container: Container) -> str:
+    """What the file says of the bootstrap, as far as a text can tell: two files that agree ask for the same."""
+    bootstrap = container.bootstrap
+    strategy = bootstrap.strategy
+    name = strategy if isinstance(strategy, str) else _object_text(strategy)
+    settings = {
+        key: function_text(value) if callable(value) else value for key, value in sorted(bootstrap.settings.items())
+    }
+    owner = (container.rootfs.owner_uid, container.rootfs.owner_gid)
+    return digest([name, settings, owner, [function_text(hook.function) for hook in bootstrap.postprocess]])
+
+
+def _object_text(strategy: object) -> list[object]:
+    """What a strategy of the file's own is made of: its class, its method, its attributes."""
+    method = getattr(strategy, "bootstrap", None)
+    attributes = sorted((key, _plain(value)) for key, value in getattr(strategy, "__dict__", {}).items())
+    return [type(strategy).__qualname__, function_text(method) if method is not None else "", attributes]
+
+
+def step_digest(step: ProvisionStep) -> str:
+    """What a step does. Raises HakoError where what it copies cannot be read."""
+    if step.kind == "copy":
+        what: Any = [step.target, step.uid, step.gid, step.mode, content_digest(step)]
+    else:
+        what = [step.text, step.shell, function_text(step.function) if step.function else ""]
+    return digest([step.kind, what])
+
+
+def step_id(step: ProvisionStep, hashed: str) -> str:
+    """What a step is remembered by: its name, or what it does."""
+    return f"name {step.name}" if step.name else f"step {hashed}"
+
+
+def function_text(function: Callable[..., Any]) -> str:
+    """The source of a function with its defaults and what it has closed over; without a source, its code."""
+    import inspect
+
+    try:
+        text = inspect.getsource(function)
+    except (OSError, TypeError):
+        code = getattr(function, "__code__", None)
+        text = hashlib.sha256(_code_bytes(code)).hexdigest() if code is not None else repr(type(function))
+    cells = [_plain(cell.cell_contents) for cell in getattr(function, "__closure__", None) or ()]
+    return f"{text}{_plain(getattr(function, '__defaults__', None))}{cells}"
+
+
+def _code_bytes(code: CodeType) -> bytes:
+    inner = b"".join(_code_bytes(item) for item in code.co_consts if hasattr(item, "co_code"))
+    constants = tuple(item for item in code.co_consts if not hasattr(item, "co_code"))
+    return code.co_code + marshal.dumps((constants, code.co_names, code.co_varnames)) + inner
+
+
+def _plain(value: object) -> str:
+    """A value as far as its text says what it is: no addresses."""
+    if value is None or isinstance(value, str | bytes | int | float | tuple | list | dict):
+        return repr(value)
+    return type(value).__qualname__
+
+
+def content_digest(step: ProvisionStep) -> str:
+    """The content of what is copied: names, modes, texts and the targets of links."""
+    hashed = hashlib.sha256()
+    try:
+        for path, name in walk(step.source):
+            status = os.lstat(path)
+            hashed.update(f"{name}\0{status.st_mode:o}\0".encode(errors="surrogateescape"))
+            if stat.S_ISLNK(status.st_mode):
+                hashed.update(os.fsencode(os.readlink(path)) + b"\0")
+            elif stat.S_ISREG(status.st_mode):
+                hashed.update(f"{status.st_size}\0".encode())
+                with open(path, "rb") as file:
+                    while more := file.read(_CHUNK):
+                        hashed.update(more)
+    except OSError as error:
+        raise HakoError(
+            f"{step.label}: cannot copy {error.filename}: {error.strerror}", where=step.where, hint="is it there?"
+        ) from None
+    return hashed.hexdigest()
+
+
+def walk(source: str) -> list[tuple[str, str]]:
+    """A file, or a folder with everything below it, sorted: (path, name relative to it). Raises OSError."""
+    found = [(source, "")]
+    if not os.path.isdir(source):
+        os.stat(source)
+        return found
+
+    def failed(error: OSError) -> None:
+        raise error
+
+    for folder, folders, files in os.walk(source, onerror=failed):
+        folders.sort()
+        linked = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        for name in sorted([*folders, *files]):
+            path = os.path.join(folder, name)
+            found.append((path, os.path.relpath(path, source)))
+        for name in linked:
+            folders.remove(name)
+    return sorted(found, key=lambda entry: entry[1].split("/"))
+
+
+def file_digest(path: str, cache: str) -> str:
+    """The SHA-256 of a file, remembered in the folder `cache` for as long as the file stays as it is. Raises OSError."""
+    with open(path, "rb") as file:
+        status = os.fstat(file.fileno())
+        now = [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+        known = os.path.join(cache, hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:32])
+        try:
+            with open(known, encoding="utf-8") as note:
+                remembered = json.load(note)
+            if remembered["file"] == now:
+                return str(remembered["sha256"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    os.makedirs(cache, mode=0o700, exist_ok=True)
+    with open(f"{known}.{os.getpid()}", "w", encoding="utf-8") as note:
+        json.dump({"file": now, "sha256": found}, note)
+    os.rename(f"{known}.{os.getpid()}", known)
+    return found

@@ -1,0 +1,148 @@
+"""What was asked for, as hashes; where marks lie; and the words of commands that take more than a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hakoniwa import boxes
+from hakoniwa.errors import HakoError
+from hakoniwa.loader import load
+from hakoniwa.options import Command, Option, read
+from hakoniwa.rootfs.definition import asked, file_digest, step_digest, step_id
+from hakoniwa.rootfs.layers import MOST_LAYERS
+from hakoniwa.rootfs.progress import size
+from hakoniwa.spec import Container
+
+Writer = Callable[..., Path]
+
+SHELL = 'config.bootstrap.strategy = "shell"\n'
+
+
+@pytest.fixture
+def described(write_file: Writer) -> Callable[..., Container]:
+    def describe(body: str, head: str = "") -> Container:
+        (container,) = load(str(write_file(body, head=head)), "check").containers
+        return container
+
+    return describe
+
+
+def test_files_that_ask_for_the_same_have_one_hash(described: Callable[..., Container]) -> None:
+    body = SHELL + 'config.bootstrap.code = "one"'
+    assert asked(described(body)) == asked(described(body + "\nconfig.uid = 3\nconfig.provision.run_shell('x')"))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        SHELL + 'config.bootstrap.code = "two"',
+        SHELL + 'config.bootstrap.code = "one"\nconfig.rootfs_owner(uid=1, gid=1)',
+        SHELL + 'config.bootstrap.code = "one"\nconfig.bootstrap.postprocess(lambda boot: None)',
+        'config.bootstrap.strategy = "recipe"\nconfig.bootstrap.recipe = "busybox"',
+    ],
+)
+def test_files_that_ask_for_something_else_have_another(described: Callable[..., Container], other: str) -> None:
+    assert asked(described(SHELL + 'config.bootstrap.code = "one"')) != asked(described(other))
+
+
+def test_a_function_is_told_by_its_text_and_what_it_has_closed_over(described: Callable[..., Container]) -> None:
+    head = "def make(n):\n    def f():\n        return n\n    return f\n"
+    body = "config.provision.run_python(make({}))"
+
+    def digest(number: int, head: str) -> str:
+        return step_digest(described(body.format(number), head).provision.steps[0])
+
+    assert digest(1, head) == digest(1, "x = 5\n" + head)
+    assert digest(1, head) != digest(2, head)
+    assert digest(1, head) != digest(1, head.replace("return n", "return n + 1"))
+
+
+def test_a_copy_is_told_by_its_content(described: Callable[..., Container], places: Path) -> None:
+    (places / "tree").mkdir()
+    (places / "tree" / "file").write_text("one")
+
+    def digest(body: str = "config.provision.copy('tree', '/x')") -> str:
+        return step_digest(described(body).provision.steps[0])
+
+    first = digest()
+    os.utime(places / "tree" / "file", (1, 1))
+    assert digest() == first
+    found = {first, digest("config.provision.copy('tree', '/y')"), digest("config.provision.copy('tree', '/x', uid=1)")}
+    (places / "tree" / "file").chmod(0o600)
+    found.add(digest())
+    (places / "tree" / "file").write_text("two")
+    found.add(digest())
+    (places / "tree" / "link").symlink_to("/nowhere")
+    found.add(digest())
+    assert len(found) == 6
+
+
+def test_a_step_is_remembered_by_its_name_or_by_what_it_does(described: Callable[..., Container]) -> None:
+    named, bare = described("p = config.provision\np.run_shell('a', name='n')\np.run_shell('a')").provision.steps
+    assert (named.label, bare.label) == ("n", "step 2")
+    assert step_id(named, "h") == "name n"
+    assert step_id(bare, "h") == "step h"
+    assert step_digest(named) == step_digest(bare)
+
+
+def test_the_digest_of_a_file_is_remembered_until_the_file_changes(tmp_path: Path) -> None:
+    path, cache = tmp_path / "file", tmp_path / "cache"
+    path.write_text("one")
+    first = file_digest(str(path), str(cache))
+    (note,) = cache.iterdir()
+    note.write_text(note.read_text().replace(first, "f" * 64))
+    assert file_digest(str(path), str(cache)) == "f" * 64  # remembered, not computed
+    path.write_text("two!")
+    assert file_digest(str(path), str(cache)) not in (first, "f" * 64)
+
+
+def test_a_mark_belongs_to_a_path_and_an_inode(places: Path) -> None:
+    long = places / ("deep" * 40) / ("er" * 60)
+    for folder in (places / "a", places / "a%2Fb", places / "a" / "b", long):
+        folder.mkdir(parents=True)
+        boxes.write(str(folder), {"layers": [], "name": folder.name})
+    assert boxes.read(str(places / "a%2Fb")) == boxes.read(str(places / "a%2Fb"))
+    assert (boxes.read(str(places / "a" / "b")) or {})["name"] == "b"
+    assert (boxes.read(str(long)) or {})["name"] == long.name
+    assert len(boxes.every()) == 4
+    (places / "a" / "b").rmdir()
+    (places / "filler").mkdir()
+    (places / "a" / "b").mkdir()
+    if boxes.read(str(places / "a" / "b")) is None:  # unless the inode was given out again
+        boxes.remove_stale(str(places / "a" / "b"))
+        assert len(boxes.every()) == 3
+    boxes.remove_stale(str(places / "a"))
+    assert (boxes.read(str(places / "a")) or {})["name"] == "a"
+
+
+def test_words_after_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "box.haco.py"
+    file.write_text("")
+    command = Command(
+        name="x", summary="", words=("NAME",), options=(Option(flags=("--o",), value="V", help="", repeated=True),)
+    )
+    assert read(command, [str(file), "one"]).words == ("one",)
+    assert read(command, [str(file)]).file == str(file)
+    assert read(command, [str(file)]).words == ()
+    assert read(command, ["one"]).file is None
+    assert read(command, ["one", "--o", "a", "--o=b"]).values("o") == ["a", "b"]
+    with pytest.raises(HakoError, match="too many arguments"):
+        read(command, ["a", "b", "c"])
+
+
+def test_layers_fit_into_the_option() -> None:
+    assert len(":".join(str(number) for number in range(100, 100 + MOST_LAYERS))) <= 255
+
+
+def test_sizes() -> None:
+    assert [size(n) for n in (0, 1023, 1024, 5 << 20, 3 << 40)] == [
+        "0 bytes",
+        "1023 bytes",
+        "1.0 KiB",
+        "5.0 MiB",
+        "3072.0 GiB",
+    ]
