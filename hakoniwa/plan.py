@@ -32,6 +32,7 @@ MASKED = [
 READONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 
 _NO_EXEC = ("noexec",)
+NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts")  # of the host, for provisioning
 
 
 class Launch(Record):
@@ -41,6 +42,7 @@ class Launch(Record):
     terminals: tuple[int, ...]  # the streams that become the container's own pty
     capabilities: int  # resolved: a bit mask
     maps: Maps = NO_MAPS  # of a user namespace of its own
+    layers: tuple[str, ...] = ()  # that the rootfs lies on: folders of the store, from the bottom up
     filters: tuple[Program, ...] = ()  # of seccomp
 
 
@@ -168,7 +170,41 @@ def _root(container: Container, launch: Launch) -> list[Step]:
         return [root.CutOff(), GatherRoot(**common)]
     if rootfs.replacement is not None:
         return [root.CutOff(), root.ReplaceRoot(mount=rootfs.replacement, **common)]
+    if launch.layers:
+        return [root.CutOff(), stacked_root(launch.layers, by_user=launch.maps.rootless, **common)]
     return [root.CutOff(), root.LayerRoot(**common) if rootfs.layered else root.BindRoot(**common)]
+
+
+def stacked_root(layers: tuple[str, ...], **facts: Any) -> root.LayerRoot:
+    """The root of a rootfs that lies on layers of the store (boxes.py), which are shown by their short names."""
+    return root.LayerRoot(layers=layers, names=tuple(layer.split("/")[-2][:12] for layer in layers), **facts)
+
+
+def _is_there(path: str) -> bool:
+    import os
+
+    return os.path.exists(path)
+
+
+def provisioning_steps(container: Container, entered: Step) -> list[Step]:
+    """What a step of provisioning has around it: `entered` mounts its root; the rest is fresh, whatever the file says.
+
+    In a user namespace of an ordinary user's, `container` says so (its `namespaces`).
+    """
+    network = [mounts.BindMount(source=path, target=path, readonly=True) for path in NETWORK_FILES if _is_there(path)]
+    fresh = container.replace(independent=("procfs", "sysfs", "devtmpfs"), masked_paths=(), readonly_paths=())
+    return [
+        root.CutOff(),
+        entered,
+        identity.JoinKeyring(),
+        identity.FindAccount(uid=0, gid=None, groups=()),
+        *(step for _, step in _independent(fresh, ())),
+        mounts.MakeMount(fs="tmpfs", source="tmp", target="/tmp", options=("mode=1777",)),
+        *network,
+        *_hidden(fresh),
+        identity.SetHostname(name=container.hostname),
+        root.PivotRoot(),
+    ]
 
 
 def _mounts(container: Container, launch: Launch, hierarchies: tuple[str, ...]) -> list[Step]:

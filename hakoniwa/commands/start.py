@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from hakoniwa import log
+from hakoniwa import boxes, log
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import capabilities
 from hakoniwa.loader import load
@@ -56,14 +56,16 @@ def run(given: Given) -> int:
         raise usage_error("--wait is about containers in the background", "start", "give -D too")
     if given.argv and len(barn.containers) > 1:
         raise usage_error("a command after -- needs a file with one container", "start")
+    if given.flag("bootstrap") and not given.flag("dry_run"):
+        for container in barn.containers:
+            resolve_capabilities(container)  # what cannot be started is not built
+        from hakoniwa.rootfs.missing import How, build_missing
+
+        build_missing(barn, How(provision=not given.flag("no_provision")))
     launches = [_launch(container, given.argv, background, len(barn.containers)) for container in barn.containers]
     if given.flag("dry_run"):
         _show(barn, launches)
         return 0
-    if given.flag("bootstrap"):
-        from hakoniwa.rootfs.build import build_missing
-
-        build_missing(barn)
     if background:
         return _start_in_background(barn, launches, wait=given.flag("wait"), watch=given.flag("watch"))
     return run_in_foreground(barn, launches, watch=given.flag("watch"))
@@ -91,8 +93,21 @@ def _launch(container: Container, argv: tuple[str, ...] | None, background: bool
         terminals=terminals,
         capabilities=held,
         maps=_choose_maps(container),
+        layers=_layers(container),
         filters=programs_for(container.seccomp, held, no_new_privs=container.no_new_privs),
     )
+
+
+def _layers(container: Container) -> tuple[str, ...]:
+    """What the rootfs lies on. Raises HakoError where its provisioning has stopped half-way."""
+    mark = boxes.read(container.rootfs.path)
+    if mark is None:
+        return ()
+    if mark["provisioning"] is not None:
+        from hakoniwa.rootfs.provision import must_be_provisioned
+
+        must_be_provisioned(container, mark)
+    return boxes.layer_trees(mark["layers"])
 
 
 def _choose_maps(container: Container) -> Maps:

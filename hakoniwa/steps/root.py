@@ -118,7 +118,7 @@ def layers(step: LayerRoot | GatherRoot, folder: int) -> list[int]:
             opened.append(os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder))
         except OSError:
             raise HakoError(
-                f"the rootfs {step.path} was not made by strategy 'host': it has no folder {name!r}",
+                f"the rootfs {step.path} is no overlay's: it has no folder {name!r}",
                 where=step.where,
                 hint=f"hako rm --rootfs {step.file}, then hako create {step.file}",
             ) from None
@@ -126,31 +126,60 @@ def layers(step: LayerRoot | GatherRoot, folder: int) -> list[int]:
 
 
 class LayerRoot(_Root):
-    """An overlay: the host's root file system below, read-only, and the private layer above."""
+    """An overlay: what lies below is read-only, the private layer above."""
+
+    layers: tuple[str, ...] = ("/",)  # what lies below, from the bottom up; "/" is the host's root file system
+    names: tuple[str, ...] = ()  # how they are shown
+    by_user: bool = False  # made in a user namespace, whose root may set no attributes of the kind "trusted"
 
     def __str__(self) -> str:
-        return f"mount overlay of / and {self.path}/upper as the root{', read-only' if self.readonly else ''}"
+        below = " ".join(self.names or self.layers)
+        return f"mount overlay of {below} and {self.path}/upper as the root{', read-only' if self.readonly else ''}"
 
     def _make(self, folder: int, user_namespace: int) -> int:
-        lower = "/"
+        below = [self._open_layer(path) for path in self.layers]
         if user_namespace != -1:
             # An overlay cannot be mapped; its layers can. Before Linux 6.15 they must be mounted somewhere to be used.
-            below, above = mount.clone_tree("/", recursive=False), mount.clone_tree("", at=folder, recursive=False)
-            self._map(below, user_namespace, "/")
-            self._map(above, user_namespace, self.path)
-            mount.attach(above, folder)
-            mount.attach(below, folder)
-            lower, folder = f"/proc/self/fd/{below}", above
+            above = self._mapped(folder, folder, user_namespace, self.path)
             owner = os.fstat(above)  # the overlay works on its layers as who mounts it, whom they must know
+            below = [self._mapped(layer, folder, user_namespace, "a layer") for layer in below]
+            folder = above
             capabilities.act_on_files_as(owner.st_uid, owner.st_gid)
         # By descriptor, since the option has its own meaning of commas and colons.
         upper, work = (f"/proc/self/fd/{layer}" for layer in layers(self, folder))
         # As the upper one even where it is read-only: the kernel refuses a lower layer that lies within another (ELOOP).
-        options = [f"lowerdir={lower}", f"upperdir={upper}", f"workdir={work}"]
+        options = [f"lowerdir={_lower(below)}", f"upperdir={upper}", f"workdir={work}"]
+        if self.by_user:
+            options.append("userxattr")
         return mount.make("overlay", "hakoniwa", options, mount.NODEV | (mount.RDONLY if self.readonly else 0))
+
+    def _open_layer(self, path: str) -> int:
+        try:
+            return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise HakoError(
+                f"a layer of the rootfs {self.path} is missing: {path}: {error.strerror}",
+                where=self.where,
+                hint=f"hako create --rebuild {self.file}",
+            ) from None
+
+    def _mapped(self, folder: int, place: int, user_namespace: int, what: str) -> int:
+        """A copy of the mount at `folder` with its ids mapped, attached on `place`."""
+        tree = mount.clone_tree("", at=folder, recursive=False)
+        self._map(tree, user_namespace, what)
+        mount.attach(tree, place)
+        return tree
 
     def hint(self, error: OSError) -> str:
         return "overlay needs an upper file system with extended attributes, which is no overlay itself"
+
+
+def _lower(below: list[int]) -> str:
+    """The option for layers from the bottom up, of which the kernel takes 255 bytes: so names relative to /proc/self/fd."""
+    if len(below) == 1:
+        return f"/proc/self/fd/{below[0]}"
+    os.chdir("/proc/self/fd")
+    return ":".join(str(layer) for layer in reversed(below))
 
 
 class ReplaceRoot(_Root):

@@ -117,29 +117,39 @@ class Supervisor:
         self.undo.add("release the lock", lambda: state.release(name, lock))
         for what in state.clear_leftovers(name):
             log.write(f"{name}: cleared what a killed supervisor had left: {what}", "warning")
-        if self.container.rootfs.layered:
-            self._claim_layer()
+        self._claim_rootfs()
 
-    def _claim_layer(self) -> None:
-        """Have the layer to ourselves: the kernel lets it be mounted twice, and calls the result undefined."""
+    def _claim_rootfs(self) -> None:
+        """Have the rootfs locked while it is in use, so that nobody changes it from outside.
+
+        A layer we have to ourselves: the kernel lets it be mounted twice, and calls the result undefined.
+        """
         import fcntl
 
-        from hakoniwa.rootfs.secrets import refresh
-        from hakoniwa.steps.root import open_folder
-
         rootfs = self.container.rootfs
-        os.close(open_folder(rootfs.path, rootfs.where, self.container.file))
-        folder = os.open(rootfs.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self.undo.add("release the layer", lambda: os.close(folder))
+        layered = rootfs.layered or bool(self.launch.layers)
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            folder = os.open(rootfs.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            if not layered:
+                return  # the step that mounts it tells why, where it is needed at all
+            from hakoniwa.steps.root import open_folder
+
+            folder = open_folder(rootfs.path, rootfs.where, self.container.file)
+        self.undo.add("release the rootfs", lambda: os.close(folder))
+        try:
+            fcntl.flock(folder, (fcntl.LOCK_EX if layered else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except BlockingIOError:
+            hint = "a layer serves one container at a time: give this one a chroot_to() of its own"
             raise HakoError(
-                f"the rootfs {rootfs.path} is in use by another container",
+                f"the rootfs {rootfs.path} is in use by another {'container' if layered else 'command'}",
                 where=rootfs.where,
-                hint="a layer serves one container at a time: give this one a chroot_to() of its own",
+                hint=hint if layered else "wait for it",
             ) from None
-        refresh(rootfs.path)
+        if rootfs.layered:
+            from hakoniwa.rootfs.secrets import refresh
+
+            refresh(rootfs.path)
 
     # The start
 
