@@ -1,4 +1,4 @@
-"""`hako create`: build the rootfs of each container of a file."""
+"""`hako create`: build and provision the rootfs of each container of a file."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ from hakoniwa import log
 from hakoniwa.commands.start import check_real_id
 from hakoniwa.loader import load
 from hakoniwa.options import Command, Given, Option
-from hakoniwa.rootfs.build import build_missing
+from hakoniwa.rootfs.missing import How, build_missing
+
+QUIET = Option(flags=("-q", "--quiet"), help="tell nothing but errors and warnings")
 
 COMMAND = Command(
     name="create",
     summary="Build the rootfs of each container of a file. What is there and complete is left alone.",
-    options=(Option(flags=("-N", "--no-provision"), help="leave provisioning out"),),
+    options=(
+        Option(flags=("-N", "--no-provision"), help="leave provisioning out"),
+        Option(flags=("--rebuild",), help="build anew, in the place of what is there"),
+        Option(flags=("--no-cache",), help="take no layer that was built before"),
+        QUIET,
+    ),
 )
 
 
@@ -21,5 +28,11 @@ def run(given: Given) -> int:
     barn = load(given.file, "create")
     check_real_id(barn)
     log.set_level(barn.log_level)
-    build_missing(barn, needed=True)
+    how = How(
+        provision=not given.flag("no_provision"),
+        rebuild=given.flag("rebuild"),
+        from_cache=not given.flag("no_cache"),
+        quiet=given.flag("quiet"),
+    )
+    build_missing(barn, how, needed=True)
     return 0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import state
+from hakoniwa import boxes, state
 from hakoniwa.options import Command, Given
-from hakoniwa.rootfs.build import clear_unfinished, unfinished
+from hakoniwa.rootfs.build import clear_unfinished, stale_marks, unfinished
 from hakoniwa.rootfs.rootless import as_root
 
 COMMAND = Command(name="gc", summary="Clear whatever a crash has left: processes, cgroups, unfinished builds.", file="")
@@ -31,6 +31,10 @@ def run(given: Given) -> int:
     for path in left:
         as_root(lambda path=path: clear_unfinished(path))  # type: ignore[misc]
         print(f"unfinished build {path}")
+        cleared += 1
+    for path in stale_marks():
+        boxes.remove_stale(path)
+        print(f"what was known of {path}")
         cleared += 1
     if not cleared:
         print("nothing was left")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 
-from hakoniwa import state
+from hakoniwa import boxes, state
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import mount
+from hakoniwa.rootfs.locking import hold_rootfs
 
 REMOVING = ".removing"
 
@@ -23,6 +24,8 @@ def remove_rootfs(path: str) -> None:
     mounted = mount.points_below(os.path.realpath(path), itself=True)
     if mounted:
         raise HakoError(f"something is mounted on {mounted[0]}", hint=f"umount {mounted[0]}")
+    mark = boxes.read(path)
+    lock = hold_rootfs(path) if os.path.isdir(path) else -1
     parent, name = os.path.split(path)
     aside = os.path.join(parent, f".{name}{REMOVING}")
     remove_tree(aside)
@@ -30,7 +33,15 @@ def remove_rootfs(path: str) -> None:
         os.rename(path, aside)
     except FileNotFoundError:
         return
+    finally:
+        if lock != -1:
+            os.close(lock)
     remove_tree(aside)
+    boxes.remove_stale(path)
+    if mark is not None:
+        from hakoniwa.rootfs.snapshots import remove_own
+
+        remove_own(mark)
 
 
 def remove_tree(path: str) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def fill(boot: Boot, bootstrap: Bootstrap) -> None:
     """Call or execute the code."""
-    code = bootstrap.code
+    code = bootstrap.settings["code"]
     try:
         if callable(code):
             code(boot)

@@ -13,11 +13,18 @@ if TYPE_CHECKING:
 
 def fill(boot: Boot, bootstrap: Bootstrap) -> None:
     """Run the text, in the folder of the container file."""
-    if not isinstance(bootstrap.code, str):
+    code = bootstrap.settings["code"]
+    if not isinstance(code, str):
         raise HakoError(
             "strategy 'shell' needs its code as a text",
             where=bootstrap.where,
             hint='strategy "python" takes a function',
         )
-    argv = ["/bin/sh", "-e", "-c", bootstrap.code]
-    run_step("bootstrap code", argv, where=bootstrap.where, folder=boot.beside, environ={"ROOTFS": str(boot.rootfs)})
+    run_step(
+        "bootstrap code",
+        ["/bin/sh", "-e", "-c", code],
+        where=bootstrap.where,
+        folder=boot.beside,
+        progress=boot.progress,
+        environ={"ROOTFS": str(boot.rootfs)},
+    )

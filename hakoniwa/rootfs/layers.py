@@ -1,0 +1,218 @@
+"""The store of layers: what rootfs are made of, each built once and found again by its key.
+
+A layer is a folder with `tree`, its files (an overlay's layer: Documentation/filesystems/overlayfs.rst), and `layer.json`.
+It is built beside its place, locked, and renamed when it is complete; so one that is there is complete. It never changes
+after that. Layers are no cache that may be emptied by hand: rootfs lie on them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+
+from hakoniwa import boxes
+from hakoniwa.errors import HakoError
+from hakoniwa.places import ensure_private, lib_dir
+from hakoniwa.rootfs.locking import lock_folder
+from hakoniwa.rootfs.remove import remove_tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from hakoniwa.rootfs.progress import Progress
+
+BUILDING = ".building"
+_FACTS = "layer.json"
+# Of one overlay. Their names must fit into one option of 255 bytes (steps/root.py): four for each, if need be.
+MOST_LAYERS = 60
+
+
+def obtain(
+    key: str, facts: dict[str, Any], fill: Callable[[str], None], progress: Progress, *, anew: bool = False
+) -> str:
+    """The layer of that key: found, or built by `fill(folder)`, which makes `folder/tree`. Raises what `fill` raises.
+
+    `anew`: built in any case; it is the one that is found from then on.
+    """
+    name = _newest(key, anew=anew)
+    place = os.path.join(boxes.layers_dir(), name)
+    while not os.path.isdir(place):
+        _open_store()
+        aside = place + BUILDING
+        lock = _lock_aside(aside, progress)
+        try:
+            if os.path.isdir(place) or not _is_there(aside, lock):
+                continue  # built, or given up, by another command while we waited
+            for entry in os.listdir(aside):
+                remove_tree(os.path.join(aside, entry))
+            _build(aside, facts, fill)
+            os.rename(aside, place)
+        except BaseException:
+            remove_tree(aside)
+            raise
+        finally:
+            os.close(lock)
+    os.utime(place)  # when it was used last
+    return name
+
+
+def _newest(key: str, *, anew: bool) -> str:
+    """The name of the last that was built of a key, or of the next. The first is the key itself."""
+    name, number = key, 0
+    while os.path.isdir(os.path.join(boxes.layers_dir(), following := f"{key}.{number + 1}")):
+        name, number = following, number + 1
+    there = os.path.isdir(os.path.join(boxes.layers_dir(), name))
+    return f"{key}.{number + 1}" if anew and there else name
+
+
+def _build(aside: str, facts: dict[str, Any], fill: Callable[[str], None]) -> None:
+    started = time.monotonic()
+    fill(aside)
+    write_facts(aside, {**facts, "seconds": round(time.monotonic() - started, 2)})
+
+
+def write_facts(folder: str, facts: dict[str, Any]) -> None:
+    """Write down what a layer is."""
+    text = json.dumps({**facts, "created_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
+    with open(os.path.join(folder, _FACTS), "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def read_facts(layer: str) -> dict[str, Any]:
+    """What a layer is; nothing where that cannot be read."""
+    try:
+        with open(os.path.join(boxes.layers_dir(), layer, _FACTS), encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _open_store() -> None:
+    ensure_private(lib_dir())
+    ensure_private(boxes.layers_dir())
+
+
+def _lock_aside(aside: str, progress: Progress) -> int:
+    """The folder, made where it is missing, and its lock; waits while another command builds the same layer."""
+    told = False
+    while True:
+        try:
+            os.mkdir(aside, 0o700)
+        except FileExistsError:
+            pass
+        try:
+            lock = os.open(aside, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except BlockingIOError:
+            if not told:
+                progress.tell("waiting for another command that builds the same")
+            told = True
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return lock
+
+
+def _is_there(path: str, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def new(facts: dict[str, Any]) -> str:
+    """A layer of its own with an empty tree, such as a snapshot: its name."""
+    _open_store()
+    name = f"{time.time_ns():x}-{os.getpid():x}"
+    folder = os.path.join(boxes.layers_dir(), name)
+    os.mkdir(folder, 0o700)
+    os.mkdir(os.path.join(folder, "tree"), 0o755)
+    write_facts(folder, facts)
+    return name
+
+
+def hold_store() -> int:
+    """A descriptor that keeps layers from being pruned while it is open. Raises HakoError while they are."""
+    _open_store()
+    store = os.open(boxes.layers_dir(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fcntl.flock(store, fcntl.LOCK_SH)
+    return store
+
+
+def names() -> list[str]:
+    """All layers that are complete."""
+    try:
+        entries = os.listdir(boxes.layers_dir())
+    except FileNotFoundError:
+        return []
+    return sorted(entry for entry in entries if not entry.endswith(BUILDING) and not entry.startswith("."))
+
+
+def users() -> dict[str, int]:
+    """How many rootfs and snapshots lie on each layer."""
+    found: dict[str, int] = {}
+    for mark in boxes.every():
+        for chain in (mark["layers"], *(kept["layers"] for kept in mark["snapshots"].values())):
+            for layer in chain:
+                found[layer] = found.get(layer, 0) + 1
+    return found
+
+
+def remove_unused(candidates: list[str]) -> list[str]:
+    """Remove those of the layers that nothing lies on. Returns them."""
+    used = users()
+    unused = [layer for layer in candidates if layer not in used]
+    for layer in unused:
+        remove(layer)
+    return unused
+
+
+def remove(layer: str) -> None:
+    """Remove one layer: out of its place by one rename first, so that it is whole or gone."""
+    place = os.path.join(boxes.layers_dir(), layer)
+    gone = f"{place}.removed{BUILDING}"
+    try:
+        os.rename(place, gone)
+    except FileNotFoundError:
+        return
+    remove_tree(gone)
+
+
+def prune(*, only_show: bool = False) -> list[str]:
+    """Remove every layer that nothing lies on. Raises HakoError while a rootfs is being built."""
+    _open_store()
+    store = os.open(boxes.layers_dir(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(store, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(store)
+        raise HakoError("a rootfs is being built, whose layers would be pruned", hint="wait for it") from None
+    try:
+        if only_show:
+            used = users()
+            return [layer for layer in names() if layer not in used]
+        return remove_unused(names())
+    finally:
+        os.close(store)
+
+
+def unfinished() -> list[str]:
+    """What killed builds and removals have left in the store."""
+    try:
+        entries = sorted(os.listdir(boxes.layers_dir()))
+    except FileNotFoundError:
+        return []
+    left = []
+    for path in (os.path.join(boxes.layers_dir(), entry) for entry in entries if entry.endswith(BUILDING)):
+        lock = lock_folder(path)
+        if lock not in (None, -1):
+            os.close(lock)
+            left.append(path)
+    return left

@@ -1,0 +1,93 @@
+"""Which rootfs of a file are to be built. What builds them is loaded where one is."""
+
+from __future__ import annotations
+
+import os
+
+from hakoniwa import log
+from hakoniwa.errors import HakoError
+from hakoniwa.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hakoniwa.spec import Barn, Container
+
+
+class How(Record):
+    """What the caller wants of a build."""
+
+    provision: bool = True
+    rebuild: bool = False  # anew, in the place of what is there
+    from_cache: bool = True  # take layers that were built before
+    quiet: bool = False
+
+
+def build_missing(barn: Barn, how: How, *, needed: bool = False) -> None:
+    """Build the rootfs of each container that lacks one. `needed`: that there is no way to build one is an error."""
+    places = [container.rootfs.path for container in barn.containers]
+    for container in barn.containers:
+        if container.bootstrap.skip:
+            continue
+        there = is_built(container)
+        if there and not how.rebuild:
+            if needed:
+                _tell_what_is_there(container, how)
+        elif container.bootstrap.strategy is not None:
+            _build(container, how, shared=places.count(container.rootfs.path) > 1)
+        elif needed:
+            raise HakoError(
+                "there is no rootfs, and no strategy to make one"
+                if not there
+                else "there is no strategy to make the rootfs with",
+                where=container.rootfs.where,
+                hint='set config.bootstrap.strategy, "host" for one',
+            )
+
+
+def _build(container: Container, how: How, *, shared: bool) -> None:
+    from hakoniwa.ids import choose_maps, for_ordinary_user
+    from hakoniwa.rootfs.build import build
+    from hakoniwa.rootfs.rootless import as_root
+
+    maps = None if os.geteuid() == 0 else choose_maps(for_ordinary_user(container))
+    as_root(lambda: build(container, how, shared=shared, maps=maps), maps)
+
+
+def is_built(container: Container) -> bool:
+    """Whether something is in place. An empty folder is nothing."""
+    path, where = container.rootfs.path, container.rootfs.where
+    try:
+        return bool(os.listdir(path))
+    except FileNotFoundError:
+        if os.path.islink(path):
+            raise HakoError(f"the rootfs {path} is a symlink that leads nowhere", where=where) from None
+        return False
+    except NotADirectoryError:
+        raise HakoError(
+            f"the rootfs {path} is not a folder", where=where, hint="name a folder in chroot_to()"
+        ) from None
+    except OSError as error:
+        raise HakoError(f"the rootfs {path} cannot be read: {error.strerror}", where=where) from None
+
+
+def _tell_what_is_there(container: Container, how: How) -> None:
+    """Say that it is left alone, and where it is not what the file describes. Raises HakoError where it is half done."""
+    from hakoniwa import boxes
+    from hakoniwa.rootfs.definition import asked
+    from hakoniwa.rootfs.provision import must_be_provisioned, pending
+
+    path, name = container.rootfs.path, container.name
+    mark = boxes.read(path)
+    if mark is not None:
+        must_be_provisioned(container, mark)
+        if mark["asked"] not in ("", asked(container)):
+            told = f"{name}: the rootfs {path} is defined differently since it was created"
+            log.write(f"{told} (hako create --rebuild {container.file})", "warning")
+            return
+        left = [step.label for step, _, _ in pending(container, mark) if not step.always]
+        if left and how.provision:
+            told = f"{name}: the rootfs {path} is there, without what these steps do now: {', '.join(left)}"
+            log.write(f"{told} (hako provision {container.file}, or create --rebuild)", "warning")
+            return
+    if not how.quiet:
+        log.write(f"{name}: the rootfs {path} is there already")
