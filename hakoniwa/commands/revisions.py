@@ -17,7 +17,10 @@ COMMAND = Command(
     file="",
 )
 
-_TOOLS = ("tar", "tini-static", "catatonit", "busybox", "newuidmap", "newgidmap", "apparmor_parser")
+_TOOLS = (
+    *("tar", "gzip", "pigz", "bzip2", "lbzip2", "xz", "zstd", "git", "debootstrap", "mmdebstrap", "lxc-create"),
+    *("tini-static", "catatonit", "busybox", "newuidmap", "newgidmap", "apparmor_parser"),
+)
 
 
 def run(given: Given) -> int:
@@ -43,6 +46,8 @@ def _collect() -> dict[str, object]:
         "python-prctl": _package_version("python-prctl"),
         "cgroupspy": _package_version("cgroupspy"),
         "pyseccomp": _package_version("pyseccomp"),
+        "pychroot": _package_version("pychroot"),
+        "rich": _package_version("rich"),
         "kernel": platform.release(),
         "machine": platform.machine(),
         "namespaces": [

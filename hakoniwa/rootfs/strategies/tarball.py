@@ -5,24 +5,63 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import HakoError
+from hakoniwa.places import cache_dir
 from hakoniwa.rootfs.boot import Boot
+from hakoniwa.rootfs.definition import file_digest
+from hakoniwa.rootfs.download import download
 from hakoniwa.rootfs.unpack import unpack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from hakoniwa.spec import Bootstrap
+
+KEPT = True
+
+
+def identify(boot: Boot, bootstrap: Bootstrap) -> Any:
+    """The archive by its content, wherever it lies. Raises HakoError where it is not the one that is asked for."""
+    return [_digest(bootstrap), bootstrap.settings.get("tar_options", ())]
+
+
+def _digest(bootstrap: Bootstrap) -> str:
+    wanted = bootstrap.settings.get("sha256")
+    if _is_remote(bootstrap):
+        return str(wanted)
+    archive = bootstrap.settings["archive_path"]
+    _must_be_file(archive, bootstrap)
+    found = file_digest(archive, os.path.join(cache_dir(), "digests"))
+    if wanted is not None and found != wanted:
+        raise HakoError(
+            f"the archive {archive} is not the one that is asked for: its SHA-256 is {found}",
+            where=bootstrap.where,
+            hint="is it complete? else correct config.bootstrap.sha256",
+        )
+    return found
 
 
 def fill(boot: Boot, bootstrap: Bootstrap) -> None:
     """Unpack. The compression is told by the archive's first bytes."""
-    archive = str(bootstrap.archive_path)
-    if not os.path.isfile(archive):
-        what = "is a folder" if os.path.isdir(archive) else "is not there"
-        raise HakoError(f"the archive {archive} {what}", where=bootstrap.where, hint="set archive_path")
+    _digest(bootstrap)
+    archive = bootstrap.settings["archive_path"]
+    if _is_remote(bootstrap):
+        archive = download(archive, bootstrap.settings["sha256"], bootstrap.where, boot.progress)
     try:
-        passing = unpack(archive, boot.rootfs, bootstrap.tar_options)
+        with boot.progress.stage(f"unpacking {os.path.basename(archive)}", os.stat(archive).st_size) as stage:
+            passing = unpack(archive, boot.rootfs, bootstrap.settings.get("tar_options", ()), stage)
     except HakoError as error:
         told = f"cannot unpack {archive}: {error.message}"
         raise HakoError(told, where=bootstrap.where, hint=error.hint) from error
     if passing.devices:
         boot.log(f"left out {passing.devices} device nodes: the private /dev has what is needed")
+
+
+def _is_remote(bootstrap: Bootstrap) -> bool:
+    return str(bootstrap.settings["archive_path"]).startswith("https://")
+
+
+def _must_be_file(archive: str, bootstrap: Bootstrap) -> None:
+    if not os.path.isfile(archive):
+        what = "is a folder" if os.path.isdir(archive) else "is not there"
+        raise HakoError(f"the archive {archive} {what}", where=bootstrap.where, hint="set archive_path")

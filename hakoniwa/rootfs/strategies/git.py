@@ -1,0 +1,93 @@
+"""`git`: a repository whose files are the rootfs; one commit of it, without its history."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+
+from hakoniwa.errors import HakoError
+from hakoniwa.rootfs.boot import Boot
+from hakoniwa.rootfs.command import must_be_executable, run_step
+from hakoniwa.rootfs.remove import remove_tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from hakoniwa.spec import Bootstrap
+
+KEPT = True
+
+_ENVIRON = {
+    "GIT_ALLOW_PROTOCOL": "https:ssh:file",  # of submodules and redirections, too
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_SSH_COMMAND": "ssh -o BatchMode=yes",
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "advice.detachedHead",
+    "GIT_CONFIG_VALUE_0": "false",
+}
+_COMMIT = re.compile("[0-9a-f]{40}([0-9a-f]{24})?")
+_REFUSED = ("--upload-pack", "-u", "--exec", "--template", "-c", "--config", "--separate-git-dir", "--bare", "--mirror")
+_PATIENCE = 60.0  # seconds to name a commit
+
+
+def identify(boot: Boot, bootstrap: Bootstrap) -> Any:
+    """The commit that the branch or tag is at now: its hash tells all. Raises HakoError where it cannot be had."""
+    return _commit(bootstrap)
+
+
+def _commit(bootstrap: Bootstrap) -> str:
+    must_be_executable("strategy 'git'", "git", bootstrap.where)
+    url, ref = bootstrap.settings["git_url"], bootstrap.settings.get("git_ref", "HEAD")
+    return ref if _COMMIT.fullmatch(ref) else _commit_of(url, ref, bootstrap.where)
+
+
+def _commit_of(url: str, ref: str, where: str) -> str:
+    words = ["git", "ls-remote", "--", url, ref, f"refs/heads/{ref}", f"refs/tags/{ref}", f"refs/tags/{ref}^{{}}"]
+    environ = {**os.environ, **_ENVIRON}
+    try:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environ, timeout=_PATIENCE, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise HakoError(f"{url} has not answered for {_PATIENCE:g} s", where=where) from None
+    if done.returncode:
+        said = "; ".join(done.stderr.strip().splitlines()[-3:])
+        raise HakoError(f"git cannot read {url}", where=where, hint=said)
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    found = {name: commit for commit, name in lines}
+    for name in (f"refs/tags/{ref}^{{}}", f"refs/tags/{ref}", f"refs/heads/{ref}", ref):
+        if name in found:
+            return found[name]
+    raise HakoError(f"{url} has no branch or tag {ref!r}", where=where, hint="give a commit by its whole hash")
+
+
+def fill(boot: Boot, bootstrap: Bootstrap) -> None:
+    """Fetch that commit, check it out, and leave the repository itself out."""
+    options = _checked(bootstrap.settings.get("git_options", ()), bootstrap.where)
+    commit = _commit(bootstrap)
+    url = bootstrap.settings["git_url"]
+    folder = str(boot.rootfs)
+
+    def git(told: str, *words: str) -> None:
+        argv = ["git", *words]
+        run_step("git", argv, where=bootstrap.where, folder=folder, progress=boot.progress, environ=_ENVIRON, told=told)
+
+    git("preparing", "init", "--quiet")
+    git(f"fetching {url}", "fetch", "--quiet", "--depth=1", *options, "--", url, commit)
+    git("checking out", "checkout", "--quiet", "--detach", "FETCH_HEAD")
+    if os.path.lexists(os.path.join(folder, ".gitmodules")):
+        git("fetching submodules", "submodule", "--quiet", "update", "--init", "--recursive", "--depth=1")
+    for found, _, _ in os.walk(folder):  # a submodule has one, too
+        remove_tree(os.path.join(found, ".git"))
+
+
+def _checked(options: tuple[str, ...], where: str) -> list[str]:
+    """Options of `git fetch`; not those that name programs to run."""
+    for option in options:
+        flag = option.partition("=")[0]
+        if not option.startswith("-") or flag in _REFUSED:
+            hint = "options of `git fetch`, such as --ipv4; not those that name programs or other folders"
+            raise HakoError(f"git_options cannot have {option!r}", where=where, hint=hint)
+    return [*options]
