@@ -10,6 +10,10 @@ import os
 
 from hakoniwa.errors import HakoError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _BLOCK = 512
 _CHUNK = 1 << 20
 _ZEROS = bytes(_BLOCK)
@@ -44,6 +48,7 @@ class Passing:
         self.members = 0
         self.size = 0  # of all files as they will appear
         self.devices = 0  # members that were left out
+        self.on_member: Callable[[], None] = lambda: None
 
     def run(self) -> None:
         """Pass everything up to the end of the archive."""
@@ -58,6 +63,7 @@ class Passing:
                 continue
             zeros = 0
             self._pass_member(header)
+            self.on_member()
         self._flush(self._at)
 
     def _pass_member(self, header: bytes) -> None:

@@ -7,17 +7,17 @@ as nobody. Owners, modes, extended attributes and hard links are kept; device no
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import capabilities, idmap, mount, prctl, process
+from hakoniwa.kernel import mount, process
+from hakoniwa.rootfs import tar
 from hakoniwa.rootfs.headers import Passing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from hakoniwa.rootfs.progress import Stage
 
 # First bytes, program, Debian's package.
 _COMPRESSIONS = (
@@ -26,29 +26,35 @@ _COMPRESSIONS = (
     (b"\xfd7zXZ\0", "xz", "xz-utils"),
     (b"\x28\xb5\x2f\xfd", "zstd", "zstd"),
 )
-_SHOWN = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")  # what programs are made of (`man 7 file-hierarchy`)
-_TARGET = "rootfs"
 # tar gives files owners, modes and file capabilities, and writes to folders of other owners.
 _NEEDED = ["cap_chown", "cap_dac_override", "cap_fowner", "cap_fsetid", "cap_setfcap"]
-_PIPE = 1 << 20
-_SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ
 
 
-def unpack(archive: str, folder: str, options: tuple[str, ...]) -> Passing:
+def unpack(archive: str, folder: str, options: tuple[str, ...], stage: Stage) -> Passing:
     """Unpack a tar archive (gzip, bzip2, xz, zstd or plain) into a folder. Raises HakoError or OSError."""
-    tar = _find("tar", "tar")
-    stream, decompressor, program = _open(archive)
+    words = [tar.find("tar", "tar"), "--extract", "--file=-", f"--directory={tar.TARGET}", "--numeric-owner"]
+    words += ["--same-owner", "--same-permissions", "--acls", "--xattrs", "--xattrs-include=*"]
+    words += ["--delay-directory-restore", *options]
+    file = os.open(archive, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return _unpack(words, file, folder, stage)
+    finally:
+        os.close(file)
+
+
+def _unpack(words: list[str], file: int, folder: str, stage: Stage) -> Passing:
+    stream, decompressor, program = _open(file)
     reader, writer = os.pipe2(os.O_CLOEXEC)
     said_reader, said_writer = os.pipe2(os.O_CLOEXEC)
-    _enlarge(writer)
-    words = [tar, "--extract", "--file=-", f"--directory=/{_TARGET}", "--numeric-owner", "--same-owner"]
-    words += ["--same-permissions", "--xattrs", "--xattrs-include=*", "--delay-directory-restore", *options]
-    pid, pidfd = process.clone(sum(process.NAMESPACES[name] for name in ("mount", "pid", "net", "ipc", "uts")))
+    tar.enlarge(writer)
+    pid, pidfd = process.clone(tar.NAMESPACES)
     if pid == 0:
-        _become_tar(words, folder, reader, said_writer)
+        streams = (reader, said_writer, said_writer)
+        tar.become_tar(lambda _: words, lambda: mount.clone_tree(folder, recursive=False), streams, _NEEDED)
     for descriptor in (reader, said_writer, pidfd):
         os.close(descriptor)
     passing = Passing(stream, writer, most_bytes=_free_bytes(folder))
+    passing.on_member = lambda: stage.advance(os.lseek(file, 0, os.SEEK_CUR) - stage.done)
     failure: BaseException | None = None
     try:
         _pass(passing)
@@ -79,42 +85,18 @@ def _pass(passing: Passing) -> None:
         signal.signal(signal.SIGPIPE, before)
 
 
-def _find(program: str, package: str) -> str:
-    path = shutil.which(program, path="/usr/local/bin:/usr/bin:/bin")
-    if path is None:
-        raise HakoError(f"{program} is not installed", hint=f"apt-get install {package}")
-    return path
-
-
-def _open(archive: str) -> tuple[int, subprocess.Popen[bytes], str]:
+def _open(file: int) -> tuple[int, subprocess.Popen[bytes], str]:
     """The archive as a pipe of plain tar, the process that decompresses it, and its program."""
-    file = os.open(archive, os.O_RDONLY | os.O_CLOEXEC)
     first = os.pread(file, 8, 0)
     words = ["cat"]
     for magic, program, package in _COMPRESSIONS:
         if first.startswith(magic):
-            words = [_find(program, package), "-dc"]
-    prefix = [
-        "setpriv",
-        "--reuid=65534",
-        "--regid=65534",
-        "--clear-groups",
-        "--bounding-set=-all",
-        "--no-new-privs",
-        "--",
-    ]
-    if not idmap.is_host_root():
-        prefix = ["setpriv", "--bounding-set=-all", "--no-new-privs", "--"]  # nobody may not be mapped
-    try:
-        child = subprocess.Popen([*prefix, *words], stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/")
-    except FileNotFoundError:
-        raise HakoError("setpriv is not installed", hint="apt-get install util-linux") from None
-    finally:
-        os.close(file)
+            words = [tar.find(program, package), "-dc"]
+    child = subprocess.Popen(tar.as_nobody(words), stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/")
     assert child.stdout is not None
     stream = os.dup(child.stdout.fileno())
     child.stdout.close()
-    _enlarge(stream)
+    tar.enlarge(stream)
     return stream, child, os.path.basename(words[0])
 
 
@@ -126,15 +108,6 @@ def _end(decompressor: subprocess.Popen[bytes], program: str, failure: BaseExcep
     status = decompressor.wait()
     if status not in (0, -signal.SIGPIPE) and "roken pipe" not in said:
         raise HakoError(f"the archive is corrupt: {program} failed with {status}", hint=said) from failure
-
-
-def _enlarge(pipe: int) -> None:
-    import fcntl
-
-    try:
-        fcntl.fcntl(pipe, _SET_PIPE_SIZE, _PIPE)
-    except OSError:
-        pass  # above what this user may have (`man 7 pipe`)
 
 
 def _free_bytes(folder: str) -> int:
@@ -149,53 +122,3 @@ def _read_all(pipe: int) -> str:
         said = (said + more)[-4096:]
     os.close(pipe)
     return "; ".join(said.decode(errors="replace").strip().splitlines()[-3:])
-
-
-def _become_tar(words: list[str], folder: str, archive: int, said: int) -> NoReturn:
-    """In the child: enter the small root, give up what is not needed, execute tar."""
-    try:
-        os.dup2(archive, 0)
-        os.dup2(said, 1)
-        os.dup2(said, 2)
-        os.setsid()
-        kept = capabilities.mask(_NEEDED) & capabilities.held()
-        _enter_root(folder, words[0])
-        process.close_all_but(set())
-        capabilities.limit_bounding(kept)
-        capabilities.set_sets(kept)
-        prctl.forbid_new_privileges()
-        prctl.die_with_parent()
-        os.execve(words[0], words, {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"})
-    except BaseException as error:
-        os.write(2, f"{type(error).__name__}: {error}".encode())
-    finally:
-        os._exit(1)
-
-
-def _enter_root(folder: str, program: str) -> None:
-    """Make a root of what tar needs, and of the folder; nothing else of the host is mounted any more."""
-    mount.make_all_private()
-    target = mount.clone_tree(folder, recursive=False)
-    root = mount.make("tmpfs", "unpack", ["mode=755", "size=64k"], mount.NOSUID | mount.NODEV)
-    shown = {*_SHOWN, os.path.realpath(program).split("/")[1]}
-    trees = [(name, _shown_tree(f"/{name}")) for name in sorted(shown) if os.path.lexists(f"/{name}")]
-    mount.attach(root, os.open("/", os.O_PATH | os.O_CLOEXEC))
-    for name, tree in [*trees, (_TARGET, target)]:
-        if isinstance(tree, str):
-            os.symlink(tree, name, dir_fd=root)
-            continue
-        os.mkdir(name, 0o755, dir_fd=root)
-        mount.attach(tree, os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=root))
-    os.fchdir(root)
-    mount.set_attributes(root, mount.RDONLY, recursive=False)
-    mount.pivot_root_here()
-    os.chdir("/")
-
-
-def _shown_tree(path: str) -> int | str:
-    """A folder of the host as a read-only tree, or where a symlink leads."""
-    if os.path.islink(path):
-        return os.readlink(path)
-    tree = mount.clone_tree(path)
-    mount.set_attributes(tree, mount.RDONLY | mount.NOSUID | mount.NODEV)
-    return tree
