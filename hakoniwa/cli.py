@@ -19,6 +19,8 @@ COMMANDS = {
     "new": "write a commented container file",
     "check": "load and validate a container file, and change nothing",
     "create": "build the rootfs",
+    "provision": "take the steps of provisioning that are due",
+    "archive": "pack the rootfs into a file",
     "start": "run the container (alias: run)",
     "attach": "run a command, or a shell, inside",
     "reload": "read the file again, and apply what may change",
@@ -27,13 +29,17 @@ COMMANDS = {
     "status": "tell how the containers of a file fare",
     "logs": "print what a background container has printed",
     "inspect": "print the full definition as JSON",
+    "snapshot": "keep the rootfs as it is under a name",
+    "rollback": "put the rootfs back to a snapshot",
+    "clone": "make another container's rootfs a copy",
+    "cache": "list or prune the layers that rootfs are made of",
     "rm": "forget a stopped container",
     "gc": "clear whatever a crash has left",
     "version": "print hakoniwa's version",
     "revisions": "print the versions of what is used, and what the kernel offers",
 }
 ALIASES = {"run": "start", "--version": "version"}
-LATER = ("provision", "archive", "checkpoint", "restore")
+LATER = ("checkpoint", "restore")
 
 _SIGINT_STATUS = 130
 

@@ -1,0 +1,104 @@
+"""`hako archive`: pack the rootfs of a container into a file that strategy `tarball` takes."""
+
+from __future__ import annotations
+
+import os
+import shlex
+
+from hakoniwa import log
+from hakoniwa.commands.create import QUIET
+from hakoniwa.commands.start import check_real_id
+from hakoniwa.errors import HakoError, nearest
+from hakoniwa.loader import load
+from hakoniwa.options import Command, Given, Option, usage_error
+from hakoniwa.rootfs.archive import COMPRESSIONS, Packing, archive, check_target, kind_of, measure
+from hakoniwa.rootfs.missing import How, build_missing, is_built
+from hakoniwa.rootfs.progress import progress_for, size
+from hakoniwa.rootfs.rootless import as_root
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hakoniwa.spec import Barn, Container
+
+COMMAND = Command(
+    name="archive",
+    summary="Pack the rootfs of a container, which is built first where it is missing.",
+    options=(
+        Option(
+            flags=("-d", "--dest"), value="OUT", help="the file to write: OUT.tar.gz, .tar.bz2, .tar.xz, .tar.zst, .tar"
+        ),
+        Option(flags=("-t", "--type"), value="T", help=f"{' '.join(COMPRESSIONS)} (as the name of OUT has it)"),
+        Option(flags=("-n", "--name"), value="NAME", help="which container of the file"),
+        Option(flags=("-N", "--no-provision"), help="where it is built first: leave provisioning out"),
+        Option(
+            flags=("-O", "--tar-options"), value="OPTIONS", help="more options for tar, as a shell would split them"
+        ),
+        Option(flags=("--exclude",), value="PATTERN", help="leave out what matches, as tar has it", repeated=True),
+        Option(flags=("--dry-run",), help="tell the size before compression, and write nothing"),
+        Option(flags=("-v", "--verbose"), help="tell each member"),
+        QUIET,
+    ),
+)
+
+
+def run(given: Given) -> int:
+    """Load the file, build what is missing, pack it."""
+    assert given.file is not None
+    packing = _packing(given)
+    barn = load(given.file, "archive")
+    check_real_id(barn)
+    log.set_level(barn.log_level)
+    container = _meant(barn, given.value("name"))
+    quiet = given.flag("quiet")
+    progress = progress_for(container.name, quiet=quiet)
+    check_target(packing.target)
+    if given.flag("dry_run"):
+        if not is_built(container):
+            hint = f"hako create {container.file}"
+            raise HakoError(f"the rootfs {container.rootfs.path} is missing", where=container.rootfs.where, hint=hint)
+        as_root(lambda: _print_size(container, packing))
+        return 0
+    build_missing(barn.replace(containers=(container,)), How(provision=not given.flag("no_provision"), quiet=quiet))
+    as_root(lambda: archive(container, packing, progress))
+    progress.tell(f"packed {packing.target} ({size(os.stat(packing.target).st_size)})")
+    return 0
+
+
+def _print_size(container: Container, packing: Packing) -> None:
+    count = measure(container, packing, progress_for(container.name, quiet=True))
+    print(f"{packing.target}: {count} bytes before compression ({packing.kind})", flush=True)
+
+
+def _packing(given: Given) -> Packing:
+    target = given.value("dest")
+    if not target:
+        raise usage_error("which file?", "archive", "-d OUT.tar.gz")
+    kind = given.value("type") or kind_of(target)
+    if kind is None:
+        hint = f"-t {' | '.join(COMPRESSIONS)}"
+        raise usage_error(f"the name {target} tells no type of archive", "archive", hint)
+    if kind not in COMPRESSIONS:
+        raise usage_error(f"the type {kind!r} is unknown", "-t", nearest(kind, [*COMPRESSIONS]))
+    try:
+        options = tuple(shlex.split(given.value("tar_options") or ""))
+    except ValueError as error:
+        raise usage_error(f"{given.value('tar_options')}: {error}", "-O") from None
+    return Packing(
+        target=os.path.abspath(target),
+        kind=kind,
+        options=options,
+        excluded=tuple(given.values("exclude")),
+        verbose=given.flag("verbose"),
+    )
+
+
+def _meant(barn: Barn, name: str | None) -> Container:
+    if name is None and len(barn.containers) == 1:
+        return barn.containers[0]
+    names = [container.name for container in barn.containers]
+    if name is None:
+        raise usage_error("the file has several containers", "archive", f"-n {' | '.join(names)}")
+    for container in barn.containers:
+        if container.name == name:
+            return container
+    raise HakoError(f"the file has no container {name!r}", where=barn.file, hint=nearest(name, names))
