@@ -39,7 +39,9 @@ def archive(path: Path, *members: tuple[tarfile.TarInfo, bytes], form: int = tar
     return path
 
 
-BODY = 'config.bootstrap.strategy = "tarball"\nconfig.bootstrap.archive_path = "evil.tar"'
+BODY = (
+    'config.bootstrap.strategy = "tarball"\nconfig.bootstrap.archive_path = "evil.tar"\nconfig.bootstrap.cache = False'
+)
 SHELL = member("bin/sh", content=b"#!")
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from hakoniwa.kernel import idmap
 from tests.conftest import Hako
+from tests.system.test_strategies import create
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PRINTS: dict[str, tuple[tuple[str, ...], str | None]] = {
@@ -18,6 +19,8 @@ PRINTS: dict[str, tuple[tuple[str, ...], str | None]] = {
     "ticker": (("-D", "--wait"), None),
     "isolated": ((), f"0\n{0:>10} {idmap.own_range('isolated'):>10} {65536:>10}\nnot allowed\n"),
     "hooks": ((), "hooks was prepared in its own root\n"),
+    "provisioned": ((), "made by a shell\nmade by a function\n"),
+    "debian": (("--", "sh", "-c", "id -un; pwd; git --version | cut -d' ' -f1,2"), "dev\n/home/dev\ngit version\n"),
 }
 
 
@@ -30,6 +33,8 @@ def test_example(hako: Hako, places: Path, name: str) -> None:
     copy = places / f"{name}.haco.py"
     copy.write_text((EXAMPLES / copy.name).read_text().replace("/var/lib/hakoniwa/", f"{places}/lib/"))
     words, printed = PRINTS[name]
+    if name == "debian":
+        create(copy)
     done = hako("start", "-b", copy, *words, status=None)
     if printed is None:
         assert done.stdout.startswith(f"{name} "), done.stderr

@@ -223,7 +223,7 @@ def test_a_full_disk_under_the_library_directory(hako: Hako, write_file: Writer,
     lib = full("lib")
     path = write_file('config.bootstrap.strategy = "recipe"\nconfig.bootstrap.recipe = "busybox"')
     assert "recipe busybox failed with exit status" in hako("create", path, status=125).stderr
-    assert sorted(os.listdir(lib)) == ["filler"]
+    assert sorted(os.listdir(lib)) in (["filler"], [".layers", "filler"])
 
 
 def test_a_log_that_cannot_be_opened(hako: Hako, box: Writer, places: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -30,7 +31,7 @@ def test_from_a_new_file_to_its_removal(user: Ordinary) -> None:
     assert user.hako("attach", "dev.haco.py", "--", "false", status=1).stdout == ""
     user.hako("kill", "dev.haco.py")
     user.hako("rm", "--rootfs", "dev.haco.py")
-    assert os.listdir(user.home / "data" / "hakoniwa") == [".containers"]
+    assert sorted(os.listdir(user.home / "data" / "hakoniwa")) == [".boxes", ".containers"]
     assert user.hako("gc").stdout == "nothing was left\n"
 
 
@@ -133,6 +134,42 @@ def test_every_way_to_build(user: Ordinary, busybox: Path, strategy: str) -> Non
     assert user.hako("start", path, "--", "sh", "-c", "echo fine; exit 7", status=7).stdout == "fine\n"
     user.hako("rm", "--rootfs", path)
     assert not rootfs.exists()
+
+
+def test_layers_provisioning_snapshots_and_archives(user: Ordinary) -> None:
+    body = f'config.bootstrap.strategy = "recipe"\nconfig.bootstrap.recipe = "busybox"\n{MOUNTS}p = config.provision\n'
+    body += "p.run_shell('echo step > /step; chown 7:9 /step; rm /bin/su; id -u; ls /dev /sys | wc -l', name='one')\n"
+    body += "p.copy('box.haco.py', '/etc/', uid=5)\np.run_python(lambda: print('python'), name='two', always=True)\n"
+    path = user.write(body)
+    told = user.hako("create", path).stderr
+    assert "one: 0\n" in told
+    assert "two: python\n" in told
+    script = "cat /step; stat -c '%u %g' /step /etc/box.haco.py; ls /bin/su 2>/dev/null; echo own > /own; rm -r /usr"
+    assert user.hako("start", path, "--", "/bin/sh", "-c", script, status=None).stdout == "step\n7 9\n5 0\n"
+    assert os.stat(user.home / "data" / "hakoniwa" / "box" / "upper" / "own").st_uid == UID
+    user.hako("snapshot", path, "kept")
+    user.hako("start", path, "--", "/bin/sh", "-c", "rm /own /step")
+    user.hako("rollback", path, "kept")
+    assert user.hako("start", path, "--", "/bin/sh", "-c", "cat /own; ls /usr 2>&1 || true").stdout.startswith(
+        "own\nls: /usr:"
+    )
+    assert "two: python" in user.hako("provision", path).stderr
+    user.hako("archive", path, "-d", "box.tar.gz")
+    packed = user.write(
+        'config.bootstrap.strategy = "tarball"\nconfig.bootstrap.archive_path = "box.tar.gz"\n', "packed"
+    )
+    user.hako("create", packed)
+    assert user.hako("start", packed, "--", "/bin/sh", "-c", "stat -c %u /step; cat /own").stdout == "7\nown\n"
+    for one in (path, packed):
+        user.hako("rm", "--rootfs", one)
+    user.hako("cache", "prune")
+    assert json.loads(user.hako("cache", "ls", "--json").stdout)["cache"] == []
+
+
+@pytest.mark.parametrize("body", ['"debootstrap"\nb.debian_release = "bookworm"', '"lxc"\nb.os_type = "busybox"'])
+def test_strategies_that_take_root(user: Ordinary, body: str) -> None:
+    path = user.write(f"b = config.bootstrap\nb.strategy = {body}")
+    assert "takes root (without root: tarball, git, " in user.hako("create", path, status=125).stderr
 
 
 def test_a_build_that_fails_leaves_nothing(user: Ordinary) -> None:
