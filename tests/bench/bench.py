@@ -22,6 +22,7 @@ from pathlib import Path
 PROJECT = Path(__file__).parents[2]
 sys.path.insert(0, str(PROJECT))
 
+from tests.bench import rootfs as built  # noqa: E402
 from tests.bench import supervisor  # noqa: E402
 from tests.bench.memory import pss  # noqa: E402
 
@@ -97,6 +98,7 @@ def report(folder: Path, rounds: int) -> list[str]:
             lines += table(attach | more, rounds)
     lines += ["", *prompt(host, max(5, rounds // 4)), "", *memory(folder, rootfs)]
     lines += ["", "The supervisor:", "", *supervisor.report(folder, rootfs)]
+    lines += ["", "Root file systems:", "", *built.report(folder, max(3, rounds // 9))]
     for file in folder.glob("*.haco.py"):
         subprocess.run([HAKO, "rm", file], check=False, stderr=subprocess.DEVNULL)
     subprocess.run([HAKO, "rm", "--rootfs", host], check=False, stderr=subprocess.DEVNULL)
