@@ -47,6 +47,8 @@ def fill(boot: Boot, bootstrap: Bootstrap) -> None:
     options = [*settings.get("lxc_options", ())]
     for flag, name in (("--release", "debian_release"), ("--arch", "arch"), ("--mirror", "mirror_url")):
         options += [f"{flag}={settings[name]}"] if name in settings else []
+    # Templates lock a file in it, and stop where it is missing, as it is on machines without systemd.
+    os.makedirs(os.path.realpath("/var/lock"), exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".lxc-", dir=os.path.dirname(boot.rootfs)) as folder:
         argv = ["lxc-create", f"--lxcpath={folder}", f"--name={_project_name(boot, bootstrap)}"]
         argv += [f"--template={os_type}", f"--dir={boot.rootfs}", *(["--", *options] if options else [])]
