@@ -39,6 +39,12 @@ def layer_trees(layers: list[str]) -> tuple[str, ...]:
     return tuple(map(layer_tree, layers))
 
 
+def trees_under(path: str) -> tuple[str, ...]:
+    """The files of the layers that a rootfs lies on, from the bottom up; none under a plain folder."""
+    mark = read(path)
+    return layer_trees(mark["layers"]) if mark is not None else ()
+
+
 def _stem(path: str) -> str:
     """A file name for a path."""
     escaped = path.strip("/").replace("%", "%25").replace("/", "%2F")

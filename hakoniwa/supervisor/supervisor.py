@@ -7,7 +7,7 @@ import os
 import select
 import time
 
-from hakoniwa import log, state
+from hakoniwa import boxes, log, state
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import prctl, signals
 from hakoniwa.kernel.pidfd import handles, has_ended
@@ -146,6 +146,12 @@ class Supervisor:
                 where=rootfs.where,
                 hint=hint if layered else "wait for it",
             ) from None
+        if self.launch.layers != boxes.trees_under(rootfs.path):
+            raise HakoError(
+                f"the rootfs {rootfs.path} was replaced by another command in the meantime",
+                where=rootfs.where,
+                hint="try again",
+            )
         if rootfs.layered:
             from hakoniwa.rootfs.secrets import refresh
 
