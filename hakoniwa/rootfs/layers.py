@@ -203,6 +203,15 @@ def prune(*, only_show: bool = False) -> list[str]:
         os.close(store)
 
 
+def clear_unfinished() -> None:
+    """Remove what killed builds and removals have left."""
+    for path in unfinished():
+        lock = lock_folder(path)
+        if lock is not None and lock != -1:
+            remove_tree(path)
+            os.close(lock)
+
+
 def unfinished() -> list[str]:
     """What killed builds and removals have left in the store."""
     try:

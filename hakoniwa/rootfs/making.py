@@ -99,6 +99,7 @@ class Making:
     def _stack(self) -> None:
         """Find or build the layers of the bootstrap, and of the leading steps that are taken only once."""
         self.store = layers.hold_store()
+        layers.clear_unfinished()
         anew = not self._how.from_cache
         facts = {"what": _summary(self.container), "kind": "bootstrap"}
         base = layers.obtain(self._base_key(), facts, self._fill_layer, self._progress, anew=anew)
