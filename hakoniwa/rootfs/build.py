@@ -19,7 +19,7 @@ from hakoniwa.rootfs import layers
 from hakoniwa.rootfs.locking import hold_rootfs, lock_folder
 from hakoniwa.rootfs.making import Making, described
 from hakoniwa.rootfs.progress import progress_for
-from hakoniwa.rootfs.remove import REMOVING, remove_tree
+from hakoniwa.rootfs.remove import REMOVING, must_hold_no_mount, remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def build(container: Container, how: How, *, shared: bool, maps: Maps | None) ->
     path = container.rootfs.path
     started = time.monotonic()
     progress = progress_for(container.name, quiet=how.quiet)
-    replaced = hold_rootfs(path, container.rootfs.where) if how.rebuild and _is_there(path) else -1
+    replaced = _hold_replaced(container) if how.rebuild and _is_there(path) else -1
     try:
         aside, lock = open_aside(path, rebuild=how.rebuild)
     except OSError as error:
@@ -60,6 +60,18 @@ def build(container: Container, how: How, *, shared: bool, maps: Maps | None) ->
     if container.bootstrap.strategy != "host" and _is_open_to_others(path):
         told = f"{container.name}: others on this host can execute the set-user-ID programs of {path}"
         log.write(f"{told} (chmod go-x {os.path.dirname(path)})", "warning")
+
+
+def _hold_replaced(container: Container) -> int:
+    """The lock of the rootfs that is to be replaced. Raises HakoError where it is in use, or somebody else's work."""
+    path, where = container.rootfs.path, container.rootfs.where
+    mark, record = boxes.read(path), state.read_record(container.name)
+    made_here = (mark is not None and mark["asked"]) or (record is not None and record["rootfs"] == path)
+    if not made_here:
+        hint = "remove it by hand, if it is to be replaced"
+        raise HakoError(f"the rootfs {path} was not made by hako create", where=where, hint=hint)
+    must_hold_no_mount(path)
+    return hold_rootfs(path, where)
 
 
 def _explained(container: Container, error: OSError) -> HakoError:
@@ -91,6 +103,7 @@ def put_in_place(folder: str, path: str) -> None:
             hint = "name a folder below it in chroot_to()"
             raise HakoError(f"the rootfs {path} is a mount point of its own", hint=hint) from None
     else:
+        must_hold_no_mount(path)
         gone = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}{REMOVING}")
         remove_tree(gone)
         try:

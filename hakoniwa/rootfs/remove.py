@@ -21,9 +21,7 @@ def remove_rootfs(path: str) -> None:
         known = state.read(name)
         if known and known["rootfs"] == path and known["status"] == "running":
             raise HakoError(f"the rootfs {path} is in use by container {name!r}", hint=f"hako kill -n {name}")
-    mounted = mount.points_below(os.path.realpath(path), itself=True)
-    if mounted:
-        raise HakoError(f"something is mounted on {mounted[0]}", hint=f"umount {mounted[0]}")
+    must_hold_no_mount(path)
     mark = boxes.read(path)
     lock = hold_rootfs(path) if os.path.isdir(path) else -1
     parent, name = os.path.split(path)
@@ -42,6 +40,13 @@ def remove_rootfs(path: str) -> None:
         from hakoniwa.rootfs.snapshots import remove_own
 
         remove_own(mark)
+
+
+def must_hold_no_mount(path: str) -> None:
+    """Raise HakoError where something is mounted on a folder or below it: to remove the one would empty the other."""
+    mounted = mount.points_below(os.path.realpath(path), itself=True)
+    if mounted:
+        raise HakoError(f"something is mounted on {mounted[0]}", hint=f"umount {mounted[0]}")
 
 
 def remove_tree(path: str) -> None:

@@ -98,6 +98,29 @@ def test_rebuild_leaves_what_is_there_when_it_fails(hako: Hako, write_file: Writ
     hako("kill", path)
 
 
+def test_what_is_replaced_is_our_own_and_nothing_is_mounted_on_it(
+    hako: Hako, write_file: Writer, places: Path, rootfs: Path
+) -> None:
+    path = write_file(f"config.chroot_to({str(rootfs)!r})\n" + RECIPE, "theirs")
+    assert "was not made by hako create" in hako("create", "--rebuild", path, status=125).stderr
+    assert (rootfs / "bin" / "sh").exists()
+    precious = places / "precious"
+    precious.mkdir()
+    (precious / "file").write_text("x")
+    path = write_file(PLAIN)
+    hako("create", path)
+    hako("snapshot", path, "one")
+    point = places / "lib" / "box" / "tmp"
+    subprocess.run(["mount", "--bind", precious, point], check=True)
+    try:
+        for words in (("create", "--rebuild", path), ("rollback", path, "one")):
+            assert f"something is mounted on {point} (umount {point})" in hako(*words, status=125).stderr
+    finally:
+        subprocess.run(["umount", point], check=True)
+    assert (precious / "file").exists()
+    hako("rollback", path, "one")
+
+
 def test_two_that_need_the_same_layer_at_once(hako: Hako, write_file: Writer, places: Path) -> None:
     recipe(places, f"echo started; read x < {places}/fifo")
     os.mkfifo(places / "fifo")
