@@ -209,8 +209,11 @@ def _build_bootstrap(builder: ContainerBuilder) -> Bootstrap:
 
 
 def _build_provision(builder: ContainerBuilder) -> Provision:
+    section = builder.__dict__.get("provision")
+    if section is None:
+        return Provision(steps=(), skip=False)
     steps = [
         step.replace(label=step.name or f"step {number}", source=builder._beside(step.source) if step.source else "")
-        for number, step in enumerate(builder.provision._steps, 1)
+        for number, step in enumerate(section._steps, 1)
     ]
-    return Provision(steps=tuple(steps), skip=builder.provision.skip)
+    return Provision(steps=tuple(steps), skip=section.skip)

@@ -8,7 +8,6 @@ from hakoniwa.dsl import checks
 from hakoniwa.dsl.bootstrap import BootstrapSection
 from hakoniwa.dsl.cgroup import CgroupSection
 from hakoniwa.dsl.namespace import NamespaceSection
-from hakoniwa.dsl.provision import ProvisionSection
 from hakoniwa.dsl.seccomp import SeccompSection
 from hakoniwa.dsl.section import Reading, Section, Table, short
 from hakoniwa.dsl.sections import (
@@ -38,10 +37,10 @@ _SECTIONS: dict[str, type[Section]] = {
     "capabilities": CapabilitiesSection,
     "command": CommandSection,
     "bootstrap": BootstrapSection,
-    "provision": ProvisionSection,
     "cgroup": CgroupSection,
     "seccomp": SeccompSection,
 }
+_ON_USE = "provision"  # a section that is loaded and made where a file has it: most starts do without
 _LATER_SECTIONS = ("network", "checkpoint")
 _LATER_SETTINGS = ("run_as_restore",)
 _TABLES: dict[str, Callable[[object, object], object]] = {
@@ -105,6 +104,8 @@ class ContainerBuilder(Section):
         "mount_point": "config.add_mount_point()",
     }
 
+    _more = (_ON_USE,)
+
     _parent: ContainerBuilder | None
     _children: list[ContainerBuilder]
     _hooks: list[Hook]
@@ -131,10 +132,18 @@ class ContainerBuilder(Section):
             self.__dict__[name].replace(value)
         elif name in _LATER_SETTINGS:
             refuse(self._reading, f"config.{name}")
-        elif name in _SECTIONS or name in _LATER_SECTIONS:
+        elif name in _SECTIONS or name in _LATER_SECTIONS or name == _ON_USE:
             self._reading.stop(f"config.{name} cannot be assigned", f"set its attributes: config.{name}.NAME = ...")
         else:
             super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name != _ON_USE:
+            return super().__getattr__(name)
+        from hakoniwa.dsl.provision import ProvisionSection
+
+        self.__dict__[name] = ProvisionSection(self._reading)
+        return self.__dict__[name]
 
     def define(self) -> ContainerBuilder:
         """A further container, which begins as a copy of what the barn has set so far."""
@@ -150,7 +159,7 @@ class ContainerBuilder(Section):
     def _copy(self) -> Self:
         twin = super()._copy()
         slots, mine = twin.__dict__, self.__dict__
-        for word in _SECTIONS:
+        for word in (*_SECTIONS, *([_ON_USE] if _ON_USE in mine else [])):
             slots[word] = mine[word]._copy()
         for word in _TABLES:
             slots[word].update(mine[word])

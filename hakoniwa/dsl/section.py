@@ -70,6 +70,7 @@ class Section:
     _checks: ClassVar[dict[str, Callable[[Any], Any]]] = {}
     _defaults: ClassVar[dict[str, Any]] = {}
     _replaced: ClassVar[dict[str, str]] = {}
+    _more: ClassVar[tuple[str, ...]] = ()  # words that are there once they are used
 
     _reading: Reading
     _values: dict[str, Any]
@@ -119,7 +120,8 @@ class Section:
     def _unknown(self, name: str) -> NoReturn:
         if name in self._replaced:
             self._reading.stop(f"{self._word}.{name} is a word of haconiwa only", f"write {self._replaced[name]}")
-        known = [*self._checks, *(word for word in dir(type(self)) if not word.startswith("_"))]
+        words = [*dir(type(self)), *self.__dict__, *self._more]
+        known = [*self._checks, *(word for word in words if not word.startswith("_"))]
         self._reading.stop(f"{self._word}.{name} is unknown", nearest(name, known))
 
     def _place(self, *names: str) -> str:
