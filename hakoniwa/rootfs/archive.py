@@ -192,7 +192,7 @@ def _run_tar(
         os.close(descriptor)
     try:
         with progress.stage(f"packing {container.rootfs.path}") as stage:
-            last = follow(reader, "tar", progress, stage, noise=not packing.verbose)
+            last = follow(reader, "tar", progress, stage)
     except BaseException:
         os.kill(pid, signal.SIGKILL)
         raise

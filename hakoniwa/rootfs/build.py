@@ -46,7 +46,9 @@ def build(container: Container, how: How, *, shared: bool, maps: Maps | None) ->
         making.make(shared=shared)
         _put_in_place(container, making, path)
     except BaseException as error:
-        if not making.is_resumable():
+        if making.is_resumable():
+            progress.tell(f"kept what was done: hako create {container.file} goes on at that step, hako gc clears it")
+        else:
             remove_tree(aside)
             boxes.remove_stale(aside)
         if isinstance(error, OSError):
