@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -356,3 +357,45 @@ def test_a_full_disk_while_a_step_is_taken(hako: Hako, write_file: Writer, place
         hako("start", path, "--", "true")
     finally:
         subprocess.run(["umount", lib], check=True)
+
+
+KILLED = """
+import os, sys
+sys.path[:0] = {paths!r}
+from hakoniwa.rootfs import build, snapshots
+def exchange(one, other, swap=snapshots.exchange):
+    if {after}:
+        swap(one, other)
+    os.kill(os.getpid(), 9)
+snapshots.exchange = build.exchange = exchange
+snapshots.{action}({path!r}, {name!r})
+"""
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize(
+    ("action", "name", "kept"), [("snapshot", "two", ("two",)), ("rollback", "one", ("one", "two"))]
+)
+def test_a_kill_at_the_worst_moment_loses_nothing(
+    hako: Hako, write_file: Writer, places: Path, action: str, name: str, kept: tuple[str, ...], after: bool
+) -> None:
+    """Just before, and just after, the one call that makes the change."""
+    path = write_file(RECIPE)
+    hako("create", path)
+    inside(hako, path, "echo one > /mark")
+    hako("snapshot", path, "one")
+    inside(hako, path, "echo two > /mark")
+    root = str(places / "lib" / "box")
+    paths = [folder for folder in sys.path if folder]
+    code = KILLED.format(paths=paths, after=after, action=action, path=root, name=name)
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True)
+    assert done.returncode == -9, done.stderr
+    assert inside(hako, path, "cat /mark").strip() == kept[0 if after else -1]
+    hako("gc")
+    hako(action, path, name)
+    assert inside(hako, path, "cat /mark").strip() == kept[0]
+    hako("rollback", path, "one")
+    assert inside(hako, path, "cat /mark") == "one\n"
+    hako("rm", "--rootfs", path)
+    hako("cache", "prune")
+    assert remains(places) == [".containers"]
