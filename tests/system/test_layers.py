@@ -399,3 +399,27 @@ def test_a_kill_at_the_worst_moment_loses_nothing(
     hako("rm", "--rootfs", path)
     hako("cache", "prune")
     assert remains(places) == [".containers"]
+
+
+def test_where_no_overlay_can_be(hako: Hako, write_file: Writer, places: Path) -> None:
+    """On an overlay, as in another container: the same rootfs as a plain folder."""
+    for name in ("lib", "lower", "upper", "work"):
+        (places / name).mkdir(mode=0o700)
+    options = f"lowerdir={places}/lower,upperdir={places}/upper,workdir={places}/work"
+    subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", places / "lib"], check=True)
+    try:
+        os.chmod(places / "lib", 0o700)
+        path = write_file(RECIPE + "p.run_shell('echo step > /mark', name='a')\np.run_shell('exit 3', name='b')")
+        assert "hako create" in hako("create", path, status=125).stderr
+        path = write_file(
+            RECIPE + "p.run_shell('echo step > /mark', name='a')\np.run_shell('echo b >> /mark', name='b')"
+        )
+        assert "going on at step 'b'" in hako("create", path).stderr
+        assert (places / "lib" / "box" / "mark").read_text() == "step\nb\n"
+        hako("snapshot", path, "one")
+        inside(hako, path, "rm /mark")
+        hako("rollback", path, "one")
+        assert inside(hako, path, "cat /mark") == "step\nb\n"
+        hako("rm", "--rootfs", path)
+    finally:
+        subprocess.run(["umount", places / "lib"], check=True)
