@@ -147,13 +147,14 @@ def _pack(container: Container, packing: Packing, compressor: list[str], file: i
     assert child.stderr is not None
     failure: HakoError | None = None
     try:
-        _run_tar(container, packing, writer, [], progress, also=(writer,))
+        _run_tar(container, packing, writer, [], progress)
     except HakoError as error:
         failure = error  # it may be that the compressor has failed, and tells why
     except BaseException:
         child.kill()
         raise
     finally:
+        os.close(writer)  # or the compressor would wait for more
         said = child.stderr.read().decode(errors="replace").strip()
         child.stderr.close()
         status = child.wait()
@@ -164,16 +165,8 @@ def _pack(container: Container, packing: Packing, compressor: list[str], file: i
         raise failure
 
 
-def _run_tar(
-    container: Container,
-    packing: Packing,
-    output: int,
-    more: list[str],
-    progress: Progress,
-    *,
-    also: tuple[int, ...] = (),
-) -> list[str]:
-    """Pack to a descriptor; `also` are closed as soon as tar has them. Returns the last lines of what tar has said."""
+def _run_tar(container: Container, packing: Packing, output: int, more: list[str], progress: Progress) -> list[str]:
+    """Pack to a descriptor. Returns the last lines of what tar has said. Raises HakoError."""
     program = tar.find("tar", "tar")
     words = [program, *_words(packing), *more]
     reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -188,8 +181,6 @@ def _run_tar(
         tar.become_tar(make_words, lambda: _open_tree(container), (null, output, writer), _NEEDED)
     os.close(writer)
     os.close(pidfd)
-    for descriptor in also:
-        os.close(descriptor)
     try:
         with progress.stage(f"packing {container.rootfs.path}") as stage:
             last = follow(reader, "tar", progress, stage)

@@ -109,8 +109,10 @@ def test_source_date_epoch(hako: Hako, places: Path, box_file: Path) -> None:
         names = archive.getnames()
         assert max(member.mtime for member in archive) == 1000000000
     assert names == sorted(names, key=lambda name: name.split("/"))
-    told = hako("archive", box_file, "-d", "out.tar", status=125, SOURCE_DATE_EPOCH="today").stderr
-    assert "SOURCE_DATE_EPOCH must be a number of seconds, not 'today'" in told
+    for name in ("out.tar", "out.tar.gz"):
+        told = hako("archive", box_file, "-d", name, status=125, SOURCE_DATE_EPOCH="today").stderr
+        assert "SOURCE_DATE_EPOCH must be a number of seconds, not 'today'" in told
+    assert not (places / "out.tar.gz").exists()
 
 
 def test_options(hako: Hako, places: Path, box_file: Path) -> None:
