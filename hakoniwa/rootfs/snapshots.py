@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from hakoniwa.spec import Container
 
 
+_KEPT = ("form", "steps", "asked")  # of a mark, with a snapshot: a rebuild may have changed them since
+
+
 class _Held:
     """A rootfs that nothing runs on, its mark, and the store of layers, until the block ends."""
 
@@ -66,7 +69,7 @@ def snapshot(path: str, name: str) -> None:
             hint = "choose another name, or remove that one: hako snapshot --delete"
             raise HakoError(f"there is a snapshot {name!r} of {path} already", hint=hint)
         chain = _freeze(held, f"snapshot {name}") if held.mark["form"] == "stack" else [_copy(held, f"snapshot {name}")]
-        kept = {"layers": chain, "steps": dict(held.mark["steps"]), "asked": held.mark["asked"]}
+        kept = {"layers": chain, **{word: held.mark[word] for word in _KEPT}, "steps": dict(held.mark["steps"])}
         held.mark["snapshots"][name] = {**kept, "created_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
         held.write()
 
@@ -77,8 +80,11 @@ def rollback(path: str, name: str) -> None:
         kept = held.mark["snapshots"].get(name)
         if kept is None:
             raise HakoError(f"there is no snapshot {name!r} of {path}", hint=_known(held.mark))
+        if (kept["form"] == "host") != (held.mark["form"] == "host"):
+            hint = "set the strategy that it had, and hako create --rebuild"
+            raise HakoError(f"the snapshot {name!r} is of another kind than {path} is now", hint=hint)
         before = [*held.mark["layers"]]
-        mark = {**held.mark, **{word: kept[word] for word in ("steps", "asked")}, "provisioning": None}
+        mark = {**held.mark, **{word: kept[word] for word in _KEPT}, "provisioning": None}
         _replace(path, mark, kept["layers"], rebuild=True)
         _remove_own([layer for layer in before if layer not in kept["layers"]])
 
@@ -202,9 +208,3 @@ def _replace(
         raise
     finally:
         os.close(lock)
-
-
-def listed(mark: dict[str, Any]) -> list[tuple[str, str]]:
-    """The snapshots of a rootfs, oldest first: name and time."""
-    found = [(name, kept["created_at"]) for name, kept in mark["snapshots"].items()]
-    return sorted(found, key=lambda entry: entry[1])

@@ -280,6 +280,22 @@ def test_snapshots_outlive_a_rebuild(hako: Hako, write_file: Writer) -> None:
     assert inside(hako, path, "cat /mark") == "before\n"
 
 
+@pytest.mark.parametrize(("first", "second"), [(RECIPE, PLAIN), (PLAIN, RECIPE)])
+def test_a_snapshot_of_another_form(hako: Hako, write_file: Writer, first: str, second: str) -> None:
+    """A rebuild has made a plain folder of layers, or the other way round: what was kept comes back whole."""
+    path = write_file(first + "p.run_shell('echo step > /step')")
+    hako("create", path)
+    inside(hako, path, "echo before > /mark")
+    hako("snapshot", path, "old")
+    write_file(second + "p.run_shell('echo step > /step')")
+    hako("create", "--rebuild", path)
+    hako("rollback", path, "old")
+    assert inside(hako, path, "cat /mark /step") == "before\nstep\n"
+    write_file(HOST)
+    hako("create", "--rebuild", path)
+    assert "is of another kind" in hako("rollback", path, "old", status=125).stderr
+
+
 @pytest.mark.parametrize("kind", [RECIPE, PLAIN, HOST])
 def test_clone(hako: Hako, write_file: Writer, places: Path, kind: str) -> None:
     source, target = write_file(kind, "source"), write_file(kind, "target")
