@@ -243,7 +243,8 @@ def _load_pychroot() -> type:
                 if ended is not None and ended.si_pid == self.childpid:
                     break
             os.close(self._made)
-            for path in os.read(self._made_reader, 4096).decode().split("\0"):
+            made = os.read(self._made_reader, 4096).decode()
+            for path in made.split("\0") if made else []:
                 _remove_empty(path)
             killed = ended.si_code != os.CLD_EXITED
             os._exit(128 + ended.si_status if killed else ended.si_status)
