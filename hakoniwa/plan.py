@@ -77,38 +77,57 @@ def later_steps(container: Container, launch: Launch, hierarchies: tuple[str, ..
 
 
 def become_payload(container: Container, launch: Launch) -> list[Step]:
-    """The last part, which an attached command shares: limits, credentials, folder, program."""
+    """The last part: limits, credentials, folder, program."""
+    seccomp, guarded = container.seccomp, container.no_new_privs
+    filtered = when_filtered(launch.filters, seccomp.profile, no_new_privs=guarded, where=seccomp.where)
     return [
         *([identity.SetLimits(limits=container.limits)] if container.limits else []),
-        *_early_filters(container, launch),
+        *filtered.early,
         identity.BecomeUser(
             capabilities=launch.capabilities,
-            no_new_privs=container.no_new_privs,
+            no_new_privs=guarded,
             groups_asked=bool(container.groups),
             where=container.capabilities.where,
         ),
         identity.DieWithSupervisor(),
         *_redirects(container, inside=True),
         program.EnterWorkdir(path=container.workdir, where=container.where),
+        *([program.OpenAttributes()] if container.apparmor else []),
+        *filtered.late,
         program.Execute(
             command=launch.command or container.init_command,
             init=container.init,
             apparmor=container.apparmor,
-            filters=_programs(launch) if container.no_new_privs else (),
+            filters=filtered.last,
             where=container.where if container.apparmor else "",
         ),
     ]
 
 
-def _programs(launch: Launch) -> tuple[bytes, ...]:
-    return tuple(program.content for program in launch.filters)
+class Filtered(Record):
+    """When each seccomp filter is put in force: before the credentials change, after that, or by the last program of ours."""
+
+    early: list[Step]
+    late: list[Step]
+    last: tuple[bytes, ...]
 
 
-def _early_filters(container: Container, launch: Launch) -> list[Step]:
-    """The filters, where the last program cannot put them in force itself."""
-    if container.no_new_privs or not launch.filters:
-        return []
-    return [identity.PutFiltersInForce(filters=_programs(launch), where=container.seccomp.where)]
+def when_filtered(
+    filters: tuple[Program, ...], profile: str | None, *, no_new_privs: bool, where: str = ""
+) -> Filtered:
+    """As late as can be, so that a filter of the file's own need not name what we call; but all early without no_new_privs.
+
+    The default profile names all that is still to be called, and is in force before the last program of ours is executed.
+    """
+    contents = tuple(program.content for program in filters)
+    if not no_new_privs:
+        return Filtered(early=_put_in_force(contents, where), late=[], last=())
+    known = 1 if profile == "default" else 0  # the default profile is always the first
+    return Filtered(early=[], late=_put_in_force(contents[:known], where), last=contents[known:])
+
+
+def _put_in_force(filters: tuple[bytes, ...], where: str) -> list[Step]:
+    return [identity.PutFiltersInForce(filters=filters, where=where)] if filters else []
 
 
 def scheduling_steps(wanted: Scheduling) -> list[Step]:

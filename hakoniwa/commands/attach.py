@@ -7,19 +7,19 @@ import os
 from hakoniwa import state
 from hakoniwa.commands.selection import PID, alive
 from hakoniwa.errors import HakoError, nearest
-from hakoniwa.kernel import capabilities, prctl, signals
+from hakoniwa.kernel import capabilities, signals
 from hakoniwa.options import NAME, Command, Given, Option
-from hakoniwa.plan import scheduling_steps
+from hakoniwa.plan import Filtered, scheduling_steps, when_filtered
 from hakoniwa.seccomp import programs
 from hakoniwa.spec import Limit, Scheduling
 from hakoniwa.steps import devices, identity, program
-from hakoniwa.steps.join import JoinGroups, JoinNamespaces, namespaces_apart, open_groups
-from hakoniwa.steps.step import Context, Step
-from hakoniwa.supervisor import child
+from hakoniwa.supervisor.exec import Exec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from hakoniwa.steps.step import Step
 
 COMMAND = Command(
     name="attach",
@@ -101,52 +101,23 @@ def _end(number: int) -> None:
 def _launch(
     given: Given, found: dict[str, Any], container: int, streams: tuple[int, ...], front: int, term: str
 ) -> tuple[int, int]:
-    """Clone the process that becomes the command: (pid, pidfd). Raises HakoError when it does not."""
-    definition = found["definition"]
-    environ = {"PATH": program.DEFAULT_PATH, "TERM": term, "container": "hakoniwa", **definition["environ"]}
-    chroot = os.open(f"/proc/{found['init']['pid']}/root", os.O_PATH | os.O_CLOEXEC)
-    flags = namespaces_apart(found["init"]["pid"])
-    join = JoinNamespaces(pidfd=container, flags=flags, chroot=chroot)
-    steps = _plan(given, found, join, streams)
-    prctl.become_undumpable()
-    own = os.pidfd_open(os.getpid())
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    groups = [*found["cgroups"], *([found["assigned_cgroup"]] if found["assigned_cgroup"] else [])]
-    *joining, unified = open_groups(groups) if groups else [-1]
-    try:
-        pid, pidfd = join.clone(None if unified == -1 else unified)
-    except OSError as error:
-        raise HakoError(f"cannot join container {found['name']!r}: {error.strerror}") from None
-    if pid == 0:
-        context = Context(supervisor=own, status=writer, environ=environ)
-        if streams:
-            context.front = lambda master: child.send_master(front, master)
-        child.become(lambda: [JoinGroups(files=tuple(joining)), *steps], context, {container, chroot, front, *joining})
-    os.close(writer)
-    report = b""
-    while more := os.read(reader, 65536):
-        report += more
-    command = given.argv or ("a shell",)
-    facts, failure = child.read_report(report, command[0])
-    if failure is None and "executed" not in facts:
-        failure = HakoError("the container has just ended")
-    if failure is not None:
-        os.waitpid(pid, 0)
-        failure.where = failure.where or found["name"]
-        raise failure
-    return pid, pidfd
+    """Have a process become the command: (pid, pidfd). Raises HakoError when it does not."""
+    environ = {"PATH": program.DEFAULT_PATH, "TERM": term, "container": "hakoniwa", **found["definition"]["environ"]}
+    executing = Exec(found, container)
+    executing.front = front
+    outside = scheduling_steps(Scheduling(**found["definition"]["scheduling"]))
+    (command, *_) = given.argv or ("a shell",)
+    return executing.launch(outside, _plan(given, found, executing, streams), environ, command)
 
 
-def _plan(given: Given, found: dict[str, Any], join: JoinNamespaces, streams: tuple[int, ...]) -> list[Step]:
+def _plan(given: Given, found: dict[str, Any], executing: Exec, streams: tuple[int, ...]) -> list[Step]:
     """What an attached command goes through: the container's own restrictions, in the same order."""
     definition = found["definition"]
     user, group = given.value("user"), given.value("group")
     limits = tuple(Limit(**limit) for limit in definition["limits"])
     held, guarded = _capabilities(given, found), definition["no_new_privs"]
-    filters = _filters(found, held)
+    filtered = _filtered(found, held)
     return [
-        *scheduling_steps(Scheduling(**definition["scheduling"])),  # while /proc is the host's
-        join,
         identity.JoinKeyring(),
         identity.FindAccount(
             uid=_id(user) if user else definition["uid"],
@@ -155,30 +126,32 @@ def _plan(given: Given, found: dict[str, Any], join: JoinNamespaces, streams: tu
         ),
         *([devices.OpenTerminal(streams=streams, instance=found["devpts"])] if streams else []),
         *([identity.SetLimits(limits=limits)] if limits else []),
-        *([identity.PutFiltersInForce(filters=filters)] if filters and not guarded else []),
+        *filtered.early,
         identity.BecomeUser(capabilities=held, no_new_privs=guarded, groups_asked=bool(definition["groups"])),
         identity.DieWithSupervisor(),
         program.EnterWorkdir(path=definition["workdir"]),
+        *(executing.receive_attributes() if definition["apparmor"] else []),
+        *filtered.late,
         program.Execute(
             command=given.argv,
             init=None,
             apparmor=definition["apparmor"],
-            filters=filters if guarded else (),
+            filters=filtered.last,
             where=found["name"],
         ),
     ]
 
 
-def _filters(found: dict[str, Any], held: int) -> tuple[bytes, ...]:
+def _filtered(found: dict[str, Any], held: int) -> Filtered:
     """The container's seccomp programs; made anew for other capabilities, since the profile depends on them."""
+    definition = found["definition"]
     kept = programs.kept(found["filters"]) if held == found["capabilities"] else None
     if kept is None:
         from hakoniwa.seccomp.described import described_by
 
-        definition = found["definition"]
         wanted = described_by(definition["seccomp"])
         kept = programs.programs_for(wanted, held, no_new_privs=definition["no_new_privs"])
-    return tuple(program.content for program in kept)
+    return when_filtered(kept, definition["seccomp"]["profile"], no_new_privs=definition["no_new_privs"])
 
 
 def _id(text: str) -> int | str:

@@ -6,16 +6,27 @@ import os
 
 from hakoniwa.errors import HakoError
 
-_OWN = "self/attr/apparmor/exec"  # since Linux 5.8; before, the file of whichever security module comes first
-_SHARED = "self/attr/exec"
+_OWN = "apparmor/exec"  # since Linux 5.8; before, the file of whichever security module comes first
+_SHARED = "exec"
 _PROFILES = "/sys/kernel/security/apparmor/profiles"
 
 
 def attribute() -> str:
-    """The file below /proc that a request is written to. Raises HakoError on a kernel without AppArmor."""
+    """The file below /proc/PID/attr that a request is written to. Raises HakoError on a kernel without AppArmor."""
     if not os.path.isdir("/sys/module/apparmor") or not is_enabled():
         raise HakoError("this kernel has no AppArmor", hint="remove config.apparmor, or boot with apparmor=1")
-    return _OWN if os.path.exists(f"/proc/{_OWN}") else _SHARED
+    return _OWN if os.path.exists(f"/proc/self/attr/{_OWN}") else _SHARED
+
+
+def attributes_of(pid: int | str) -> int:
+    """The folder /proc/PID/attr of a process as a mount of its own, from which no `..` leads on into the host's /proc.
+
+    A request counts only where the process itself opens the file, in the program that it is then executing. Needs
+    cap_sys_admin in the mount namespace. Raises OSError; the descriptor is the caller's.
+    """
+    from hakoniwa.kernel import mount
+
+    return mount.clone_tree(f"/proc/{pid}/attr", recursive=False)
 
 
 def is_enabled() -> bool:

@@ -73,6 +73,8 @@ DEFAULT = [
     "cap_sys_chroot",
 ]
 
+READING = 1 << 1 | 1 << 2  # cap_dac_override and cap_dac_read_search: what reads any file, whatever its mode
+
 _VERSION_3 = 0x20080522
 _PR_CAPBSET_READ, _PR_CAPBSET_DROP = 23, 24
 
@@ -133,8 +135,11 @@ def act_on_files_as(uid: int, gid: int) -> None:
     set_sets(held_now)  # leaving 0 has taken those on files away
 
 
-def set_sets(permitted: int) -> None:
-    """Set permitted and effective to `permitted`, inheritable to nothing; the kernel then empties ambient. `man 2 capset`."""
-    low, high = permitted & 0xFFFFFFFF, permitted >> 32
-    data = b"".join(value.to_bytes(4, "little") for value in (low, low, 0, high, high, 0))
+def set_sets(permitted: int, *, without: int = 0) -> None:
+    """Set permitted and effective to `permitted`, inheritable to nothing; the kernel then empties ambient. `man 2 capset`.
+
+    `without` is left out of the effective set. For root, the next program has it there again.
+    """
+    sets = (permitted & ~without, permitted, 0)
+    data = b"".join((bits >> shift & 0xFFFFFFFF).to_bytes(4, "little") for shift in (0, 32) for bits in sets)
     call("capset", _VERSION_3.to_bytes(4, "little") + bytes(4), data)

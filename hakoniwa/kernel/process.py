@@ -53,9 +53,10 @@ def clone(namespaces: int, *, cgroup: int | None = None, sibling: bool = False) 
 
 
 def clone_from(enter: Callable[[], None], namespaces: int, *, cgroup: int | None = None) -> tuple[int, int]:
-    """As `clone`, but from a process that has called `enter` first: to be born in a namespace that we stay out of.
+    """As `clone`, but from a process that has called `enter` first: to be born in namespaces that we stay out of.
 
-    That process ends at once; the child is ours. Raises OSError for whatever fails in it.
+    That process ends at once; the child is ours. Raises OSError for what fails in it, and ChildProcessError where `enter`
+    has ended it.
     """
     reader, writer = os.pipe2(os.O_CLOEXEC)
     middle, held = clone(0)
@@ -76,6 +77,8 @@ def clone_from(enter: Callable[[], None], namespaces: int, *, cgroup: int | None
     os.close(reader)
     os.waitpid(middle, 0)
     os.close(held)
+    if not told:
+        raise ChildProcessError(10, "the process that was to enter the namespaces has ended")
     pid = int.from_bytes(told, "little", signed=True)
     if pid <= 0:
         raise OSError(-pid, os.strerror(-pid))

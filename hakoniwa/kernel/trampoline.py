@@ -3,10 +3,13 @@
 A process that executes a program of the container can be reached from inside through /proc/PID/exe, and a program that
 begins with `#!/proc/self/exe` re-executes whatever ran last. Were that the host's interpreter, it could be overwritten
 (CVE-2019-5736). So the last program of the host to run is this one: a few bytes in a memory file sealed against every
-change. It marks all descriptors from 3 on close-on-exec, asks for the AppArmor profile, puts the seccomp filters in
-force (so late that they bind the program alone), and executes the program. Where that fails it writes the negative errno
-as eight bytes to descriptor 3, less 4096 for AppArmor and 8192 for seccomp. Where descriptor 3 is not open it was
-executed from inside, by such a script, and ends.
+change. The file cannot be read either, which makes the kernel keep the process undumpable for as long as it executes it
+(`man 2 prctl`, PR_SET_DUMPABLE): nobody inside traces it before it is as confined as they are.
+
+It marks all descriptors from 3 on close-on-exec, asks for the AppArmor profile, puts the remaining seccomp filters in
+force (so late that they bind the program alone), and executes the program. If that fails, it writes the negative errno
+as eight bytes to descriptor 3, less 4096 for AppArmor and 8192 for seccomp. If descriptor 3 is not open, it was executed
+from inside, by such a script, and ends.
 
     close_range(3, ~0, CLOSE_RANGE_CLOEXEC)
     if (fcntl(3, F_GETFD) < 0) exit_group(126)
@@ -24,14 +27,16 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import HakoError
+from hakoniwa.kernel import capabilities
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_EXECUTE_ONLY = 0o111
 STATUS_FD = 3
 PROGRAM_FD = 4
-PROC_FD = 6  # of the host: there /proc/self is this process, whatever the container has in its place
+ATTRIBUTES_FD = 6  # this process's folder of security attributes, whatever the container has in the place of /proc
 
 _X86_64 = bytes.fromhex(
     "b8b4010000bf03000000beffffffffba040000000f05b848000000bf03000000be010000000f0585c0bf7e0000000f88b200"
@@ -62,7 +67,7 @@ _ALL_SEALS = 0x0F  # F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE
 def program(machine: str, *, attribute: str = "", request: str = "", filters: Sequence[bytes] = ()) -> bytes:
     """The program as an ELF file, with what it has to put in force. `man 5 elf`.
 
-    `request` is written to the file `attribute` below /proc; each filter is a program of classic BPF. Raises HakoError
+    `request` is written to the file `attribute` of the folder ATTRIBUTES_FD; each filter is a program of classic BPF. Raises HakoError
     on a machine that the program is not written for.
     """
     if machine not in _MACHINES:
@@ -104,7 +109,7 @@ def _table(address: int, attribute: str, request: str, filters: Sequence[bytes])
     return _bytes(words) + programs + texts
 
 
-def sealed(content: bytes, name: str) -> int:
+def sealed(content: bytes, name: str, mode: int = 0o555) -> int:
     """`content` as an executable memory file that nobody can change any more. `man 2 memfd_create`."""
     import fcntl
 
@@ -118,6 +123,7 @@ def sealed(content: bytes, name: str) -> int:
     view = memoryview(content)
     while view:
         view = view[os.write(file, view) :]
+    os.fchmod(file, mode)
     fcntl.fcntl(file, _ADD_SEALS, _ALL_SEALS)
     return file
 
@@ -125,9 +131,11 @@ def sealed(content: bytes, name: str) -> int:
 def prepare(*, attribute: str = "", request: str = "", filters: Sequence[bytes] = ()) -> int:
     """The sealed program as a descriptor, to be opened before the root is changed."""
     content = program(os.uname().machine, attribute=attribute, request=request, filters=filters)
-    return sealed(content, "hakoniwa")
+    return sealed(content, "hakoniwa", _EXECUTE_ONLY)
 
 
-def execute(trampoline: int, path: str, arguments: list[str], environment: dict[str, str]) -> None:
-    """Become `path` by way of the trampoline. Returns only by raising OSError."""
+def execute(trampoline: int, path: str, arguments: list[str], environment: dict[str, str], permitted: int) -> None:
+    """Become `path` by way of the trampoline, with the capabilities `permitted`. Returns only by raising OSError."""
+    if permitted & capabilities.READING:
+        capabilities.set_sets(permitted, without=capabilities.READING)
     os.execve(trampoline, ["hakoniwa", path, *arguments], environment)

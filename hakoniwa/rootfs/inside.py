@@ -20,7 +20,8 @@ from hakoniwa.seccomp.programs import programs_for
 from hakoniwa.spec import Seccomp
 from hakoniwa.steps import identity, program
 from hakoniwa.steps.step import Context, apply_all, prepare_all
-from hakoniwa.supervisor.child import close_imports, read_report, report_failure
+from hakoniwa.supervisor.child import close_imports
+from hakoniwa.supervisor.report import read_report, read_to_end, tell_failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,9 +65,7 @@ def run_inside(container: Container, step: ProvisionStep, root: Step, progress: 
         os.close(status_writer)
         try:
             last = follow(reader, step.label, progress, stage)
-            report = b""
-            while more := os.read(status_reader, 65536):
-                report += more
+            told = read_to_end(status_reader, pidfd)
         except BaseException:
             os.kill(pid, signals.SIGKILL)
             raise
@@ -75,8 +74,7 @@ def run_inside(container: Container, step: ProvisionStep, root: Step, progress: 
             os.close(status_reader)
             os.close(pidfd)
             status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        _, failure = read_report(report, step.shell)
-        if failure is not None:
+        if failure := read_report(told, step.shell).failure:
             raise HakoError(
                 f"provisioning step {step.label!r} failed: {failure.message}",
                 where=failure.where or step.where,
@@ -127,9 +125,9 @@ class _Working:
                 context.look_at_user_namespace()
             self._work(context)
         except HakoError as error:
-            report_failure(status, error)
+            tell_failure(status, error)
         except BaseException as error:
-            report_failure(status, HakoError(f"{type(error).__name__}: {error}"))
+            tell_failure(status, HakoError(f"{type(error).__name__}: {error}"))
         finally:
             os._exit(1)
 
@@ -149,7 +147,7 @@ class _Working:
                 self._call(context)
                 os._exit(0)
             except HakoError as error:
-                report_failure(context.status, error)
+                tell_failure(context.status, error)
             except BaseException as error:
                 _explain(error)
             finally:
@@ -230,10 +228,10 @@ def _load_pychroot() -> type:
                 os.chroot(self.path)
                 os.chdir("/")
             except HakoError as error:
-                report_failure(self._context.status, error)
+                tell_failure(self._context.status, error)
                 os._exit(1)
             except BaseException as error:
-                report_failure(self._context.status, HakoError(f"{type(error).__name__}: {error}"))
+                tell_failure(self._context.status, HakoError(f"{type(error).__name__}: {error}"))
                 os._exit(1)
 
         def _parent_setup(self) -> None:

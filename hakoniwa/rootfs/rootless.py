@@ -12,7 +12,7 @@ from hakoniwa import ids
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import idmap, process
 from hakoniwa.places import cache_dir, lib_dir, log_dir, run_dir
-from hakoniwa.supervisor.child import read_report, report_failure
+from hakoniwa.supervisor.report import read_report, read_to_end, tell_failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,14 +49,11 @@ def as_root(action: Callable[[], object], maps: Maps | None = None) -> None:
         os.write(go_writer, b".")
     finally:
         os.close(go_writer)
-        report = b""
-        while more := os.read(reader, 65536):
-            report += more
+        told = read_to_end(reader, pidfd)
         os.close(reader)
         os.close(pidfd)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    _, failure = read_report(report, "")
-    if failure is not None:
+    if failure := read_report(told, "").failure:
         raise failure
     if status:
         raise HakoError(f"the process that works on the rootfs has ended with status {status}")
@@ -70,10 +67,10 @@ def _act(action: Callable[[], object], go: int, report: int) -> None:
             action()
         os._exit(0)
     except HakoError as error:
-        report_failure(report, error)
+        tell_failure(report, error)
     except KeyboardInterrupt:
-        report_failure(report, HakoError("interrupted"))
+        tell_failure(report, HakoError("interrupted"))
     except BaseException as error:
-        report_failure(report, HakoError(f"{type(error).__name__}: {error}"))
+        tell_failure(report, HakoError(f"{type(error).__name__}: {error}"))
     finally:
         os._exit(1)

@@ -72,7 +72,7 @@ class MakeDevpts(Step):
 
     def apply(self, context: Context) -> None:
         context.devpts = make_devpts(context)
-        context.facts["devpts"] = os.fstat(context.devpts).st_dev
+        context.devpts_device = os.fstat(context.devpts).st_dev
         target = open_target(context, "/dev/pts", folder=True)
         mount.attach(context.devpts, target)
         os.close(target)
@@ -94,8 +94,7 @@ class OpenTerminal(Step):
         return "open a terminal"
 
     def prepare(self, context: Context) -> None:
-        import socket  # noqa: F401
-
+        import hakoniwa.kernel.descriptors
         import hakoniwa.kernel.terminal  # noqa: F401
 
     def apply(self, context: Context) -> None:

@@ -161,7 +161,8 @@ class BecomeUser(Step):
                 raise
             told = f"user {account.uid} with group {account.gid} is not mapped in the user namespace"
             raise HakoError(told, where=self.where, hint=_MAP) from None
-        capabilities.set_sets(self.capabilities if account.uid == 0 else 0)
+        context.permitted = self.capabilities if account.uid == 0 else 0
+        capabilities.set_sets(context.permitted)
         if self.no_new_privs:
             prctl.forbid_new_privileges()
 

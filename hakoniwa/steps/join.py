@@ -23,52 +23,61 @@ def namespaces_apart(pid: int) -> int:
 
 
 class JoinNamespaces(Step):
-    """Enter the namespaces of a process, all in one call, and its root. `man 2 setns`."""
+    """Enter the namespaces of a process, before the clone of who is to be inside.
+
+    Who can be seen inside is inside with all that can be looked at: the mounts and the network of a process are open to
+    everybody who sees it (/proc/PID/mountinfo, /proc/PID/net). And a pid namespace takes children only. `man 2 setns`.
+    """
 
     pidfd: int
     flags: int
-    chroot: int  # the root of that process, opened on the host: joining does not follow a chroot
 
     def __str__(self) -> str:
         return "join the namespaces of the container"
 
-    def prepare(self, context: Context) -> None:
-        if self._has_user_namespace():
-            import hakoniwa.kernel.idmap  # noqa: F401
-
-    def clone(self, cgroup: int | None) -> tuple[int, int]:
-        """Clone the process that this step is applied in. Raises OSError.
-
-        A pid namespace takes children only. Who has joined a user namespace has left ours: so the clone is the child of a
-        process that has done so, in one call with the others, some of which may belong to the host.
-        """
-        first = self._joined_before()
-        if self._has_user_namespace():
-            return process.clone_from(lambda: process.join(self.pidfd, first), 0, cgroup=cgroup)
-        if first:
-            process.join(self.pidfd, first)
-        return process.clone(0, cgroup=cgroup)
-
-    def _has_user_namespace(self) -> bool:
+    def has_user_namespace(self) -> bool:
+        """Whether a user namespace is among them. Who has joined it has left ours."""
         return bool(self.flags & process.NAMESPACES["user"])
 
-    def _joined_before(self) -> int:
-        if self._has_user_namespace():
-            return self.flags & ~process.NAMESPACES["mount"]  # until then, /proc is the host's
-        return self.flags & process.NAMESPACES["pid"]
+    def left_for_later(self) -> int:
+        """What the clone joins itself: a cgroup namespace, from outside of which none is cloned into a cgroup of it.
+
+        (`man 7 cgroups`, nsdelegate. In a user namespace it may be one of the host's, and has to be joined at once.)
+        """
+        return 0 if self.has_user_namespace() else self.flags & process.NAMESPACES["cgroup"]
+
+    def prepare(self, context: Context) -> None:
+        if self.has_user_namespace():
+            import hakoniwa.kernel.idmap  # noqa: F401
 
     def apply(self, context: Context) -> None:
-        inner = self._has_user_namespace()
-        if inner:
+        last = self.flags & process.NAMESPACES["mount"]  # until then, /proc is the host's
+        first = self.flags & ~last & ~self.left_for_later()
+        if first:
+            process.join(self.pidfd, first)
+        if self.has_user_namespace():
             context.look_at_user_namespace()
-        rest = self.flags & ~self._joined_before()
-        if rest:
-            process.join(self.pidfd, rest)
-        if inner:
+        if last:
+            process.join(self.pidfd, last)
+
+
+class EnterRoot(Step):
+    """Take the place of a process of the container: its root, to which joining does not lead, and its user namespace's root."""
+
+    joined: JoinNamespaces
+    root: int  # the root of a process of the container, opened on the host
+
+    def __str__(self) -> str:
+        return "enter the root of the container"
+
+    def apply(self, context: Context) -> None:
+        if rest := self.joined.left_for_later():
+            process.join(self.joined.pidfd, rest)
+        if self.joined.has_user_namespace():
             from hakoniwa.kernel import idmap
 
             idmap.become_root_inside(context.may_set_groups)
-        os.fchdir(self.chroot)
+        os.fchdir(self.root)
         os.chroot(".")
         context.root = os.open("/", paths.O_PATH)
 

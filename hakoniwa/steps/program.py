@@ -11,6 +11,8 @@ from hakoniwa.steps.step import Context, Outside, Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import _socket
+
     from hakoniwa.spec import Stream
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -70,6 +72,41 @@ class EnterWorkdir(Step):
         return "workdir must be a folder inside" if error.errno in (2, 20) else ""
 
 
+class OpenAttributes(Step):
+    """Open the folder that the AppArmor profile is asked for in, while /proc is the host's."""
+
+    def __str__(self) -> str:
+        return "open the security attributes"
+
+    def prepare(self, context: Context) -> None:
+        from hakoniwa.kernel import apparmor
+
+        context.attributes = apparmor.attributes_of("self")
+
+    def apply(self, context: Context) -> None:
+        """It is open already."""
+
+
+class ReceiveAttributes(Step):
+    """Take that folder from a process that is still on the host."""
+
+    channel: _socket.socket
+
+    def __str__(self) -> str:
+        return "take the folder of the security attributes"
+
+    def prepare(self, context: Context) -> None:
+        import hakoniwa.kernel.descriptors  # noqa: F401
+
+    def apply(self, context: Context) -> None:
+        from hakoniwa.kernel import descriptors
+
+        received = descriptors.receive(self.channel)
+        if received is None:
+            os._exit(1)  # what has failed there is told there
+        (context.attributes,) = received[1]
+
+
 class Execute(Step):
     """Become the payload, by way of the trampoline."""
 
@@ -92,7 +129,6 @@ class Execute(Step):
             from hakoniwa.kernel import apparmor
 
             attribute, request = apparmor.attribute(), apparmor.on_exec(self.apparmor)
-            context.proc = os.open("/proc", paths.O_PATH | os.O_DIRECTORY)
         context.trampoline = trampoline.prepare(attribute=attribute, request=request, filters=self.filters)
         if self.init:
             context.init_program = _open_init(self.init, self.where)
@@ -104,10 +140,9 @@ class Execute(Step):
         if context.init_program != -1:
             arguments = [str(self.init), "--", path, *command[1:]]
             path = ""
-        context.facts["executed"] = path
-        context.report_facts()
+        context.tell_executing()
         _arrange(context)
-        trampoline.execute(TRAMPOLINE_FD, path, arguments, context.environ)
+        trampoline.execute(TRAMPOLINE_FD, path, arguments, context.environ, context.permitted)
 
     def _shell(self) -> str:
         """The first shell that is there."""
@@ -118,15 +153,15 @@ class Execute(Step):
 
 
 def _arrange(context: Context) -> None:
-    """Put the descriptors where the trampoline expects them: 3 the status pipe, 4 an init's program, 5 itself, 6 /proc."""
+    """Put the descriptors where the trampoline expects them: 3 the status pipe, 4 an init's program, 5 itself, 6 attributes."""
     wanted = {
         trampoline.STATUS_FD: context.status,
         trampoline.PROGRAM_FD: context.init_program,
         TRAMPOLINE_FD: context.trampoline,
-        trampoline.PROC_FD: context.proc,
+        trampoline.ATTRIBUTES_FD: context.attributes,
     }
     # First out of the way of each other, then in place.
-    moved = {number: _above(held, trampoline.PROC_FD) for number, held in wanted.items() if held != -1}
+    moved = {number: _above(held, trampoline.ATTRIBUTES_FD) for number, held in wanted.items() if held != -1}
     for number, held in moved.items():
         # The trampoline's own may be close-on-exec: the kernel has opened the program by then. The others survive it.
         os.dup2(held, number, inheritable=number != TRAMPOLINE_FD)

@@ -35,11 +35,16 @@ class Context:
         self.tty_group = TTY_GROUP  # -1 where it is not mapped
         self.account: Account | None = None
         self.trampoline = -1
-        self.proc = -1  # the host's /proc, for the trampoline, where an AppArmor profile is asked for
+        self.attributes = -1  # the folder that an AppArmor profile is asked for in
+        self.permitted = 0  # the capabilities of the payload
         self.init_program = -1  # the program of an init such as tini, or -1
-        self.facts: dict[str, object] = {}  # what the supervisor is told once the payload runs
+        self.devpts_device: int | None = None  # the device number of the container's devpts
         self.run_hooks: Callable[[str], None] = lambda point: None
-        self.report_facts: Callable[[], None] = lambda: None
+        self.tell_executing: Callable[[], None] = lambda: None
+
+    def opened(self) -> set[int]:
+        """What preparing the steps has opened."""
+        return {self.trampoline, self.attributes, self.init_program} - {-1}
 
     def look_at_user_namespace(self) -> None:
         """Note what this user namespace can do, while /proc is still the host's."""

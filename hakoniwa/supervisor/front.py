@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import select
-import socket
 
-from hakoniwa.kernel import signals, terminal
+from hakoniwa.kernel import descriptors, signals, terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ class Front:
         self._input = 0 if 0 in streams else None
         self._output = 1 if 1 in streams else 2 if 2 in streams else 0
         self.saved: list[Any] = terminal.settings(self.terminal)
-        self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._ours, self.theirs = descriptors.open_pair()
         self._master = -1
         self._pending = b""  # typed, and not taken by the pty yet
 
@@ -83,12 +82,11 @@ class Front:
         return {descriptor for descriptor, _ in poll.poll()}
 
     def _receive_master(self) -> None:
-        _, descriptors, _, _ = socket.recv_fds(self._ours, 16, 1)
+        received = descriptors.receive(self._ours)
         self._ours.close()
-        if not descriptors:
+        if received is None:
             return
-        self._master = descriptors[0]
-        os.set_inheritable(self._master, False)
+        (self._master,) = received[1]
         os.set_blocking(self._master, False)
         if self._input is not None:
             terminal.make_raw(self.terminal)

@@ -10,7 +10,7 @@ from hakoniwa.kernel import descriptors, mount, process
 from hakoniwa.plan import later_steps, needs_help_outside
 from hakoniwa.steps.namespaces import ALONE, ASSISTED, persist
 from hakoniwa.steps.step import Context, Outside, provide_all
-from hakoniwa.supervisor import child
+from hakoniwa.supervisor.report import tell_failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,12 +46,12 @@ class Helping:
             else:
                 descriptors.send(channel, ALONE, [])
         except HakoError as error:
-            child.report_failure(self._status, error)  # the first process ends when the channel does
+            tell_failure(self._status, error)  # the first process ends when the channel does
         except (BrokenPipeError, ConnectionResetError):
             pass  # it has ended, and tells why
         except OSError as error:
             told = f"cannot open what the container needs outside: {error.strerror}: {error.filename}"
-            child.report_failure(self._status, HakoError(told, where=self._container.where))
+            tell_failure(self._status, HakoError(told, where=self._container.where))
         finally:
             channel.close()
 
@@ -76,8 +76,8 @@ class Helping:
             steps = later_steps(self._container, self._launch, self._hierarchies)
             descriptors.send(channel, ASSISTED, provide_all(steps, Outside(context, pid, namespace)))
         except HakoError as error:
-            child.report_failure(self._status, error)
+            tell_failure(self._status, error)
         except BaseException as error:
-            child.report_failure(self._status, HakoError(f"{type(error).__name__}: {error}"))
+            tell_failure(self._status, HakoError(f"{type(error).__name__}: {error}"))
         finally:
             os._exit(0)

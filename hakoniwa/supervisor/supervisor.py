@@ -15,7 +15,7 @@ from hakoniwa.plan import Launch
 from hakoniwa.record import plain
 from hakoniwa.spec import HOOK_SIGNALS
 from hakoniwa.steps.join import open_groups
-from hakoniwa.supervisor import child, messages
+from hakoniwa.supervisor import messages, report
 from hakoniwa.supervisor.base import Base, ExitStatus
 from hakoniwa.supervisor.cloning import Cloning
 from hakoniwa.supervisor.hooks import run_hooks
@@ -209,26 +209,26 @@ class Supervisor:
 
     def _settle(self, status: int, wakeup: int) -> None:
         """Wait until the program runs. Raises HakoError when it does not: its set-up failed, or we were told to end it."""
-        report = b""
+        told = b""
         poll = self._poll(status, wakeup)
         while True:
             ready = self._wait(poll, wakeup)
             if status in ready:
-                more = os.read(status, 65536)
-                if not more:
+                more = os.read(status, report.LARGEST + 1)
+                told += more
+                if not more or len(told) > report.LARGEST:
                     break
-                report += more
             elif self.pidfd in ready:
                 poll.unregister(self.pidfd)  # it ended: what it had to say is in the pipe, up to its end
         os.close(status)
         command = self.launch.command or self.container.init_command or ("a shell",)
-        facts, error = child.read_report(report, command[0])
-        if error is not None:
+        found = report.read_report(told, command[0])
+        if (error := found.failure) is not None:
             error.where = error.where or self.container.name
             raise error
-        if "executed" not in facts:
+        if not found.executing:
             raise HakoError("the container was ended before its program ran", where=self.container.where)
-        self.written.facts["devpts"] = facts.get("devpts")
+        self.written.facts["devpts"] = found.devpts
 
     # While it runs
 
