@@ -1,5 +1,6 @@
 /* What a container does to catch whoever comes into it: looks at every new pid as fast as it can, or traces it.
-   catcher STOP MARK [trace]: until the file STOP is there; MARK is what only the host's mounts show. Prints a line for each catch. */
+   catcher STOP MARK [trace|write]: until the file STOP is there; MARK is what only the host's mounts show. Prints a line for
+   each catch. `write` fills every descriptor that it gets hold of with what once was 1 GB to its reader, and keeps it open. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -37,6 +38,20 @@ static void trace(int pid) {
     ptrace(PTRACE_DETACH, pid, 0, 0);
 }
 
+static void write_into(int pid) {
+    char path[64];
+    int caught = 0;
+    while (!caught && kill(pid, 0) == 0)
+        for (int number = 3; number < 12; number++) {
+            snprintf(path, sizeof path, "/proc/%d/fd/%d", pid, number);
+            int f = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+            if (f >= 0 && write(f, "\6\0\0\0+[\0\0\0\10", 10) == 10)
+                caught = 1;
+        }
+    if (caught)
+        puts("wrote into a descriptor of ours");
+}
+
 int main(int argc, char **argv) {
     int last = getpid();
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -49,7 +64,7 @@ int main(int argc, char **argv) {
                 continue;
             last = pid;
             if (argc > 3) {
-                trace(pid);
+                (strcmp(argv[3], "trace") ? write_into : trace)(pid);
                 continue;
             }
             if (look(pid, "mountinfo") && strstr(content, argv[2]))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Hako, wait_for_log
+from tests.conftest import HAKO, LONGEST, Hako, wait_for_log
 
 Writer = Callable[..., Path]
 SOURCE = Path(__file__).with_name("catcher.c")
@@ -45,7 +45,8 @@ KINDS = {
     "user namespace": 'config.namespace.unshare("user", "net")\n',
     "no root": NET + "config.uid = 1000\n",
     "no capabilities": NET + 'config.capabilities.drop("all")\n',
-    "a filter of its own": NET + 'with config.seccomp.filter(default="allow") as rule:\n    rule.errno("chown", "EPERM")\n',
+    "a filter of its own": NET
+    + 'with config.seccomp.filter(default="allow") as rule:\n    rule.errno("chown", "EPERM")\n',
 }
 
 
@@ -67,3 +68,25 @@ def test_nobody_who_joins_is_caught(
     (rootfs / "tmp" / "stop").write_text("")
     hako("kill", path)
     assert set(caught) <= {"watching", f"traced with {own} filters"}
+
+
+def test_whoever_has_got_hold_of_a_report_cannot_hang_or_fill_its_reader(
+    hako: Hako, box: Writer, rootfs: Path, built_catcher: Path
+) -> None:
+    """With cap_sys_ptrace and no user namespace, a container can open the pipe that the joining process reports through."""
+    shutil.copy(built_catcher, rootfs / "bin" / "catcher")
+    path = box('config.capabilities.allow("cap_sys_ptrace")')
+    hako("start", "-D", path, "--", "catcher", "/tmp/stop", "mark", "write")
+    wait_for_log(hako, path, "watching")
+    limit = 1 << 29  # bytes of address space: the reader that took a deserialiser asked for twice as much
+    told = ""
+    while "cannot be understood" not in told:
+        words = [str(HAKO), "attach", str(path), "--", "true"]
+        done = subprocess.run(
+            ["prlimit", f"--as={limit}", *words], capture_output=True, text=True, timeout=LONGEST, cwd=rootfs
+        )
+        assert done.returncode in (0, 125), done
+        told = done.stderr
+    assert "wrote into a descriptor of ours" in hako("logs", path).stdout
+    (rootfs / "tmp" / "stop").write_text("")
+    hako("kill", path)
