@@ -52,16 +52,29 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        character if character.isprintable() else _escape(character)
         for character in text.encode("utf-8", "backslashreplace").decode("utf-8")
     )
 
 
+_SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+
+
+def _escape(character: str) -> str:
+    """A character as Python writes it in a string. The codec `unicode_escape` may not be loaded, and not be there to load."""
+    number = ord(character)
+    long = f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+    return _SHORT.get(character, long)
+
+
 def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
     """`did you mean 'net'?` when one of `known` is close to `word`, else the list of what is known."""
-    import difflib
-
-    close = difflib.get_close_matches(word.lower(), [name.lower() for name in known], n=1, cutoff=0.6)
+    try:
+        import difflib
+    except ImportError:  # in a container's first process, which loads nothing any more
+        close = []
+    else:
+        close = difflib.get_close_matches(word.lower(), [name.lower() for name in known], n=1, cutoff=0.6)
     if close:
         original = next(name for name in known if name.lower() == close[0])
         return f"did you mean {original!r}?"

@@ -19,9 +19,25 @@ def set_level(level: str) -> None:
 
 def write(text: str, level: str = "info") -> None:
     """Write one line. A standard error that nobody reads is not a reason to fail."""
+    _put([printable(text)], level)
+
+
+def write_text(text: object, level: str = "info", name: str = "") -> None:
+    """Write what a hook or a file says, each line by itself, with the container's name before it.
+
+    A text may come from inside a container: so none of its lines passes for one of ours.
+    """
+    lines = str(text).removesuffix("\n").split("\n")
+    prefix = f"{name}: " if name else ""
+    _put([prefix + "\t".join(map(printable, line.removesuffix("\r").split("\t"))) for line in lines], level)
+
+
+def _put(lines: list[str], level: str) -> None:
     if LEVELS[level] < _threshold:
         return
+    output = "".join(f"hako: {line}\n" for line in lines).encode(errors="backslashreplace")
     try:
-        os.write(2, f"hako: {printable(text)}\n".encode(errors="backslashreplace"))
+        while output:
+            output = output[os.write(2, output) :]
     except OSError:
         pass

@@ -172,9 +172,8 @@ def needs_help_outside(container: Container, launch: Launch) -> bool:
 
 
 def _network(container: Container) -> list[Step]:
-    if "net" not in container.namespaces:
-        return []
-    return [identity.RaiseLoopback(), HookPoint(point="after_network_initialized")]
+    loopback = [identity.RaiseLoopback()] if "net" in container.namespaces else []
+    return [*loopback, HookPoint(point="after_network_initialized")]
 
 
 def _root(container: Container, launch: Launch) -> list[Step]:

@@ -21,14 +21,16 @@ HOOK_POINTS = (
     "after_chroot",
     "before_start_wait",
     "after_reload",
-    "after_failure",
     "teardown_container",
+    "after_failure",
     "teardown",
     "system_failure",
 )
 # Signals that a handler may be given for, with their numbers (`man 7 signal`): all others mean something already.
 HOOK_SIGNALS = {"USR1": 10, "USR2": 12, "TTIN": 21, "TTOU": 22}
 BARN_POINTS = ("setup", "teardown", "system_failure")
+# Those that the container's first process runs, while it is set up.
+INNER_POINTS = ("after_fork", "after_network_initialized", "before_chroot", "after_chroot")
 
 INDEPENDENT_MOUNTS = ("procfs", "sysfs", "devtmpfs", "devpts", "shm", "mqueue", "cgroup")
 

@@ -142,7 +142,6 @@ def _show(barn: Barn, launches: list[Launch]) -> None:
 
 
 def _start_in_background(barn: Barn, launches: list[Launch], *, wait: bool, watch: bool) -> int:
-    sys.stdout.flush()
     running, errors = run_in_background(barn, launches, wait=wait, watch=watch)
     for name, pid in running:
         print(f"{name} {pid}")

@@ -105,9 +105,9 @@ class Haconiwa(metaclass=_Command):
 
     @staticmethod
     def log(text: str, level: str = "info") -> None:
-        """Write a line to the log of the container, or to standard error where there is none yet."""
+        """Write to the log of the container, or to standard error where there is none yet, line by line."""
         from hakoniwa import log
 
         if level not in log.LEVELS:
             raise HakoError(f"log level {short(level)} is unknown", hint=nearest(str(level), list(log.LEVELS)))
-        log.write(text, level)
+        log.write_text(text, level)

@@ -1,4 +1,4 @@
-"""Descriptors handed from process to process, through a pair of sockets. `man 7 unix`, SCM_RIGHTS."""
+"""Which descriptors are open; and handing them on through a pair of sockets (`man 7 unix`, SCM_RIGHTS)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,15 @@ import sys
 _MOST = 200  # in one message; the kernel takes 253 (SCM_MAX_FD)
 _LARGEST = 60_000
 _INT = 4  # bytes
+
+
+def opened() -> set[int]:
+    """The descriptors of this process that are open, but for the standard streams."""
+    listing = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return {int(name) for name in os.listdir(listing)} - {0, 1, 2, listing}
+    finally:
+        os.close(listing)
 
 
 def open_pair() -> tuple[_socket.socket, _socket.socket]:

@@ -120,6 +120,21 @@ class HookPoint(Step):
         context.run_hooks(self.point)
 
 
+class Wait(Step):
+    """Wait at a gate that the supervisor opens by writing to it, and that ends when it is gone."""
+
+    gate: int
+
+    def __str__(self) -> str:
+        return "wait for the hooks outside"
+
+    def apply(self, context: Context) -> None:
+        opened = os.read(self.gate, 1)
+        os.close(self.gate)
+        if not opened:
+            os._exit(1)  # what has failed outside is told there
+
+
 def apply_all(steps: Sequence[Step], context: Context) -> None:
     """Apply the steps in order. Raises HakoError that names the step, the reason and the way out."""
     for step in steps:

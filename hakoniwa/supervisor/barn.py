@@ -10,9 +10,10 @@ from hakoniwa.errors import FAILED, HakoError
 from hakoniwa.kernel import signals
 from hakoniwa.plan import Launch
 from hakoniwa.record import plain
+from hakoniwa.spec import INNER_POINTS
 from hakoniwa.supervisor import messages
-from hakoniwa.supervisor.base import BarnView
-from hakoniwa.supervisor.hooks import run_hooks
+from hakoniwa.supervisor.base import BarnView, ExitStatus
+from hakoniwa.supervisor.hooks import flush_prints, print_by_line, run_hooks
 from hakoniwa.supervisor.output import divert_output
 from hakoniwa.supervisor.supervisor import supervise
 from hakoniwa.supervisor.surroundings import Surroundings
@@ -40,7 +41,9 @@ class Member:
         self.ready = False
         self.definition: dict[str, Any] | None = None
         self.code: int | None = None
+        self.signal: int | None = None
         self.error: HakoError | None = None
+        self.failure_told = False  # to the `system_failure` hooks
 
     def is_settled(self, *, wait: bool) -> bool:
         """Whether it runs (with `wait`: is ready), has run, or could not be started."""
@@ -65,7 +68,7 @@ class Member:
             elif kind == messages.READY:
                 self.ready = True
             elif kind == messages.EXITED:
-                self.code = parts[0]  # type: ignore[assignment]
+                self.code, self.signal = parts  # type: ignore[assignment]
             elif kind == messages.FAILED:
                 self.error = messages.error_of(parts)  # type: ignore[arg-type]
         return False
@@ -73,6 +76,10 @@ class Member:
     def status(self) -> int:
         """What the command exits with for this container."""
         return self.error.status if self.error else FAILED if self.code is None else self.code
+
+    def exit_status(self) -> ExitStatus:
+        """The same, as hooks see it."""
+        return ExitStatus(code=self.status(), signal=None if self.error else self.signal)
 
 
 class BarnProcess:
@@ -85,6 +92,15 @@ class BarnProcess:
         self.lifeline = (-1, -1)
         self.pid = os.getpid()
         self._lock = -1  # held while hooks of the barn's own stand for what they have made
+        self._refusal: HakoError | None = None
+        self.files: set[int] | None = None  # that the file has open for hooks in the containers' first processes
+        flush_prints()
+        if barn.hooks or any(container.hooks or container.background_hooks for container in barn.containers):
+            print_by_line()
+        if any(container.hooks_at(point) for container in barn.containers for point in INNER_POINTS):
+            from hakoniwa.kernel.descriptors import opened
+
+            self.files = opened()
 
     def set_up(self) -> None:
         """Run the `setup` hooks. Raises HakoError when one refuses, or the barn runs already."""
@@ -94,19 +110,48 @@ class BarnProcess:
             except state.Busy:
                 raise HakoError(f"barn {self.barn.name!r} is already running", hint="hako ps shows it") from None
         if hooks := self.barn.hooks_at("setup"):
-            run_hooks(hooks, self.view, may_refuse=True)
+            try:
+                run_hooks(hooks, self.view, may_refuse=True, files=self.files)
+            except HakoError as refusal:
+                self._refusal = refusal
+                raise
+
+    def tell_failures(self) -> None:
+        """Run `system_failure` for each container that hakoniwa itself has failed on, as soon as that is over."""
+        for member in self.members:
+            if member.error is not None and member.inbox is None and not member.failure_told:
+                member.failure_told = True
+                self._run_system_failure(member.container.name, member.error)
+
+    def _run_system_failure(self, name: str | None, error: HakoError) -> None:
+        if hooks := self.barn.hooks_at("system_failure"):
+            self._note_ends()
+            self.view.failed, self.view.system_exception = name, error
+            self.view.exit_status = ExitStatus(code=error.status, signal=None)
+            run_hooks(hooks, self.view, may_refuse=False)
+
+    def _note_ends(self) -> None:
+        """Have the barn's hooks see how each container has ended."""
+        ended = [member for member in self.members if member.code is not None or member.error]
+        self.view.exit_statuses = {member.container.name: member.exit_status() for member in ended}
 
     def tear_down(self) -> None:
-        """Run `system_failure` where hakoniwa itself has failed, and `teardown`, once."""
-        if self.barn.hooks and self._lock == -1:
-            return  # what they would undo is another's
-        if any(member.error for member in self.members) and (hooks := self.barn.hooks_at("system_failure")):
-            run_hooks(hooks, self.view, may_refuse=False)
+        """Run `system_failure` where it is still due, and `teardown`, once."""
+        if not self.barn.hooks or self._lock == -1:
+            return  # there is nothing to undo, or it is another's
+        if self._refusal is not None:
+            self._run_system_failure(None, self._refusal)
+        self.tell_failures()
         if hooks := self.barn.hooks_at("teardown"):
+            self._note_ends()
+            self.view.failed = None
+            self.view.system_exception = self._refusal or next((m.error for m in self.members if m.error), None)
+            failed = next((status for status in self.view.exit_statuses.values() if not status.success), None)
+            code = self._refusal.status if self._refusal else 0
+            self.view.exit_status = failed or ExitStatus(code=code, signal=None)
             run_hooks(hooks, self.view, may_refuse=False)
-        if self._lock != -1:
-            os.unlink(state.barn_lock_file(self.barn.name))
-            os.close(self._lock)
+        os.unlink(state.barn_lock_file(self.barn.name))
+        os.close(self._lock)
 
     def spawn(
         self,
@@ -121,6 +166,7 @@ class BarnProcess:
     ) -> None:
         """Fork the supervisor of a container; `before` runs in it first."""
         reader, writer = os.pipe2(os.O_CLOEXEC)
+        flush_prints()
         member.supervisor = os.fork()
         if member.supervisor == 0:
             os.close(reader)
@@ -134,9 +180,11 @@ class BarnProcess:
             around = Surroundings(
                 report=writer,
                 lifeline=self.lifeline[0],
+                files=self.files,
                 front=front.theirs.fileno() if front else -1,
                 terminal=front.terminal if front else -1,
                 saved=front.saved if front else None,
+                notes=front.notes if front else -1,
                 term=term,
                 background=background,
                 definition=member.definition,
@@ -196,6 +244,7 @@ def _run_with_terminal(process: BarnProcess, watch: bool) -> None:
 
     member = process.members[0]
     front = Front(member.launch.terminals)
+    front.open_notes()
     process.spawn(member, term=terminal_type(), watch=watch, front=front)
     front.close_theirs()
     assert member.inbox is not None
@@ -217,11 +266,12 @@ def run_in_background(
     Returns names and pids of those that run (their program has been executed; with `wait`: they are ready), and why the
     others do not.
     """
+    process = BarnProcess(barn, launches)
     reader, writer = os.pipe2(os.O_CLOEXEC)
     child = os.fork()
     if child == 0:
         os.close(reader)
-        _be_daemon(barn, launches, writer, wait, watch)
+        _be_daemon(process, writer, wait, watch)
     os.close(writer)
     inbox = messages.Inbox(reader)
     running: list[tuple[str, int]] = []
@@ -237,13 +287,12 @@ def run_in_background(
     return running, errors
 
 
-def _be_daemon(barn: Barn, launches: list[Launch], caller: int, wait: bool, watch: bool) -> NoReturn:
+def _be_daemon(process: BarnProcess, caller: int, wait: bool, watch: bool) -> NoReturn:
     """The barn's process in the background. Never returns."""
-    process = BarnProcess(barn, launches)
     try:
         os.setsid()
         os.chdir("/")
-        divert_output(barn.name)
+        divert_output(process.barn.name)
         process.pid = os.getpid()
         import hakoniwa.supervisor.control  # noqa: F401  # here once, to be shared by all supervisors
 
@@ -267,8 +316,18 @@ def _be_daemon(barn: Barn, launches: list[Launch], caller: int, wait: bool, watc
     except HakoError as error:
         messages.send_error(caller, error)
     finally:
+        _reopen_log(process.barn)
         process.tear_down()
         os._exit(0)
+
+
+def _reopen_log(barn: Barn) -> None:
+    """What the last hooks say belongs in the log as it is now: it may have been rotated."""
+    if barn.hooks:
+        try:
+            divert_output(barn.name)
+        except HakoError:
+            pass  # the old one goes on
 
 
 def _wait_for(process: BarnProcess, done: Callable[[], bool]) -> None:
@@ -279,4 +338,5 @@ def _wait_for(process: BarnProcess, done: Callable[[], bool]) -> None:
         for pipe in inboxes:
             poll.register(pipe, select.POLLIN)
         for pipe, _ in poll.poll():
-            inboxes[pipe].hear()
+            if inboxes[pipe].hear():
+                process.tell_failures()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from hakoniwa import log
 from hakoniwa.errors import HakoError, nearest
 from hakoniwa.kernel.signals import by_name, pidfd_send_signal
@@ -11,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Mapping
+    from typing import Self
 
     from hakoniwa.spec import Barn, Container
     from hakoniwa.supervisor.groups import Groups
@@ -22,16 +25,24 @@ class ExitStatus(Record):
     code: int
     signal: int | None
 
+    @classmethod
+    def of(cls, wait_status: int, error: HakoError | None) -> Self:
+        """From what `waitpid` tells; from `error` where the program never ran."""
+        if error is not None:
+            return cls(code=error.status, signal=None)
+        code = os.waitstatus_to_exitcode(wait_status)
+        return cls(code=code if code >= 0 else 128 - code, signal=-code if code < 0 else None)
+
     @property
     def success(self) -> bool:
         """Whether the code is 0."""
         return self.code == 0
 
 
-def _checked_log(prefix: str, text: str, level: str) -> None:
+def _checked_log(name: str, text: str, level: str) -> None:
     if level not in log.LEVELS:
         raise ValueError(f"log level {level!r} is unknown ({nearest(str(level), list(log.LEVELS))})")
-    log.write(f"{prefix}: {text}", level)
+    log.write_text(text, level, name)
 
 
 class Base:
@@ -80,7 +91,7 @@ class Base:
         return self._groups
 
     def log(self, text: str, level: str = "info") -> None:
-        """Write a line to the log."""
+        """Write to the log, line by line."""
         _checked_log(self.name, text, level)
 
     def kill(self, sig: str | int = "TERM") -> None:
@@ -95,11 +106,11 @@ class Base:
         That is what `hako attach` does, in a process of its own: beside threads, Python must not be forked. The exit
         status is as there. Raises subprocess.TimeoutExpired after `timeout` seconds, when the command has been ended.
         """
+        if self._pidfd is None:
+            raise HakoError(f"container {self.name!r} does not run: nothing can run inside")
         import subprocess
         import sys
 
-        if self._pidfd is None:
-            raise HakoError(f"container {self.name!r} does not run: nothing can run inside")
         words = [sys.executable, "-I", "-m", "hakoniwa", "attach", "-n", self.name, "--", *argv]
         return subprocess.run(
             words,
@@ -113,13 +124,22 @@ class Base:
 
 
 class BarnView:
-    """The barn, as the hooks `setup`, `teardown` and `system_failure` see it."""
+    """The barn, as the hooks `setup`, `teardown` and `system_failure` see it.
+
+    In `system_failure`, `failed` names the container that could not be started or was lost (None: the barn itself was
+    refused), `system_exception` says why, and `exit_status` is what the command exits with for it. In `teardown`, the
+    latter two are those of the first container that failed; `exit_statuses` has what is known of each by its name.
+    """
 
     def __init__(self, barn: Barn) -> None:
         self.name = barn.name
         self.file = barn.file
         self.names = [container.name for container in barn.containers]
+        self.failed: str | None = None
+        self.system_exception: HakoError | None = None
+        self.exit_status: ExitStatus | None = None
+        self.exit_statuses: dict[str, ExitStatus] = {}
 
     def log(self, text: str, level: str = "info") -> None:
-        """Write a line to the log."""
+        """Write to the log, line by line."""
         _checked_log(self.name, text, level)

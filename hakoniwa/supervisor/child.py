@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _codecs
 import os
 import sys
 
@@ -32,6 +33,11 @@ def close_imports() -> None:
     sys.path_hooks.clear()
     sys.path_importer_cache = {}  # not cleared: taking the listings of all folders apart takes time
     sys.meta_path[:] = [_RefuseImports]
+    _codecs.register(_refuse_codec)  # asked last: the search that loads codecs finds none from here on
+
+
+def _refuse_codec(name: str) -> None:
+    raise LookupError(f"encoding {name} is not loaded yet: write `import encodings.{name}` at the top of the file")
 
 
 def become(make_steps: Callable[[], Sequence[Step]], context: Context, keep: set[int]) -> NoReturn:

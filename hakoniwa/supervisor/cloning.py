@@ -8,7 +8,7 @@ from hakoniwa.errors import HakoError
 from hakoniwa.kernel import process
 from hakoniwa.plan import clone_flags, environment, first_steps, later_steps, needs_help_outside
 from hakoniwa.steps.join import JoinGroups
-from hakoniwa.steps.step import Context
+from hakoniwa.steps.step import Context, Wait
 from hakoniwa.supervisor import child
 
 TYPE_CHECKING = False
@@ -37,6 +37,21 @@ class Cloning:
         self.persisted: list[str] = []  # the paths of namespaces that are kept
         self.output = -1  # takes the place of standard output and error in the background
         self.run_hooks: Callable[[str], None] = lambda point: None
+        self._gate = (-1, -1)  # a pipe: the first process waits at it
+
+    def make_gate(self) -> None:
+        """Have the first process wait, before anything that users' hooks see, until `open_gate`."""
+        self._gate = os.pipe2(os.O_CLOEXEC)
+
+    def open_gate(self) -> None:
+        """Let it go on, where it waits."""
+        gate = self._gate[1]
+        if gate != -1:
+            try:
+                os.write(gate, b".")
+            except BrokenPipeError:
+                pass  # it has failed by itself
+            os.close(gate)
 
     def clone(self) -> tuple[int, int, int]:
         """(pid, pidfd, the read end of the pipe that tells how the set-up goes). Raises HakoError."""
@@ -52,7 +67,7 @@ class Cloning:
             if channel:
                 channel[0].close()
             self._be_first_process(entered, channel[1] if channel else None, own, writer)
-        for descriptor in (own, *self._joining, self._unified, *(descriptor for _, descriptor in entered)):
+        for descriptor in (own, self._gate[0], *self._joining, self._unified, *(number for _, number in entered)):
             if descriptor != -1:
                 os.close(descriptor)
         if channel:
@@ -114,7 +129,10 @@ class Cloning:
         if self._around.front != -1:
             context.front = lambda master: child.send_master(self._around.front, master)
         later = [descriptor for name, descriptor in entered if name == "mount"]
-        keep = {self._around.front, *self._joining, *later}
+        files = self._around.files or set()
+        for number in files:
+            os.set_inheritable(number, False)  # for the hooks, and not for the program
+        keep = {self._around.front, self._gate[0], *self._joining, *later, *files}
         if channel is not None:
             keep.add(channel.fileno())
 
@@ -129,6 +147,8 @@ class Cloning:
                     steps.append(AwaitOutside(channel=channel, user_namespace=inner, announce=announce))
                 if later:
                     steps.append(CopyMounts(namespace=later[0], where=container.entered[0].where))
+            if self._gate[0] != -1:
+                steps.append(Wait(gate=self._gate[0]))
             return [*steps, *later_steps(container, self._launch, self.hierarchies)]
 
         child.become(make_steps, context, keep)

@@ -30,10 +30,19 @@ class Front:
         self._ours, self.theirs = descriptors.open_pair()
         self._master = -1
         self._pending = b""  # typed, and not taken by the pty yet
+        self._raw = False
+        self._notes = self.notes = -1  # the ends of a pipe: what others have to say on the terminal meanwhile
+
+    def open_notes(self) -> None:
+        """Take notes from a process that is given the other end of a pipe, `notes`."""
+        self._notes, self.notes = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._notes, False)
 
     def close_theirs(self) -> None:
-        """Let go of the other end of the channel, once the process that uses it has been forked."""
+        """Let go of the other ends, once the process that uses them has been forked."""
         self.theirs.close()
+        if self.notes != -1:
+            os.close(self.notes)
 
     def restore(self) -> None:
         """Give the terminal back as it was."""
@@ -54,6 +63,8 @@ class Front:
                     self._receive_master()
                 if self._master in ready:
                     self._pass_output()
+                if self._notes in ready:
+                    self._pass_notes()
                 if self._input in ready:
                     self._take_input()
                 self._give_input()
@@ -73,8 +84,9 @@ class Front:
         poll = select.poll()
         poll.register(wait_for, select.POLLIN)
         poll.register(wakeup, select.POLLIN)
-        if self._ours.fileno() != -1:
-            poll.register(self._ours, select.POLLIN)
+        for descriptor in (self._ours.fileno(), self._notes):
+            if descriptor != -1:
+                poll.register(descriptor, select.POLLIN)
         if self._master != -1:
             poll.register(self._master, select.POLLIN | (select.POLLOUT if self._pending else 0))
             if self._input is not None and not self._pending:
@@ -90,6 +102,7 @@ class Front:
         os.set_blocking(self._master, False)
         if self._input is not None:
             terminal.make_raw(self.terminal)
+            self._raw = True
         self._resize()
 
     def _resize(self) -> None:
@@ -107,11 +120,22 @@ class Front:
         except OSError:  # EIO: the last process that had the terminal open has closed it
             self._close_master()
             return False
+        _show(self._output, output)
+        return True
+
+    def _pass_notes(self) -> bool:
+        """Show what others have to say. False when that is nothing. A raw terminal goes to no new line's begin by itself."""
+        if self._notes == -1:
+            return False
         try:
-            while output:
-                output = output[os.write(self._output, output) :]
-        except OSError:
-            pass  # the user's terminal has hung up: the signal that says so ends the container
+            said = os.read(self._notes, _CHUNK)
+        except BlockingIOError:
+            return False
+        if not said:
+            os.close(self._notes)
+            self._notes = -1
+            return False
+        _show(self._output, said.replace(b"\n", b"\r\n") if self._raw else said)
         return True
 
     def _take_input(self) -> None:
@@ -134,7 +158,7 @@ class Front:
 
     def _drain(self) -> None:
         """Output that was written before the end is not lost; reading asks the kernel to move it over (pty(7))."""
-        while self._master != -1 and self._pass_output():
+        while self._pass_notes() or self._pass_output():
             pass
         if self._master != -1:
             self._close_master()
@@ -142,6 +166,14 @@ class Front:
     def _close_master(self) -> None:
         os.close(self._master)
         self._master = -1
+
+
+def _show(terminal: int, output: bytes) -> None:
+    try:
+        while output:
+            output = output[os.write(terminal, output) :]
+    except OSError:
+        pass  # the user's terminal has hung up: the signal that says so ends the container
 
 
 def terminals() -> tuple[int, ...]:

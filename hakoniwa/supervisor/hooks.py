@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from hakoniwa import log
 from hakoniwa.dsl.facade import Abort
 from hakoniwa.errors import HakoError
@@ -20,11 +22,25 @@ class _TooLong(BaseException):
     """Not an Exception, so that a hook's own `except Exception` does not swallow it."""
 
 
-def run_hooks(hooks: Iterable[Hook], subject: object, *, may_refuse: bool) -> None:
+def run_hooks(hooks: Iterable[Hook], subject: object, *, may_refuse: bool, files: set[int] | None = None) -> None:
     """Call each hook with `subject`. What one raises is logged, with the lines of the file, and the next one runs.
 
-    Where `may_refuse`, Haconiwa.Abort refuses the start: HakoError is raised.
+    Where `may_refuse`, Haconiwa.Abort refuses the start: HakoError is raised. `files` are the descriptors that the
+    container file has open: those that the hooks open and close are noted there.
     """
+    if files is None:
+        _call_each(hooks, subject, may_refuse=may_refuse)
+        return
+    from hakoniwa.kernel.descriptors import opened
+
+    before = opened()
+    _call_each(hooks, subject, may_refuse=may_refuse)
+    after = opened()
+    files.intersection_update(after)
+    files.update(after - before)
+
+
+def _call_each(hooks: Iterable[Hook], subject: object, *, may_refuse: bool) -> None:
     for hook in hooks:
         try:
             _call_in_time(hook, subject)
@@ -36,6 +52,25 @@ def run_hooks(hooks: Iterable[Hook], subject: object, *, may_refuse: bool) -> No
             log.write(f"{hook.where}: {hook.point} hook was stopped after {LONGEST:g} s", "error")
         except BaseException as error:  # SystemExit and KeyboardInterrupt of a hook too: it does not take us down
             explain(hook, error)
+        flush_prints()
+
+
+def print_by_line() -> None:
+    """Have each line that hooks print written when it is complete, whatever standard output is."""
+    if reconfigure := getattr(sys.stdout, "reconfigure", None):
+        reconfigure(line_buffering=True)
+
+
+def flush_prints() -> None:
+    """Write what was printed so far.
+
+    It would be lost in a process that executes a program or ends by `os._exit`, and doubled by one that is forked.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            pass  # nobody reads it, the disk is full, or a file has put something of its own there
 
 
 def _call_in_time(hook: Hook, subject: object) -> None:
@@ -58,7 +93,7 @@ def explain(hook: Hook | BackgroundHook, error: BaseException) -> None:
     """
     name = hook.point if isinstance(hook, Hook) else hook.kind
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    if isinstance(error, ImportError) and "at the top of the file" in str(error):
+    if isinstance(error, ImportError | LookupError) and "at the top of the file" in str(error):
         what = str(error)
     log.write(f"{hook.where}: {name} hook: {what}", "error")
     trace = error.__traceback__

@@ -45,6 +45,16 @@ def _lead_to(file: int) -> None:
     os.close(file)
 
 
+def lead_through(notes: int, terminal: int) -> int:
+    """Lead what we write to a terminal into a pipe: who reads it knows how a line ends there. Returns `terminal`, kept."""
+    kept = os.dup(terminal)
+    for number in (1, 2):
+        if os.isatty(number):
+            os.dup2(notes, number)
+    os.close(notes)
+    return kept
+
+
 class LogPipe:
     """The pipe that the payload writes to, and the file that we, who have it as standard error, write it to."""
 

@@ -53,7 +53,8 @@ def run_several(process: BarnProcess, watch: bool) -> None:
             poll.register(descriptor, select.POLLIN)
         for descriptor, _ in poll.poll():
             if descriptor in inboxes:
-                inboxes[descriptor].hear()
+                if inboxes[descriptor].hear():
+                    process.tell_failures()
             elif not streams[descriptor].pass_on():
                 del streams[descriptor]
 

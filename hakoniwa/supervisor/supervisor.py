@@ -19,7 +19,7 @@ from hakoniwa.supervisor import messages, report
 from hakoniwa.supervisor.base import Base, ExitStatus
 from hakoniwa.supervisor.cloning import Cloning
 from hakoniwa.supervisor.hooks import run_hooks
-from hakoniwa.supervisor.output import LogPipe, divert_output
+from hakoniwa.supervisor.output import LogPipe, divert_output, lead_through
 from hakoniwa.supervisor.reloading import Reloading
 from hakoniwa.supervisor.surroundings import Surroundings
 from hakoniwa.supervisor.written import WrittenState
@@ -68,6 +68,7 @@ class Supervisor:
         self.written = WrittenState(container, launch, self.base, background=around.background)
         self.reloading = Reloading(self)
         self.pidfd = -1
+        self.terminal = around.terminal
         self.log: LogPipe | None = None  # in the background
         self.groups: Groups | None = None
         self.schedule: Schedule | None = None  # of the hooks beside the container, once it runs
@@ -86,10 +87,10 @@ class Supervisor:
         if self.around.background:
             divert_output(self.container.name)
             self.log = LogPipe(self.container.name)
-        self.run_hooks("before_fork", may_refuse=True)
+        self.run_hooks("before_fork", may_refuse=True, files=self.around.files)
         cloning, status = self._clone()
         try:
-            self._accompany_set_up()
+            self._accompany_set_up(cloning)
             self._settle(status, wakeup)
             self._run_payload(wakeup)
         except HakoError as error:
@@ -171,18 +172,22 @@ class Supervisor:
                 self.groups.delegate(self.launch.maps)
         if self.log is not None:
             cloning.output = self.log.writer
+        if self.container.hooks_at("after_network_created"):
+            cloning.make_gate()
         self.base.pid, self.pidfd, reader = cloning.clone()
         self.base._pidfd = self.pidfd
         if self.log is not None:
             os.close(self.log.writer)
+        if self.around.notes != -1:
+            self.terminal = lead_through(self.around.notes, self.terminal)
         return cloning, reader
 
-    def _accompany_set_up(self) -> None:
+    def _accompany_set_up(self, cloning: Cloning) -> None:
         """What this side does while the first process applies the plan."""
         self.written.identify(self.around.definition or plain(self.container), self.base.pid)
         self.run_hooks("immediately_after_fork_on_parent", may_refuse=True)
-        if "net" in self.container.namespaces:
-            self.run_hooks("after_network_created", may_refuse=True)
+        self.run_hooks("after_network_created", may_refuse=True)
+        cloning.open_gate()
 
     def _make_groups(self) -> list[int]:
         """The container's cgroups: what joins the v1 ones, and last the folder of the v2 one or -1."""
@@ -197,15 +202,13 @@ class Supervisor:
         return open_groups(self.groups.joined())
 
     def _run_hooks_in_child(self, point: str) -> None:
-        hooks = self.container.hooks_at(point)
-        if hooks:
-            self.base.pid = self.base.pid or os.getpid()
-            run_hooks(hooks, self.base, may_refuse=True)
+        self.base.pid = self.base.pid or os.getpid()
+        self.run_hooks(point, may_refuse=True)
 
-    def run_hooks(self, point: str, *, may_refuse: bool = False) -> None:
+    def run_hooks(self, point: str, *, may_refuse: bool = False, files: set[int] | None = None) -> None:
         hooks = self.container.hooks_at(point)
         if hooks:
-            run_hooks(hooks, self.base, may_refuse=may_refuse)
+            run_hooks(hooks, self.base, may_refuse=may_refuse, files=files)
 
     def _settle(self, status: int, wakeup: int) -> None:
         """Wait until the program runs. Raises HakoError when it does not: its set-up failed, or we were told to end it."""
@@ -359,7 +362,7 @@ class Supervisor:
         if self.around.saved is not None:
             from hakoniwa.kernel import terminal
 
-            terminal.restore(self.around.terminal, self.around.saved)
+            terminal.restore(self.terminal, self.around.saved)
         self._ask_to_end()
 
     def _ask_to_end(self) -> None:
@@ -388,14 +391,13 @@ class Supervisor:
         if not has_ended(self.pidfd):
             self._kill()
         _, wait_status = os.waitpid(self.base.pid, 0)
-        code = os.waitstatus_to_exitcode(wait_status)
-        self.base.exit_status = ExitStatus(code=code if code >= 0 else 128 - code, signal=-code if code < 0 else None)
+        self.base.exit_status = ExitStatus.of(wait_status, None if self.unready else self.error)
         self.base._pidfd = None
         if self.log is not None:
             self.log.drain()
+        self.run_hooks("teardown_container")
         if not self.base.exit_status.success:
             self.run_hooks("after_failure")
-        self.run_hooks("teardown_container")
         self.reloading.end()
         for failure in self._undo_but_lock():
             log.write(f"{self.container.name}: {failure}", "warning")

@@ -14,9 +14,11 @@ class Surroundings(Record):
 
     report: int  # where messages go
     lifeline: int  # ends when the front process does; -1 in the background
+    files: set[int] | None  # that the container file has open for hooks in the first process; None without such hooks
     front: int  # a socket that takes the master of the pty; -1 without a terminal
     terminal: int  # the user's terminal, to restore it when the front was killed; -1 without
     saved: list[Any] | None  # its settings
+    notes: int  # a pipe to the front process, which writes there what we have to say; -1 without a terminal
     term: str  # the TERM of the payload
     background: bool
     definition: dict[str, Any] | None  # for the state, where the barn's process has made it to be shared

@@ -140,7 +140,7 @@ def test_general_hooks_run_where_and_when_they_are_to(hako: Hako, box: Writer, r
     ]
     assert in_child == ["after_fork", "after_network_initialized", "before_chroot", "after_chroot"]
     assert seen[0] == "setup"
-    assert seen[-3:] == ["after_failure", "teardown_container", "teardown"]
+    assert seen[-3:] == ["teardown_container", "after_failure", "teardown"]
     inside = {line[0]: (line[2], line[3]) for line in lines}
     assert inside["after_chroot"] == ("True", "True")
     assert inside["before_chroot"] == inside["after_fork"] == ("False", "True")

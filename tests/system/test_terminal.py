@@ -191,3 +191,44 @@ def test_a_terminal_without_a_devpts_inside(hako: Hako, box: Writer, terminal: O
     one = terminal("start", box(mounts=False), "--", "sh", "-c", "[ -t 0 ] && echo a terminal")
     one.wait_for("a terminal")
     assert one.end() == 0
+
+
+NOTES = """
+@config.add_general_hook("before_start_wait")
+def say(base):
+    base.log("logged\\nby a hook")
+    print("printed by a hook")
+@config.add_async_hook()
+def beside(base):
+    print("printed beside")
+    base.kill("KILL")
+@config.add_general_hook("teardown_container")
+def last(base):
+    print("printed at the end")
+"""
+
+
+@pytest.mark.parametrize("streams", [(0, 1, 2), (0, 2), (1, 2)])
+def test_what_hooks_say_begins_at_the_left(box: Writer, terminal: Opener, streams: tuple[int, ...]) -> None:
+    one = terminal("start", box(NOTES), "--", "sleep", "1000", streams=streams)
+    one.process.wait(20)
+    one.seen += os.read(one.master, 65536)
+    output = one.process.stdout.read() if one.process.stdout else b""
+    lines = one.seen.split(b"\r\n")
+    assert b"\n" not in b"".join(lines)
+    said = [b"hako: box: logged", b"hako: box: by a hook"]
+    printed = [b"printed by a hook", b"printed beside", b"printed at the end"]
+    assert [line for line in lines if line in said] == said
+    assert [line for line in (output.split(b"\n") if 1 not in streams else lines) if line in printed] == printed
+    assert one.restored()
+
+
+def test_the_terminal_is_restored_when_the_front_is_killed_and_hooks_have_said_something(
+    box: Writer, terminal: Opener, hako: Hako
+) -> None:
+    one = terminal("start", box(NOTES.partition("@config.add_async")[0]), "--", "sh", "-i", streams=(1, 2))
+    one.wait_for("printed by a hook")
+    one.process.kill()
+    one.end()
+    hako("kill", "-n", "box")
+    assert one.restored()

@@ -25,11 +25,12 @@ def test_the_shortest_plan(write_file: Writer) -> None:
     assert told == [
         "make a session keyring",
         "run the after_fork hooks",
+        "run the after_network_initialized hooks",
         "make all mounts private",
         "bind /srv/r as the root",
         "look up the user 0",
         "make read-only /proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger",
-        told[6],
+        told[7],
         "set the host name box",
         "run the before_chroot hooks",
         "enter the root (pivot_root)",
@@ -39,7 +40,7 @@ def test_the_shortest_plan(write_file: Writer) -> None:
         "enter the folder /",
         "execute /bin/x y",
     ]
-    assert told[6].startswith("hide /proc/acpi ")
+    assert told[7].startswith("hide /proc/acpi ")
 
 
 def test_the_parent_death_signal_comes_after_the_last_change_of_credentials(write_file: Writer) -> None:
