@@ -1,4 +1,4 @@
-"""`hako logs`: what a background container has printed."""
+"""`hako logs`: what a background container has printed, and what the hooks of its barn have."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from hakoniwa import state
 from hakoniwa.commands.selection import selected
 from hakoniwa.errors import HakoError
 from hakoniwa.options import NAME, Command, Given, Option
+from hakoniwa.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from hakoniwa.kernel.pidfd import Identity
 
 COMMAND = Command(
     name="logs",
@@ -24,15 +27,22 @@ COMMAND = Command(
 _CHUNK = 65536
 
 
+class _Log(Record):
+    """The log of a container, or of a barn of several."""
+
+    name: str
+    writer: Identity | None  # the process whose end ends it, as far as it is known
+
+
 def run(given: Given) -> int:
-    """Print the log of each container that is meant; follow one."""
-    found = selected(given)
+    """Print each log that is meant; follow one."""
+    found = _barn_logs(given) or _logs(given)
     if given.flag("follow") and len(found) > 1:
-        names = " ".join(known["name"] for known in found)
+        names = " ".join(meant.name for meant in found)
         raise HakoError(f"one log can be followed, and the file has several: {names}", hint="choose one with -n NAME")
     printed = 0
-    for known in found:
-        path = state.log_file(known["name"])
+    for meant in found:
+        path = state.log_file(meant.name)
         for part in (f"{path}.1", path):
             log = _open(part)
             if log is None:
@@ -40,11 +50,45 @@ def run(given: Given) -> int:
             printed += 1
             _print_rest(log)
             if part == path and given.flag("follow"):
-                log = _follow(log, path, known)
+                log = _follow(log, path, meant.writer)
             os.close(log)
     if not printed:
-        raise HakoError("there is no log", where=found[0]["name"], hint="a container logs when it is started with -D")
+        raise HakoError("there is no log", where=found[0].name, hint="a container logs when it is started with -D")
     return 0
+
+
+def _logs(given: Given) -> list[_Log]:
+    """Those of containers, and before them, where a file is named, that of their barn. Raises HakoError for none."""
+    found = selected(given)
+    logs = [_Log(name=known["name"], writer=_identity(known, "supervisor")) for known in found]
+    if given.value("name") is not None:
+        return logs
+    names = {known["name"] for known in found}
+    barns = dict.fromkeys(known["barn"] for known in found if known["barn"] not in names)
+    return [*(log for barn in barns if (log := _barn_log(barn, found)) is not None), *logs]
+
+
+def _barn_logs(given: Given) -> list[_Log]:
+    """That of the barn whose name was given, unless a container has it."""
+    every = [state.known(name) for name in sorted({*state.names(), *state.recorded_names()})]
+    known = [one for one in every if one is not None]
+    name = given.value("name")
+    if name is None or any(one["name"] == name for one in known):
+        return []
+    log = _barn_log(name, [one for one in known if one["barn"] == name])
+    return [] if log is None else [log]
+
+
+def _barn_log(barn: str, members: list[dict[str, Any]]) -> _Log | None:
+    if not members or not os.path.exists(state.log_file(barn)):
+        return None
+    writers = [_identity(member, "barn_process") for member in members if member["barn"] == barn]
+    living = [writer for writer in writers if writer is not None and writer.lives()]
+    return _Log(name=barn, writer=living[0] if living else None)
+
+
+def _identity(known: dict[str, Any], who: str) -> Identity | None:
+    return state.identity(known, who) if who in known else None
 
 
 def _open(path: str) -> int | None:
@@ -71,22 +115,22 @@ def _harmless(chunk: bytes) -> bytes:
     return b"".join(coloured.findall(chunk))
 
 
-def _follow(log: int, path: str, known: dict[str, Any]) -> int:
-    """Print what is added, as inotify tells, until the supervisor has ended. Returns the file that is open at the end."""
+def _follow(log: int, path: str, writer: Identity | None) -> int:
+    """Print what is added, as inotify tells, until the writer has ended. Returns the file that is open at the end."""
     import select
 
-    supervisor = state.identity(known, "supervisor").open() if "supervisor" in known else None
-    if supervisor is None:
+    pidfd = writer.open() if writer is not None else None
+    if pidfd is None:
         return log
     watch = _watch(os.path.dirname(path))
     poll = select.poll()
-    poll.register(supervisor, select.POLLIN)
+    poll.register(pidfd, select.POLLIN)
     poll.register(watch, select.POLLIN)
     ended = False
     log = _print_new(log, path)  # what came before the watch did
     while not ended:
         ready = [descriptor for descriptor, _ in poll.poll()]
-        ended = supervisor in ready
+        ended = pidfd in ready
         if watch in ready:
             os.read(watch, _CHUNK)
         log = _print_new(log, path)

@@ -40,7 +40,24 @@ def run(given: Given) -> int:
             )
     for known in found:
         _remove(known, given.flag("rootfs"))
+    for barn in {known["barn"] for known in found}:
+        _remove_barn_log(barn)
     return 0
+
+
+def _remove_barn_log(barn: str) -> None:
+    """The log of a barn goes with what is known of its last container."""
+    left = [known for name in (*state.names(), *state.recorded_names()) if (known := state.known(name))]
+    if not any(barn in (known["name"], known["barn"]) for known in left):
+        _remove_logs(barn)
+
+
+def _remove_logs(name: str) -> None:
+    for path in (state.log_file(name), f"{state.log_file(name)}.1"):
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
 
 
 def _remove(known: dict[str, Any], rootfs: bool) -> None:
@@ -57,9 +74,5 @@ def _remove(known: dict[str, Any], rootfs: bool) -> None:
     if rootfs:
         as_root(lambda: remove_rootfs(known["rootfs"]))
         state.remove_record(name)
-    for path in (state.log_file(name), f"{state.log_file(name)}.1"):
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            pass
+    _remove_logs(name)
     state.forget(name, lock)
