@@ -86,7 +86,7 @@ def write_bundle() -> None:
     import hakoniwa.commands.kill
     import hakoniwa.commands.start
     import hakoniwa.options
-    import hakoniwa.rootfs.secrets
+    import hakoniwa.rootfs.shadows
     import hakoniwa.steps.gather
     import hakoniwa.steps.scheduling
     import hakoniwa.supervisor.control

@@ -6,6 +6,8 @@ those would stay.
 
 from __future__ import annotations
 
+import os
+
 from hakoniwa.kernel.libc import call
 
 TYPE_CHECKING = False
@@ -77,6 +79,7 @@ READING = 1 << 1 | 1 << 2  # cap_dac_override and cap_dac_read_search: what read
 
 _VERSION_3 = 0x20080522
 _PR_CAPBSET_READ, _PR_CAPBSET_DROP = 23, 24
+_STRANGER = 2**32 - 2  # the last id, which nothing belongs to; the one of "nobody" owns files here and there
 
 
 def normal(name: str) -> str:
@@ -133,6 +136,27 @@ def act_on_files_as(uid: int, gid: int) -> None:
     call("setfsgid", gid)
     call("setfsuid", uid)
     set_sets(held_now)  # leaving 0 has taken those on files away
+
+
+class AsStranger:
+    """Until the block ends, look at files as a user that owns none and is in no group; of all capabilities, mount.
+
+    What is mounted meanwhile and keeps the credentials of who has mounted it, an overlay for one, goes on so.
+    """
+
+    def __enter__(self) -> None:
+        self._held = held()
+        self._groups = os.getgroups()
+        os.setgroups([])
+        call("setfsgid", _STRANGER)
+        call("setfsuid", _STRANGER)
+        set_sets(self._held, without=~mask(["cap_sys_admin"]))
+
+    def __exit__(self, *failure: object) -> None:
+        call("setfsuid", 0)
+        call("setfsgid", 0)
+        set_sets(self._held)
+        os.setgroups(self._groups)
 
 
 def set_sets(permitted: int, *, without: int = 0) -> None:

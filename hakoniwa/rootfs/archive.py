@@ -168,14 +168,17 @@ def _pack(container: Container, packing: Packing, compressor: list[str], file: i
 def _run_tar(container: Container, packing: Packing, output: int, more: list[str], progress: Progress) -> list[str]:
     """Pack to a descriptor. Returns the last lines of what tar has said. Raises HakoError."""
     program = tar.find("tar", "tar")
-    words = [program, *_words(packing), *more]
+    # Of the host's files it gets those that are for everybody (steps/root.py), and goes on.
+    partly = container.rootfs.layered
+    passing_over = ["--ignore-failed-read", "--warning=no-failed-read"] if partly else []
+    words = [program, *_words(packing), *passing_over, *more]
     reader, writer = os.pipe2(os.O_CLOEXEC)
     pid, pidfd = process.clone(tar.NAMESPACES)
     if pid == 0:
         null = os.open("/dev/null", os.O_RDONLY)
 
         def make_words(tree: int) -> list[str]:
-            devices = [f"--exclude={name}" for name in _devices(tree)]
+            devices = [f"--exclude={name}" for name in _devices(tree, partly)]
             return [*words, "--anchored", "--no-wildcards", *devices, "--", "."]
 
         tar.become_tar(make_words, lambda: _open_tree(container), (null, output, writer), _NEEDED)
@@ -218,11 +221,15 @@ def _open_tree(container: Container) -> int:
     return tree
 
 
-def _devices(tree: int) -> list[str]:
-    """The device nodes of a tree: they have no effect in a rootfs, and unpacking leaves them out."""
+def _devices(tree: int, partly: bool) -> list[str]:
+    """The device nodes of a tree: they have no effect in a rootfs, and unpacking leaves them out.
+
+    `partly`: some folders of it cannot be read, nor will tar.
+    """
     words = ["find", ".", "-xdev", "(", "-type", "b", "-o", "-type", "c", ")", "-print0"]
     os.fchdir(tree)
-    done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True)
+    errors = subprocess.DEVNULL if partly else None
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, check=not partly)
     os.chdir("/")
     found = [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
     if found:

@@ -173,11 +173,7 @@ class HidePaths(Step):
 def cover(context: Context, target: int) -> None:
     """Mount nothing over what `target` refers to, which is closed: an empty folder, or /dev/null."""
     if stat.S_ISDIR(os.fstat(target).st_mode):
-        if context.empty == -1:
-            context.empty = mount.make("tmpfs", "tmpfs", ["size=4k", "mode=555"], _NOTHING)
-            tree = os.dup(context.empty)
-        else:
-            tree = mount.clone_tree("", at=context.empty)
+        tree = empty_folder(context)
     else:
         tree = mount.clone_tree("", at=context.null)
         # Read-only, or a chmod inside would change the host's own device.
@@ -185,6 +181,14 @@ def cover(context: Context, target: int) -> None:
     mount.attach(tree, target)
     os.close(target)
     os.close(tree)
+
+
+def empty_folder(context: Context) -> int:
+    """A tree that is an empty folder, to be attached somewhere and closed."""
+    if context.empty != -1:
+        return mount.clone_tree("", at=context.empty)
+    context.empty = mount.make("tmpfs", "tmpfs", ["size=4k", "mode=555"], _NOTHING)
+    return os.dup(context.empty)
 
 
 _NOTHING = mount.RDONLY | mount.NOSUID | mount.NODEV | mount.NOEXEC

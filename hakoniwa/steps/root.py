@@ -7,6 +7,7 @@ import stat
 
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import capabilities, mount
+from hakoniwa.steps.mounts import attributes_and_options, empty_folder
 from hakoniwa.steps.step import Context, Outside, Step
 
 TYPE_CHECKING = False
@@ -66,16 +67,17 @@ class _Root(Step):
             place = os.open("/", os.O_PATH | os.O_CLOEXEC)  # the folder itself may be out of reach
         else:
             place = open_folder(self.path, self.where, self.file)
-            context.root = self._make(place, -1)
+            context.root = self._make(context, place, -1)
         mount.attach(context.root, place)
         os.close(place)
 
     def provide(self, outside: Outside) -> list[int]:
         folder = open_folder(self.path, self.where, self.file)
-        outside.context.root = self._make(folder, outside.user_namespace if self.map_ids else -1)
-        return [outside.context.root]
+        context = outside.context
+        context.root = self._make(context, folder, outside.user_namespace if self.map_ids else -1)
+        return [context.root]
 
-    def _make(self, folder: int, user_namespace: int) -> int:
+    def _make(self, context: Context, folder: int, user_namespace: int) -> int:
         """The tree, with its ids shown as `user_namespace` maps them (-1: as they are)."""
         raise TypeError(f"{type(self).__name__} cannot be made")
 
@@ -101,7 +103,7 @@ class BindRoot(_Root):
     def __str__(self) -> str:
         return f"bind {self.path} as the root{', read-only' if self.readonly else ''}"
 
-    def _make(self, folder: int, user_namespace: int) -> int:
+    def _make(self, context: Context, folder: int, user_namespace: int) -> int:
         if not os.listdir(f"/proc/self/fd/{folder}"):
             raise HakoError(f"the rootfs {self.path} is empty", where=self.where, hint=f"hako create {self.file}")
         tree = mount.clone_tree("", at=folder)
@@ -125,10 +127,13 @@ def layers(step: LayerRoot | GatherRoot, folder: int) -> list[int]:
     return opened
 
 
+HOST = ("/",)  # the layers of strategy `host`
+
+
 class LayerRoot(_Root):
     """An overlay: what lies below is read-only, the private layer above."""
 
-    layers: tuple[str, ...] = ("/",)  # what lies below, from the bottom up; "/" is the host's root file system
+    layers: tuple[str, ...] = HOST  # what lies below, from the bottom up; "/" is the host's root file system
     names: tuple[str, ...] = ()  # how they are shown
     by_user: bool = False  # made in a user namespace, whose root may set no attributes of the kind "trusted"
 
@@ -136,22 +141,49 @@ class LayerRoot(_Root):
         below = " ".join(self.names or self.layers)
         return f"mount overlay of {below} and {self.path}/upper as the root{', read-only' if self.readonly else ''}"
 
-    def _make(self, folder: int, user_namespace: int) -> int:
+    def _make(self, context: Context, folder: int, user_namespace: int) -> int:
         below = [self._open_layer(path) for path in self.layers]
         if user_namespace != -1:
             # An overlay cannot be mapped; its layers can. Before Linux 6.15 they must be mounted somewhere to be used.
             above = self._mapped(folder, folder, user_namespace, self.path)
             owner = os.fstat(above)  # the overlay works on its layers as who mounts it, whom they must know
             below = [self._mapped(layer, folder, user_namespace, "a layer") for layer in below]
+        if self.layers == HOST:
+            below = [self._veiled(context, below[0], folder)]
+        if user_namespace != -1:
             folder = above
             capabilities.act_on_files_as(owner.st_uid, owner.st_gid)
         # By descriptor, since the option has its own meaning of commas and colons.
         upper, work = (f"/proc/self/fd/{layer}" for layer in layers(self, folder))
         # As the upper one even where it is read-only: the kernel refuses a lower layer that lies within another (ELOOP).
         options = [f"lowerdir={_lower(below)}", f"upperdir={upper}", f"workdir={work}"]
+        if self.layers == HOST:
+            options.append("redirect_dir=follow")  # rootfs/secrets.py puts redirects there
         if self.by_user:
             options.append("userxattr")
         return mount.make("overlay", "hakoniwa", options, mount.NODEV | (mount.RDONLY if self.readonly else 0))
+
+    def _veiled(self, context: Context, lower: int, place: int) -> int:
+        """The host's root file system without what is not for everybody's eyes, whenever it comes to be there.
+
+        An overlay asks the kernel for its lower files as who has mounted it (Documentation/filesystems/overlayfs.rst,
+        "Permission model"): here a user who may read what all users may, and nothing else. It takes two lower layers.
+        """
+        empty = empty_folder(context)
+        mount.attach(empty, place)
+        try:
+            with capabilities.AsStranger():
+                return mount.make("overlay", "hakoniwa", [f"lowerdir={_lower([lower, empty])}"], mount.RDONLY)
+        except OSError as error:
+            if error.errno != 22 or not _is_overlay():
+                raise
+            raise HakoError(
+                "the host's root is an overlay itself, on which secrets cannot be hidden",
+                where=self.where,
+                hint="take another strategy, debootstrap for one",
+            ) from None
+        finally:
+            os.close(empty)
 
     def _open_layer(self, path: str) -> int:
         try:
@@ -182,6 +214,13 @@ def _lower(below: list[int]) -> str:
     return ":".join(str(layer) for layer in reversed(below))
 
 
+def _is_overlay() -> bool:
+    """Whether the host's / is an overlay: the kernel stacks two at most (FILESYSTEM_MAX_STACK_DEPTH)."""
+    with open("/proc/self/mountinfo") as file:
+        lines = [line.split() for line in file]
+    return any(line[4] == "/" and line[line.index("-") + 1] == "overlay" for line in lines)
+
+
 class ReplaceRoot(_Root):
     """Another source takes the place of the rootfs."""
 
@@ -190,9 +229,7 @@ class ReplaceRoot(_Root):
     def __str__(self) -> str:
         return f"mount {self.mount.source} as the root"
 
-    def _make(self, folder: int, user_namespace: int) -> int:
-        from hakoniwa.steps.mounts import attributes_and_options
-
+    def _make(self, context: Context, folder: int, user_namespace: int) -> int:
         attributes, options = attributes_and_options(self.mount.options, mount.NODEV)
         attributes |= mount.RDONLY if self.readonly else 0
         if self.mount.fs is not None:

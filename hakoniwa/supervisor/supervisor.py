@@ -154,7 +154,7 @@ class Supervisor:
                 hint="try again",
             )
         if rootfs.layered:
-            from hakoniwa.rootfs.secrets import refresh
+            from hakoniwa.rootfs.shadows import refresh
 
             refresh(rootfs.path)
 
