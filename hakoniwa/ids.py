@@ -39,15 +39,15 @@ def _is_ours(path: str) -> bool:
 
 
 def choose_maps(container: Container) -> Maps:
-    """The maps of a container: the file's, or where it names none what the caller has. Raises HakoError."""
+    """The maps of a container: the file's, or where it names none what the caller has. Raises HakoError.
+
+    Empty for root's where the file names none: a range is given once the container is locked (ranges.py).
+    """
     if "user" not in container.namespaces:
         return NO_MAPS if os.geteuid() == 0 else Maps(rootless=True)  # of an entered one, the ids are as they are
     if os.geteuid() != 0:
         return _choose_rootless(container)
-    if container.uid_map:
-        return Maps(uids=_ranges(container.uid_map), gids=_ranges(container.gid_map))
-    first = idmap.own_range(container.name)
-    return Maps(uids=((0, first, idmap.USUAL),), gids=((0, first, idmap.USUAL),))
+    return Maps(uids=_ranges(container.uid_map), gids=_ranges(container.gid_map))
 
 
 def _ranges(described: tuple[IdRange, ...]) -> tuple[Range, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import boxes, state
+from hakoniwa import boxes, ranges, state
 from hakoniwa.options import Command, Given
 from hakoniwa.rootfs.build import clear_unfinished, stale_marks, unfinished
 from hakoniwa.rootfs.rootless import as_root
@@ -35,6 +35,9 @@ def run(given: Given) -> int:
     for path in stale_marks():
         boxes.remove_stale(path)
         print(f"what was known of {path}")
+        cleared += 1
+    for name in ranges.free_forgotten():
+        print(f"ids of {name}")
         cleared += 1
     if not cleared:
         print("nothing was left")

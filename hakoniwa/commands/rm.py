@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import state
+from hakoniwa import ranges, state
 from hakoniwa.commands.selection import selected
 from hakoniwa.errors import HakoError
 from hakoniwa.options import NAME, Command, Given, Option
@@ -76,3 +76,4 @@ def _remove(known: dict[str, Any], rootfs: bool) -> None:
         state.remove_record(name)
     _remove_logs(name)
     state.forget(name, lock)
+    ranges.free_forgotten()

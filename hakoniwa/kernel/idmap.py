@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 LARGEST_ID = 2**32 - 2  # 2**32 - 1 means "no change" (man 2 setresuid)
 USUAL = 65536  # ids that a container expects to have
 
-# The part of the id space that systemd leaves to containers (its UIDS-GIDS.md), which `useradd` never gives out.
-_FIRST, _LAST = 0x80000, 0x6FFF0000
-
 
 def maps(ranges: Sequence[Range], inside: int) -> bool:
     """Whether an id of the namespace is mapped."""
@@ -138,18 +135,3 @@ def taken_ranges() -> list[tuple[int, int]]:
             if len(numbers) == 2 and all(word.isascii() and word.isdecimal() for word in numbers):
                 found.append((int(numbers[0]), int(numbers[1])))
     return found
-
-
-def own_range(name: str) -> int:
-    """Where the ids of a container lie that names none: by its name, so always in the same place, and clear of others."""
-    from zlib import crc32
-
-    slots = (_LAST - _FIRST) // USUAL
-    taken = taken_ranges()
-    slot = crc32(name.encode()) % slots
-    for _ in range(slots):
-        first = _FIRST + slot * USUAL
-        if all(first + USUAL <= start or start + count <= first for start, count in taken):
-            return first
-        slot = (slot + 1) % slots
-    raise HakoError("every range of ids is taken in /etc/subuid", hint="name one: namespace.set_uid_mapping()")

@@ -7,7 +7,7 @@ import os
 import select
 import time
 
-from hakoniwa import boxes, log, state
+from hakoniwa import log, state
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import prctl, signals
 from hakoniwa.kernel.pidfd import handles, has_ended
@@ -17,6 +17,7 @@ from hakoniwa.spec import HOOK_SIGNALS
 from hakoniwa.steps.join import open_groups
 from hakoniwa.supervisor import messages, report
 from hakoniwa.supervisor.base import Base, ExitStatus
+from hakoniwa.supervisor.claiming import claim_ids, claim_rootfs
 from hakoniwa.supervisor.cloning import Cloning
 from hakoniwa.supervisor.hooks import run_hooks
 from hakoniwa.supervisor.output import LogPipe, divert_output, lead_through
@@ -118,45 +119,8 @@ class Supervisor:
         self.undo.add("release the lock", lambda: state.release(name, lock))
         for what in state.clear_leftovers(name):
             log.write(f"{name}: cleared what a killed supervisor had left: {what}", "warning")
-        self._claim_rootfs()
-
-    def _claim_rootfs(self) -> None:
-        """Have the rootfs locked while it is in use, so that nobody changes it from outside.
-
-        A layer we have to ourselves: the kernel lets it be mounted twice, and calls the result undefined.
-        """
-        import fcntl
-
-        rootfs = self.container.rootfs
-        layered = rootfs.layered or bool(self.launch.layers)
-        try:
-            folder = os.open(rootfs.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError:
-            if not layered:
-                return  # the step that mounts it tells why, where it is needed at all
-            from hakoniwa.steps.root import open_folder
-
-            folder = open_folder(rootfs.path, rootfs.where, self.container.file)
-        self.undo.add("release the rootfs", lambda: os.close(folder))
-        try:
-            fcntl.flock(folder, (fcntl.LOCK_EX if layered else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            hint = "a layer serves one container at a time: give this one a chroot_to() of its own"
-            raise HakoError(
-                f"the rootfs {rootfs.path} is in use by another {'container' if layered else 'command'}",
-                where=rootfs.where,
-                hint=hint if layered else "wait for it",
-            ) from None
-        if self.launch.layers != boxes.trees_under(rootfs.path):
-            raise HakoError(
-                f"the rootfs {rootfs.path} was replaced by another command in the meantime",
-                where=rootfs.where,
-                hint="try again",
-            )
-        if rootfs.layered:
-            from hakoniwa.rootfs.shadows import refresh
-
-            refresh(rootfs.path)
+        claim_rootfs(self.container, self.launch, self.undo)
+        self.launch = claim_ids(self.container, self.launch, self.undo)
 
     # The start
 

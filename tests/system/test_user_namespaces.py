@@ -16,12 +16,28 @@ Writer = Callable[..., Path]
 USER = 'config.namespace.unshare("user")\n'
 
 
+def first_id(pid: int) -> int:
+    """Who the root of a running container is outside."""
+    return idmap.read_map(pid, "uid")[0][1]
+
+
+def given(places: Path) -> dict[str, int]:
+    """The ranges that are kept."""
+    folder = places / "lib" / ".ids"
+    entries = os.listdir(folder) if folder.is_dir() else []
+    return {name: int(first) for name, _, first in (entry.rpartition("@") for entry in entries)}
+
+
+def start(hako: Hako, path: Path) -> int:
+    """Start in the background; the pid of the container's first process."""
+    return int(hako("start", "-D", path, "--", "sleep", "1000").stdout.split()[1])
+
+
 def test_root_inside_is_nobody_outside_and_the_rootfs_needs_no_chown(hako: Hako, box: Writer, rootfs: Path) -> None:
     path = box(USER)
     hako("start", "-D", path, "--", "sh", "-c", "touch /made; chown 5:7 /made; sleep 1000")
     pid = int(hako("ps").stdout.splitlines()[1].split()[2])
-    first = idmap.own_range("box")
-    assert os.stat(f"/proc/{pid}").st_uid == first
+    assert os.stat(f"/proc/{pid}").st_uid == first_id(pid) >= 0x80000
     assert hako("attach", path, "--", "stat", "-c", "%u:%g", "/made", "/bin").stdout == "5:7\n0:0\n"
     assert (os.stat(rootfs / "made").st_uid, os.stat(rootfs / "made").st_gid) == (5, 7)
     hako("kill", path)
@@ -160,3 +176,70 @@ def test_the_cgroups_of_root_without_a_user_namespace_are_read_only(hako: Hako, 
     done = hako("start", box(body), "--", "sh", "-c", script, status=None)
     assert "Read-only file system" in done.stderr
     assert "/hakoniwa-box" not in done.stdout
+
+
+def test_two_containers_never_have_the_same_ids(hako: Hako, box: Writer, places: Path) -> None:
+    """Chosen by the name alone, these two have the same range (CRC-32 modulo the number of ranges)."""
+    one, other = box(USER, "web16"), box(USER, "web19")
+    first, second = first_id(start(hako, one)), first_id(start(hako, other))
+    assert abs(first - second) >= 65536
+    assert given(places) == {"web16": first, "web19": second}
+    hako("kill", other)
+    assert first_id(start(hako, other)) == second  # what exists keeps its range
+    for path in (one, other):
+        hako("kill", path)
+        hako("rm", path)
+    assert given(places) == {}  # and gives it back with itself
+    assert first_id(start(hako, other)) == first
+    hako("kill", other)
+    hako("rm", other)
+
+
+def test_many_starts_at_once_have_ids_of_their_own(hako: Hako, box: Writer, places: Path) -> None:
+    names = ["web16", "web19", *(f"box{number}" for number in range(6))]
+    paths = [box(USER, name) for name in names]
+    starts = [hako.background("start", "-D", path, "--", "sleep", "1000") for path in paths]
+    pids = [int(process.communicate(timeout=60)[0].split()[1]) for process in starts]
+    assert len({first_id(pid) for pid in pids}) == len(names)
+    for path in paths:
+        hako("kill", path)
+        hako("rm", path)
+
+
+def test_ids_keep_clear_of_what_others_have(hako: Hako, box: Writer, places: Path) -> None:
+    path = box(USER, "web16")
+    first = first_id(start(hako, path))
+    hako("kill", path)
+    hako("rm", path)
+    # of a range that another container's file names, though that does not run
+    maps = "".join(
+        f"config.namespace.set_{kind}_mapping(min=0, max=9, offset={first + 7})\n" for kind in ("uid", "gid")
+    )
+    named = box(maps, "named")
+    hako("start", named, "--", "true")
+    moved = first_id(start(hako, path))
+    assert abs(moved - first) >= 65536
+    hako("kill", path)
+    for gone in (path, named):
+        hako("rm", gone)
+    # of a user namespace that somebody else has made
+    with subprocess.Popen(["unshare", "--user", "sleep", "1000"]) as other:
+        while os.readlink(f"/proc/{other.pid}/ns/user") == os.readlink("/proc/self/ns/user"):
+            pass
+        for kind in ("uid", "gid"):
+            Path(f"/proc/{other.pid}/{kind}_map").write_text(f"0 {first} 65536")
+        assert abs(first_id(start(hako, path)) - first) >= 65536
+        other.kill()
+    hako("kill", path)
+    hako("rm", path)
+
+
+def test_a_start_that_comes_to_nothing_keeps_no_ids(hako: Hako, box: Writer, places: Path) -> None:
+    path = box(USER + 'config.add_mount_point("/no/such", to="/mnt")')
+    hako("start", path, status=125)
+    hako("rm", path, status=None)
+    assert given(places) == {}
+    (places / "lib" / ".ids").mkdir(parents=True, exist_ok=True)
+    (places / "lib" / ".ids" / "gone@655360").touch()
+    assert "ids of gone" in hako("gc").stdout
+    assert given(places) == {}

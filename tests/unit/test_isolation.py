@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hakoniwa import ids
+from hakoniwa import ids, ranges
 from hakoniwa.errors import HakoError, Problems
 from hakoniwa.kernel import capabilities, idmap
 from hakoniwa.loader import load
@@ -394,11 +394,20 @@ def test_the_usual_maps() -> None:
     assert not alone.helped
 
 
-def test_a_container_has_its_own_range_always_in_the_same_place() -> None:
-    first = idmap.own_range("box")
-    assert first == idmap.own_range("box")
-    assert first != idmap.own_range("other")
-    assert 0x80000 <= first < 0x6FFF0000
+def test_a_range_is_kept_until_somebody_else_is_given_it(
+    places: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    maps, new = ranges.maps_of("box")
+    assert (new, ranges.maps_of("box")) == (True, (maps, False))
+    first = maps.uids[0][1]
+    assert ranges.maps_of("other")[0] != maps
+    monkeypatch.setattr(ranges, "taken_ranges", lambda: [(first + 65535, 1)])
+    moved, new = ranges.maps_of("box")
+    assert new
+    assert abs(moved.uids[0][1] - first) >= 65536
+    assert f"box: its ids move from {first} to " in capfd.readouterr().err
+    assert ranges.maps_of("box") == (moved, False)
+    assert sorted(ranges.free_forgotten()) == ["box", "other"]  # neither has a state or a record
 
 
 def test_ids_outside_of_a_map() -> None:

@@ -22,6 +22,7 @@ FLOORS = [
     ["places", "spec", "options"],
     ["ids", "seccomp"],
     ["state", "boxes"],
+    ["ranges"],
     ["dsl", "validate"],
     ["loader"],
     ["steps"],

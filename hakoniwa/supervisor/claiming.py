@@ -1,0 +1,64 @@
+"""What a container has to itself while it runs, once its own lock is held: its rootfs, and its range of ids."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from hakoniwa import boxes
+from hakoniwa.errors import HakoError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hakoniwa.plan import Launch
+    from hakoniwa.spec import Container
+    from hakoniwa.undo import Undo
+
+
+def claim_rootfs(container: Container, launch: Launch, undo: Undo) -> None:
+    """Have the rootfs locked while it is in use, so that nobody changes it from outside. Raises HakoError.
+
+    A layer we have to ourselves: the kernel lets it be mounted twice, and calls the result undefined.
+    """
+    rootfs = container.rootfs
+    layered = rootfs.layered or bool(launch.layers)
+    try:
+        folder = os.open(rootfs.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        if not layered:
+            return  # the step that mounts it tells why, where it is needed at all
+        from hakoniwa.steps.root import open_folder
+
+        folder = open_folder(rootfs.path, rootfs.where, container.file)
+    undo.add("release the rootfs", lambda: os.close(folder))
+    try:
+        fcntl.flock(folder, (fcntl.LOCK_EX if layered else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        hint = "a layer serves one container at a time: give this one a chroot_to() of its own"
+        raise HakoError(
+            f"the rootfs {rootfs.path} is in use by another {'container' if layered else 'command'}",
+            where=rootfs.where,
+            hint=hint if layered else "wait for it",
+        ) from None
+    if launch.layers != boxes.trees_under(rootfs.path):
+        raise HakoError(
+            f"the rootfs {rootfs.path} was replaced by another command in the meantime",
+            where=rootfs.where,
+            hint="try again",
+        )
+    if rootfs.layered:
+        from hakoniwa.rootfs.shadows import refresh
+
+        refresh(rootfs.path)
+
+
+def claim_ids(container: Container, launch: Launch, undo: Undo) -> Launch:
+    """The launch with a range of ids where root's container has a user namespace and its file names none."""
+    if "user" not in container.namespaces or launch.maps.uids:
+        return launch
+    from hakoniwa import ranges
+
+    maps, new = ranges.maps_of(container.name)
+    if new:  # where the container comes to nothing, its range is free again
+        undo.add("free the ids", lambda: ranges.free_unless_known(container.name))
+    return launch.replace(maps=maps)
