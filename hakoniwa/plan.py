@@ -14,20 +14,35 @@ if TYPE_CHECKING:
     from hakoniwa.seccomp.programs import Program
     from hakoniwa.spec import Container, Mount, Scheduling
 
-# Paths of /proc and /sys that show or change the host; the same set that other container managers hide and fix.
+# Paths of /proc and /sys that show or change the host: the set that other container managers hide and fix, and what only
+# root may read, which root inside would be.
 MASKED = [
     "/proc/acpi",
+    "/proc/allocinfo",
     "/proc/asound",
+    "/proc/bus/pci",
     "/proc/interrupts",
     "/proc/kcore",
     "/proc/keys",
+    "/proc/kpagecgroup",
+    "/proc/kpagecount",
+    "/proc/kpageflags",
     "/proc/latency_stats",
+    "/proc/pagetypeinfo",
     "/proc/sched_debug",
     "/proc/scsi",
+    "/proc/slabinfo",
+    "/proc/sys/net/ipv4/tcp_fastopen_key",
+    "/proc/sys/net/ipv6/conf/default/stable_secret",
     "/proc/timer_list",
     "/proc/timer_stats",
+    "/proc/tty/driver",
+    "/proc/vmallocinfo",
+    "/sys/devices/virtual/dmi",
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
+    "/sys/kernel/slab",
+    "/sys/kernel/vmcoreinfo",
 ]
 READONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 

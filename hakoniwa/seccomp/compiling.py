@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import product
 
 from hakoniwa.errors import HakoError
 from hakoniwa.places import ensure_private
@@ -17,6 +18,34 @@ if TYPE_CHECKING:
 _FURTHER_ABIS = {"x86_64": ("X86",), "aarch64": ("ARM",)}
 _ENOSYS = 38
 _UNKNOWN = -1  # __NR_SCMP_ERROR; other negative numbers are calls of other machine types
+# Arguments that the kernel takes for an `int`: a filter sees 64 bits, and a caller may put anything into the upper half
+# (CVE-2019-10063, CVE-2019-7303). So the lower half alone is compared. `man 2` of each call.
+_INTEGERS = {
+    call: tuple(map(int, numbers.split()))
+    for calls, numbers in {
+        "accept accept4 bind connect listen shutdown": "0",
+        "bpf": "0 2",
+        "clock_settime clock_settime64 prctl personality keyctl futex_waitv pidfd_getfd process_madvise socketcall ipc": "0",
+        "close_range epoll_ctl getsockopt ioprio_set memfd_create open pidfd_open reboot": "0 1 2",
+        "fcntl fcntl64 ioctl kill setns seccomp tkill sched_setscheduler sched_setparam umount2 dup2 swapon": "0 1",
+        "fchmod fchmodat fchmodat2 mkdirat mknodat openat": "0",
+        "futex futex_time64": "1",
+        "madvise memfd_secret": "2",
+        "perf_event_open": "1 2 3",
+        "setsockopt": "0 1 2 4",
+        "socket socketpair": "0 1 2",
+        "tgkill syslog": "0 1 2",
+    }.items()
+    for call in calls.split()
+}
+_HALF = 1 << 32
+# i386's other way to these, call 102 with a number of theirs and the arguments in memory, where no filter sees them
+# (linux/net.h).
+_THROUGH_SOCKETCALL = (
+    "socket bind connect listen accept getsockname getpeername socketpair send recv sendto recvfrom shutdown setsockopt"
+    " getsockopt sendmsg recvmsg accept4 recvmmsg sendmmsg"
+).split()
+_I386, _SOCKETCALL = 0x40000003, 102
 _BY_BINARY_SEARCH = 2  # seccomp_attr_set(3), SCMP_FLTATR_CTL_OPTIMIZE
 
 
@@ -34,7 +63,28 @@ def compile_filter(described: CallFilter, machine: str) -> bytes:
         pass  # before libseccomp 2.5: slower filters
     for rule in described.rules:
         _add(seccomp, made, rule, described)
-    return _exported(made)
+    return (_shut_socketcall(described) if machine == "x86_64" else b"") + _exported(made)
+
+
+def _shut_socketcall(described: CallFilter) -> bytes:
+    """Instructions that come first: socketcall is no way to what is allowed on conditions.
+
+    libseccomp allows it whole where it is told to allow `socket` with some arguments (its arch-x86.c).
+    """
+    passing = ("allow", "log")
+    conditional = {call for rule in described.rules if rule.action in passing and rule.tests for call in rule.calls}
+    shut = [number for number, call in enumerate(_THROUGH_SOCKETCALL, 1) if call in conditional]
+    if not shut or described.default in passing:
+        return b""
+    load, equal, give = 0x20, 0x15, 0x06  # linux/filter.h; the offsets are those of struct seccomp_data
+    lines = [(load, 0, 0, 4), (equal, 0, 4 + len(shut), _I386), (load, 0, 0, 0), (equal, 0, 2 + len(shut), _SOCKETCALL)]
+    lines.append((load, 0, 0, 16))
+    for left, number in zip(range(len(shut) - 1, -1, -1), shut, strict=True):
+        lines.append((equal, left, 0 if left else 1, number))
+    lines.append((give, 0, 0, 0x00050000 | _ENOSYS))
+    return b"".join(
+        code.to_bytes(2, "little") + bytes((yes, no)) + value.to_bytes(4, "little") for code, yes, no, value in lines
+    )
 
 
 def _library() -> Any:
@@ -77,10 +127,43 @@ def _add(seccomp: Any, made: Any, rule: CallRule, described: CallFilter) -> None
                 raise HakoError(told, where=rule.where, hint="remove it, or install a newer libseccomp2")
             continue  # newer than the library: falls to the default
         try:
-            made.add_rule(action, call, *(_test(seccomp, test) for test in rule.tests))
+            for tests in product(*(_alternatives(call, test) for test in rule.tests)):
+                made.add_rule(action, call, *(_test(seccomp, test) for test in tests))
         except OSError as error:
             where = rule.where or described.where
             raise HakoError(f"cannot make a rule for {call}: {error.strerror}", where=where) from None
+
+
+def _alternatives(call: str, test: ArgumentTest) -> list[ArgumentTest]:
+    """The tests one of which holds where `test` does, of the lower half alone where the argument is an `int`."""
+    if test.index not in _INTEGERS.get(call, ()) or test.mask is not None:
+        return [test]
+    value = test.value % _HALF  # -1, say, is also what it is in 64 bits
+    ranges = {
+        "==": [(value, value)],
+        "!=": [(0, value - 1), (value + 1, _HALF - 1)],
+        "<": [(0, value - 1)],
+        "<=": [(0, value)],
+        ">": [(value + 1, _HALF - 1)],
+        ">=": [(value, _HALF - 1)],
+    }[test.operator]
+    return [
+        ArgumentTest(index=test.index, operator="==", value=start, mask=mask)
+        for first, last in ranges
+        for start, mask in prefixes(first, last)
+    ]
+
+
+def prefixes(first: int, last: int) -> list[tuple[int, int]]:
+    """A range of 32-bit numbers as (value, mask): each stands for all numbers that are `value` in the bits of the mask."""
+    found = []
+    while first <= last:
+        size = first & -first or _HALF
+        while first + size - 1 > last:
+            size //= 2
+        found.append((first, _HALF - size))
+        first += size
+    return found
 
 
 def _test(seccomp: Any, test: ArgumentTest) -> Any:

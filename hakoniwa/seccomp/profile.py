@@ -7,12 +7,14 @@ a call that is refused on purpose is EPERM.
 from __future__ import annotations
 
 from hakoniwa.kernel import capabilities
+from hakoniwa.seccomp.compiling import prefixes
 from hakoniwa.seccomp.names import BY_CAPABILITY, NEVER, ORDINARY
 from hakoniwa.spec import ArgumentTest, CallFilter, CallRule
 
 _EPERM, _ENOSYS, _EAFNOSUPPORT = 1, 38, 97
 _NEW_NAMESPACES = 0x7E020000  # every CLONE_NEW* flag that clone(2) takes (linux/sched.h)
 _AF_VSOCK, _AF_ALG = 40, 38
+_SOCKETS = ((0, _AF_ALG - 1), (_AF_ALG + 1, _AF_VSOCK - 1), (_AF_VSOCK + 1, 63))  # families; there are fewer than 64
 # PER_LINUX, with and without UNAME26, PER_LINUX32 likewise, and the question for the present one.
 _PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 
@@ -33,9 +35,8 @@ def default_profile(held: int) -> CallFilter:
             rules.append(_rule("errno", ["clone"], _test(0, "==", flag, mask=flag)))
     rules += [_rule("allow", ["personality"], _test(0, "==", value)) for value in _PERSONALITIES]
     # Neither reaches into a network namespace: sockets to the hypervisor, and the kernel's cryptography.
-    rules.append(_rule("allow", ["socket"], _test(0, "<", _AF_ALG)))
-    rules.append(_rule("allow", ["socket"], _test(0, "==", _AF_ALG + 1)))
-    rules.append(_rule("allow", ["socket"], _test(0, ">", _AF_VSOCK)))
+    for first, last in _SOCKETS:
+        rules += [_rule("allow", ["socket"], _test(0, "==", *prefix)) for prefix in prefixes(first, last)]
     rules += [_rule("errno", ["socket"], _test(0, "==", kind), errno=_EAFNOSUPPORT) for kind in (_AF_ALG, _AF_VSOCK)]
     return CallFilter(default="errno", errno=_ENOSYS, rules=tuple(rules), where="")
 

@@ -186,7 +186,7 @@ def cover(context: Context, target: int) -> None:
 def empty_folder(context: Context) -> int:
     """A tree that is an empty folder, to be attached somewhere and closed."""
     if context.empty != -1:
-        return mount.clone_tree("", at=context.empty)
+        return mount.clone_tree("", at=context.empty, recursive=False)  # it may have something mounted on it
     context.empty = mount.make("tmpfs", "tmpfs", ["size=4k", "mode=555"], _NOTHING)
     return os.dup(context.empty)
 

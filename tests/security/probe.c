@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -90,6 +91,27 @@ static int climb(void) {
     return tell("ls", -1);
 }
 
+/* probe socket FAMILY: by the plain call, with something in the upper half of the argument, and i386's two ways. */
+static int make_sockets(int family) {
+    tell("plain", syscall(SYS_socket, (long)family, (long)SOCK_STREAM, 0L));
+    tell("upper", syscall(SYS_socket, 1L << 32 | family, (long)SOCK_STREAM, 0L));
+#ifdef __x86_64__
+    int *low = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+    long calls[2][4] = {{359, family, SOCK_STREAM, 0}, {102, 1 /* SYS_SOCKET */, (long)low, 0}};
+    low[0] = family, low[1] = SOCK_STREAM, low[2] = 0;
+    for (int i = 0; i < 2; i++) {
+        long result;
+        __asm__ volatile("int $0x80"
+                         : "=a"(result)
+                         : "a"(calls[i][0]), "b"(calls[i][1]), "c"(calls[i][2]), "d"(calls[i][3])
+                         : "memory", "r8", "r9", "r10", "r11");
+        errno = -(int)result;
+        tell(i ? "socketcall" : "i386", (int)result < 0 ? -1 : 0);
+    }
+#endif
+    return 0;
+}
+
 int main(int argc, char **argv) {
     const char *word = argc > 2 ? argv[1] : argc > 1 ? argv[1] : "";
     if (!strcmp(word, "call") && argc > 3)
@@ -102,6 +124,8 @@ int main(int argc, char **argv) {
         return type(argv[2]);
     if (!strcmp(word, "connect") && argc > 2)
         return reach(argv[2]);
+    if (!strcmp(word, "socket") && argc > 2)
+        return make_sockets(atoi(argv[2]));
     if (!strcmp(word, "climb"))
         return climb();
     if (!strcmp(word, "uid"))

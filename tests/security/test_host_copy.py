@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from hakoniwa import plan
 from hakoniwa.rootfs import secrets
 from tests.conftest import Hako
 
@@ -115,6 +116,14 @@ def test_what_a_service_has_in_var_lib_is_hidden(
     os.chown(data.parent, 1234, 1234)
     box = write_file(HOST)
     assert SECRET not in hako("start", "-b", box, "--", "cat", data, status=1).stdout
+
+
+def test_masked_folders_are_empty(hako: Hako, write_file: Writer) -> None:
+    """The root is mounted with the help of the same empty folder that covers these."""
+    folders = [path for path in plan.MASKED if os.path.isdir(path)]
+    box = write_file(HOST + 'config.mount_independent("sysfs")')
+    assert folders
+    assert hako("start", "-b", box, "--", "find", *folders, "-mindepth", "1").stdout == ""
 
 
 def test_users_and_packages_can_be_added(hako: Hako, write_file: Writer) -> None:

@@ -205,6 +205,7 @@ def evaluate(program: bytes, arch: int, number: int, *arguments: int) -> int:
                 raise AssertionError(hex(code))
 
 
+I386 = 0x40000003
 X86_64, ALLOWED, KILLED = 0xC000003E, 0x7FFF0000, 0x80000000
 NONE = 0
 EVERY = (1 << len(capabilities.NAMES)) - 1
@@ -231,7 +232,10 @@ def test_the_default_profile_by_capabilities() -> None:
         (250, (), failed(errno.EPERM), failed(errno.EPERM)),  # keyctl
         (425, (), failed(errno.EPERM), failed(errno.EPERM)),  # io_uring_setup
         (41, (40,), failed(errno.EAFNOSUPPORT), failed(errno.EAFNOSUPPORT)),  # socket(AF_VSOCK)
+        (41, (1 << 32 | 40,), failed(errno.EAFNOSUPPORT), failed(errno.EAFNOSUPPORT)),  # the same: it is an int
+        (41, (0xFFFFFFFF << 32 | 38,), failed(errno.EAFNOSUPPORT), failed(errno.EAFNOSUPPORT)),
         (41, (2,), ALLOWED, ALLOWED),  # socket(AF_INET)
+        (41, (1 << 32 | 2,), ALLOWED, ALLOWED),
         (41, (39,), ALLOWED, ALLOWED),
         (41, (44,), ALLOWED, ALLOWED),
         (135, (0xFFFFFFFF,), ALLOWED, ALLOWED),  # personality: which?
@@ -241,9 +245,39 @@ def test_the_default_profile_by_capabilities() -> None:
     ]:
         assert evaluate(plain, X86_64, number, *arguments) == without, number
         assert evaluate(everything, X86_64, number, *arguments) == with_all, number
-    assert evaluate(plain, 0x40000003, 21) == failed(errno.EPERM)  # i386: mount
+    assert [evaluate(plain, I386, 102, call) for call in (1, 2, 3, 8, 20)] == [failed(errno.ENOSYS), *[ALLOWED] * 4]
+    assert evaluate(plain, I386, 359, 40) == failed(errno.EAFNOSUPPORT)
+    assert evaluate(plain, I386, 359, 2) == ALLOWED
+    assert evaluate(plain, I386, 21) == failed(errno.EPERM)  # i386: mount
     assert evaluate(plain, X86_64, 0x40000000 | 39) == failed(errno.ENOSYS)  # x32
     assert evaluate(plain, 0xC00000B7, 40) == failed(errno.ENOSYS)  # an ABI of another machine
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="this kernel has no x86-64 calls")
+@pytest.mark.parametrize("operator", ["==", "!=", "<", "<=", ">", ">="])
+@pytest.mark.parametrize("value", [0, 1, 40, 0x5412, 0xFFFFFFFF])
+def test_a_condition_on_an_int_is_about_its_own_bits(operator: str, value: int) -> None:
+    test = ArgumentTest(index=1, operator=operator, value=value, mask=None)
+    rules = tuple(
+        CallRule(action="errno", calls=(call,), errno=1, tests=(test,), where="") for call in ("ioctl", "mmap")
+    )
+    program = compiling.compile_filter(CallFilter(default="allow", errno=1, rules=rules, where=""), "x86_64")
+    compare = {"==": int.__eq__, "!=": int.__ne__, "<": int.__lt__, "<=": int.__le__, ">": int.__gt__, ">=": int.__ge__}
+    for given in {0, 1, 39, 40, 41, 0x5411, 0x5412, 0x5413, 0xFFFFFFFE, 0xFFFFFFFF}:
+        for upper in (0, 1 << 32, 0xFFFFFFFF << 32):
+            ioctl, mmap = (evaluate(program, X86_64, number, 3, upper | given) for number in (16, 9))
+            assert (ioctl == failed(1)) == compare[operator](given, value), hex(upper | given)
+            assert (mmap == failed(1)) == compare[operator](upper | given, value), hex(upper | given)
+
+
+def test_a_range_as_prefixes() -> None:
+    for first, last in ((0, 0), (0, 37), (3, 12), (41, 63), (5, 5)):
+        found = [
+            number for number in range(80) for value, mask in compiling.prefixes(first, last) if number & mask == value
+        ]
+        assert found == list(range(first, last + 1))
+    assert compiling.prefixes(0, 2**32 - 1) == [(0, 0)]
+    assert compiling.prefixes(1, 0) == []
 
 
 def test_no_call_is_in_two_groups() -> None:
