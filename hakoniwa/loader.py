@@ -61,7 +61,7 @@ def _execute(path: str) -> Reading:
     except HakoError as error:
         raise error if error.where else HakoError(error.message, where=reading.here(), hint=error.hint) from None
     except Exception as error:
-        reading.problems.append(_explain(error, reading))
+        reading.problems.append(_explain(error, reading, source))
         raise Problems(reading.problems) from error
     except SystemExit as error:
         raise HakoError(
@@ -124,7 +124,7 @@ def _compile(source: bytes, real: str, shown: str) -> CodeType:
         raise HakoError(f"not a Python file: {error}", where=shown) from None
 
 
-def _explain(error: Exception, reading: Reading) -> HakoError:
+def _explain(error: Exception, reading: Reading, source: bytes) -> HakoError:
     """An exception of the file as an error at the line of the file that led to it."""
     line, trace = 0, error.__traceback__
     while trace is not None:
@@ -132,10 +132,21 @@ def _explain(error: Exception, reading: Reading) -> HakoError:
             line = trace.tb_lineno
         trace = trace.tb_next
     where = f"{reading.shown}:{line}" if line else reading.shown
-    if isinstance(error, TypeError) and (told := _explain_arguments(str(error))):
-        return HakoError(told[0], where=where, hint=told[1])
+    if isinstance(error, TypeError):
+        told = _explain_arguments(str(error)) or _explain_call(str(error), source.splitlines()[line - 1 : line])
+        if told:
+            return HakoError(told[0], where=where, hint=told[1])
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return HakoError(text, where=where, hint="--debug shows the traceback")
+
+
+def _explain_call(text: str, lines: list[bytes]) -> tuple[str, str] | None:
+    """A setting or section that was called."""
+    if not text.endswith("object is not callable") or not lines:
+        return None
+    from hakoniwa.dsl.haconiwa import explain_call
+
+    return explain_call(lines[0].decode(errors="replace"))
 
 
 def _explain_arguments(text: str) -> tuple[str, str] | None:
@@ -144,10 +155,12 @@ def _explain_arguments(text: str) -> tuple[str, str] | None:
     import re
 
     from hakoniwa.dsl.container import _SECTIONS, ContainerBuilder
+    from hakoniwa.dsl.haconiwa import OF_ARGUMENTS
+    from hakoniwa.dsl.hooks import HookWords
     from hakoniwa.errors import nearest
 
     match = re.match(r"(\w+)\.(\w+)\(\) (.*)", text)
-    kinds: list[type[Section]] = [ContainerBuilder, *_SECTIONS.values()]
+    kinds: list[type[Section]] = [ContainerBuilder, HookWords, *_SECTIONS.values()]
     classes = {kind.__name__: kind for kind in kinds}
     if not match or match[1] not in classes:
         return None
@@ -156,4 +169,5 @@ def _explain_arguments(text: str) -> tuple[str, str] | None:
     known = [name for name in inspect.signature(method).parameters if name != "self"]
     unexpected = re.search(r"unexpected keyword argument '(\w+)'", match[3])
     hint = nearest(unexpected[1], known) if unexpected else f"arguments: {' '.join(known)}"
+    hint = OF_ARGUMENTS.get((word, unexpected[1] if unexpected else ""), hint)
     return f"{kind._word}.{word}() {match[3]}", hint

@@ -121,6 +121,7 @@ class BootstrapSection(Section):
         self._must_be_open()
         if not callable(function):
             self._reading.stop(f"{self._word}.postprocess must get a function, not {short(function)}")
+        self._reading.must_take(function, "postprocess function", ("boot",))
         self._after.append(Hook(point="postprocess", function=function, where=self._reading.here()))
         return function
 

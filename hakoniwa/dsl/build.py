@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 def build_barn(builder: ContainerBuilder) -> Barn:
     """The barn of a builder. What is wrong is noted in its reading."""
     reading = builder._reading
+    for word, where in reading.unused:
+        reading.problem(f"{word} registers nothing", "write it as @decorator above a function", where)
     stem = _stem(reading.file)
     barn_name = stem if builder._children else builder.name or _checked_stem(builder, stem)
     members = builder._children or [builder]

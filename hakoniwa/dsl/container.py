@@ -7,6 +7,7 @@ import os
 from hakoniwa.dsl import checks
 from hakoniwa.dsl.bootstrap import BootstrapSection
 from hakoniwa.dsl.cgroup import CgroupSection
+from hakoniwa.dsl.hooks import HookWords
 from hakoniwa.dsl.namespace import NamespaceSection
 from hakoniwa.dsl.seccomp import SeccompSection
 from hakoniwa.dsl.section import Reading, Section, Table, short
@@ -17,16 +18,15 @@ from hakoniwa.dsl.sections import (
     ResourceSection,
     RootfsSection,
 )
-from hakoniwa.dsl.unsupported import Unsupported, refuse, refuse_hook
+from hakoniwa.dsl.unsupported import Unsupported, refuse
 from hakoniwa.errors import nearest
-from hakoniwa.spec import BARN_POINTS, HOOK_POINTS, HOOK_SIGNALS, INDEPENDENT_MOUNTS, BackgroundHook, Hook
+from hakoniwa.spec import BARN_POINTS, INDEPENDENT_MOUNTS, Hook
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Self
 
-LATER_POINTS = ("before_restore", "after_restore")
 RELOADABLE = ("cgroup", "resource", "hooks")
 
 _SECTIONS: dict[str, type[Section]] = {
@@ -74,7 +74,7 @@ class WrittenMount:
         self.where: str = facts["where"]
 
 
-class ContainerBuilder(Section):
+class ContainerBuilder(HookWords):
     """`config`: what a container file writes to."""
 
     _checks = {
@@ -95,6 +95,7 @@ class ContainerBuilder(Section):
     _defaults = {"workdir": "/", "groups": (), "no_new_privs": True, "log_level": "info"}
     _replaced = {
         "guid": "config.gid",
+        "current_subcommand": "Haconiwa.command",
         "pid_file": "config.container_pid_file",
         "mount_independent_procfs": 'config.mount_independent("procfs")',
         "cgroupv2": 'config.cgroup.v2["..."]',
@@ -104,12 +105,10 @@ class ContainerBuilder(Section):
         "mount_point": "config.add_mount_point()",
     }
 
+    _needless = ("wait_interval", "use_legacy_watchdog")
     _more = (_ON_USE,)
 
-    _parent: ContainerBuilder | None
     _children: list[ContainerBuilder]
-    _hooks: list[Hook]
-    _background_hooks: list[BackgroundHook]
     _mounts: list[WrittenMount]
     _flags: dict[str, Any]
 
@@ -241,10 +240,6 @@ class ContainerBuilder(Section):
         )
         self._places["network_etc"] = self._reading.here()
 
-    def _beside(self, path: str) -> str:
-        """A path relative to the container file's folder, made absolute."""
-        return os.path.normpath(os.path.join(os.path.dirname(self._reading.file), path))
-
     # How it runs
 
     def daemonize(self) -> None:
@@ -280,126 +275,6 @@ class ContainerBuilder(Section):
     def validate_real_id(self, function: Callable[[int, int], bool]) -> Callable[[int, int], bool]:
         """`function(uid, gid)` says who may run the file."""
         self._barn_only("validate_real_id")
+        self._reading.must_take(function, "function of validate_real_id", ("uid, gid",))
         self._flags["real_id"] = Hook(point="validate_real_id", function=function, where=self._reading.here())
         return function
-
-    # Hooks
-
-    def add_general_hook(self, point: str) -> Callable[[Any], Any]:
-        """Run the decorated function at a point of the container's life."""
-        self._must_be_open()
-        if point in LATER_POINTS:
-            return refuse_hook(self._reading, f"add_general_hook({point!r})")
-        if point not in HOOK_POINTS:
-            hint = nearest(str(point), [*HOOK_POINTS, *LATER_POINTS])
-            self._reading.problem(f"hook point {short(point)} is unknown", hint)
-        elif point in BARN_POINTS:
-            self._barn_only(f"the hook {point!r}")
-        where = self._reading.here()
-
-        def register(function: Any) -> Any:
-            if not callable(function):
-                self._reading.stop(f"a hook must be a function, not {short(function)}")
-            self._hooks.append(Hook(point=point, function=function, where=where))
-            return function
-
-        return register
-
-    def _barn_only(self, what: str) -> None:
-        self._must_be_open()
-        if self._parent is not None:
-            self._reading.problem(f"{what} belongs to the barn", "write it outside config.define()")
-
-    def add_async_hook(
-        self,
-        *,
-        msec: float | None = None,
-        sec: float | None = None,
-        min: float | None = None,
-        hour: float | None = None,
-        interval_msec: float | None = None,
-        limit_count: int | None = None,
-    ) -> Callable[[Any], Any]:
-        """Run the decorated function beside the container: once after the delay, or from then on at every interval."""
-        given = [
-            (value, unit) for value, unit in ((msec, 0.001), (sec, 1), (min, 60), (hour, 3600)) if value is not None
-        ]
-        if len(given) > 1:
-            self._reading.problem("add_async_hook() takes one of msec=, sec=, min= and hour=")
-        check = self._reading.check
-        delays = [check("add_async_hook()", checks.duration, value, 0.0) * unit for value, unit in given]
-        interval = None
-        if interval_msec is not None:
-            interval = check("add_async_hook(interval_msec=)", checks.interval, interval_msec, 1000.0) / 1000
-        limit = None if limit_count is None else check("add_async_hook(limit_count=)", checks.count, limit_count)
-        if limit is not None and interval is None:
-            self._reading.problem("limit_count= means nothing without interval_msec=", "such a hook runs once")
-        return self._background(kind="async", delay=sum(delays[:1]), interval=interval, limit=limit)
-
-    after_spawn = add_async_hook  # haconiwa's older name
-
-    def add_timer_hook(self, *, every: float | None = None, cron: str | None = None) -> Callable[[Any], Any]:
-        """Run the decorated function every so many seconds, or at the times of a cron expression."""
-        if (every is None) == (cron is None):
-            self._reading.stop("add_timer_hook() takes one of every= and cron=", 'every=SECONDS, or cron="*/5 * * * *"')
-        if cron is not None:
-            expression = self._reading.check("add_timer_hook(cron=)", checks.cron, cron)
-            return self._background(kind="timer", delay=0.0, cron=expression)
-        seconds = self._reading.check("add_timer_hook(every=)", checks.interval, every, 1.0)
-        return self._background(kind="timer", delay=seconds, interval=seconds)
-
-    def add_signal_handler(self, sig: str | list[str]) -> Callable[[Any], Any]:
-        """Run the decorated function when the supervisor gets one of these signals: USR1, USR2, TTIN or TTOU."""
-        names = [sig] if isinstance(sig, str) else list(sig)
-        numbers = []
-        for name in names:
-            word = str(name).upper().removeprefix("SIG")
-            if word in HOOK_SIGNALS:
-                numbers.append(HOOK_SIGNALS[word])
-            else:
-                self._reading.problem(f"signal {short(name)} cannot have a handler", nearest(word, [*HOOK_SIGNALS]))
-        return self._background(kind="signal", delay=0.0, signals=tuple(numbers))
-
-    add_handler = add_signal_handler  # haconiwa's older name
-
-    def add_readiness_hook(
-        self, *, port: int | None = None, timeout: float = 1800, interval_msec: float = 1000
-    ) -> Callable[[Any], Any]:
-        """Run `function(base, ok)` until it returns true; `ok` says whether the TCP port is listened on inside."""
-        check = self._reading.check
-        if port is not None:
-            port = check("add_readiness_hook(port=)", checks.port, port)
-        longest = check("add_readiness_hook(timeout=)", checks.interval, timeout, 1.0)
-        interval = check("add_readiness_hook(interval_msec=)", checks.interval, interval_msec, 1000.0) / 1000
-        return self._background(kind="readiness", delay=0.0, interval=interval, port=port, timeout=longest)
-
-    def _background(self, **facts: Any) -> Callable[[Any], Any]:
-        """The decorator of a hook beside the container."""
-        self._must_be_open()
-        where = self._reading.here()
-        facts = {"interval": None, "limit": None, "signals": (), **facts}
-
-        def register(function: Any) -> Any:
-            if not callable(function):
-                self._reading.stop(f"a hook must be a function, not {short(function)}")
-            self._background_hooks.append(BackgroundHook(function=function, where=where, **facts))
-            return function
-
-        return register
-
-    def add_cgroup_hook(self, *, type: str, level: str = "low") -> Callable[[Any], Any]:
-        """Run the decorated function when the container is short of memory, or has run out of it."""
-        check = self._reading.check
-        kind = check("add_cgroup_hook(type=)", checks.word_of("memory_pressure", "oom"), type)
-        degree = check("add_cgroup_hook(level=)", checks.word_of("low", "medium", "critical"), level, "low")
-        return self._background(kind="cgroup", delay=0.0, event=kind, level=degree)
-
-    def add_watch_hook(self, *globs: str, debounce_msec: float = 200) -> Callable[[Any], Any]:
-        """Run `function(base, paths)` when files on the host change that match; relative to the container file."""
-        check = self._reading.check
-        if not globs:
-            self._reading.problem("add_watch_hook() needs a pattern of paths", 'such as "src/**/*.py"')
-        patterns = [check("add_watch_hook()", checks.path, pattern) for pattern in globs]
-        quiet = check("add_watch_hook(debounce_msec=)", checks.duration, debounce_msec, 200.0) / 1000
-        absolute = tuple(self._beside(pattern) for pattern in patterns if pattern)
-        return self._background(kind="watch", delay=0.0, patterns=absolute, debounce=quiet)

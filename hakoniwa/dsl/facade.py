@@ -63,11 +63,26 @@ class Definition:
             reading.open = False
 
 
+class _NoSuchWord(HakoError, AttributeError):
+    """For `hasattr` it is what any attribute is that is not there."""
+
+
 class _Command(type):
     @property
     def command(cls) -> str:
         """The command being run, such as `start`."""
         return session.command
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        from hakoniwa.dsl.haconiwa import of_the_module
+
+        hint = of_the_module(name)
+        told = f"Haconiwa.{name} is {'a word of haconiwa only' if hint else 'unknown'}"
+        known = [word for word in ("command", *vars(Haconiwa)) if not word.startswith("_")]
+        where = session.reading.here() if session.reading else ""
+        raise _NoSuchWord(told, where=where, hint=hint or nearest(name, known))
 
 
 class Haconiwa(metaclass=_Command):

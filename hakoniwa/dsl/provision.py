@@ -55,6 +55,8 @@ class ProvisionSection(Section):
         """Call a function inside the rootfs: without an argument, or with one that has `log()` and `run()`."""
         if not callable(function):
             self._reading.stop(f"{self._word}.run_python() must get a function, not {short(function)}")
+        if not checks.takes(function, 0):
+            self._reading.must_take(function, "step of provisioning", ("inside",))
         self._add("python", name, always, function=function)
 
     def copy(

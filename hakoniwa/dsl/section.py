@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
-from hakoniwa.dsl.checks import Wrong
+from hakoniwa.dsl.checks import Wrong, parameters, takes
 from hakoniwa.errors import HakoError, Problems, nearest
 
 TYPE_CHECKING = False
@@ -26,6 +27,7 @@ class Reading:
         self.shown = shown
         self.problems: list[HakoError] = []
         self.open = True
+        self.unused: list[tuple[str, str]] = []  # decorators that were made, and their lines
 
     def here(self) -> str:
         """`dev.haco.py:12`: the line of the container file that is being executed."""
@@ -53,6 +55,14 @@ class Reading:
             self.problem(f"{setting} must be {wrong}, not {short(value)}")
             return default
 
+    def must_take(self, function: Callable[..., Any], what: str, lists: tuple[str, ...]) -> None:
+        """Note a function that cannot be called with any of these lists of arguments."""
+        if not callable(function) or any(takes(function, listed.count(",") + 1) for listed in lists):
+            return
+        name = getattr(function, "__name__", "f")
+        wanted = " or ".join(f"def {name}({listed})" for listed in lists)
+        self.problem(f"the {what} must be {wanted}", parameters(function))
+
 
 def short(value: object) -> str:
     """A value as an error shows it."""
@@ -70,6 +80,7 @@ class Section:
     _checks: ClassVar[dict[str, Callable[[Any], Any]]] = {}
     _defaults: ClassVar[dict[str, Any]] = {}
     _replaced: ClassVar[dict[str, str]] = {}
+    _needless: ClassVar[tuple[str, ...]] = ()  # words of haconiwa that mean nothing here
     _more: ClassVar[tuple[str, ...]] = ()  # words that are there once they are used
 
     _reading: Reading
@@ -120,6 +131,8 @@ class Section:
     def _unknown(self, name: str) -> NoReturn:
         if name in self._replaced:
             self._reading.stop(f"{self._word}.{name} is a word of haconiwa only", f"write {self._replaced[name]}")
+        if name in self._needless:
+            self._reading.stop(f"{self._word}.{name} is a word of haconiwa only", "remove it: it is not needed here")
         words = [*dir(type(self)), *self.__dict__, *self._more]
         known = [*self._checks, *(word for word in words if not word.startswith("_"))]
         self._reading.stop(f"{self._word}.{name} is unknown", nearest(name, known))
@@ -130,6 +143,10 @@ class Section:
             if name in self._places:
                 return self._places[name]
         return self._reading.shown
+
+    def _beside(self, path: str) -> str:
+        """A path relative to the container file's folder, made absolute."""
+        return os.path.normpath(os.path.join(os.path.dirname(self._reading.file), path))
 
     def _copy(self) -> Self:
         """A builder with the same settings, for a child of the barn."""

@@ -45,6 +45,7 @@ class FilesystemSection(Section):
     """`config.filesystem`."""
 
     _word = "config.filesystem"
+    _needless = ("skip_make_rslave_on_host_root",)
     _checks = {"use_legacy_chroot": checks.flag}
     _defaults = {"use_legacy_chroot": False}
     _masked: list[str]

@@ -6,8 +6,7 @@ from hakoniwa.dsl.section import Reading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, Self
+    from typing import Self
 
 
 def refuse(reading: Reading, word: str) -> None:
@@ -48,9 +47,3 @@ class Unsupported:
 
     def __exit__(self, *failure: object) -> None:
         return None
-
-
-def refuse_hook(reading: Reading, word: str) -> Callable[[Any], Any]:
-    """The decorator of a hook that is not carried out."""
-    refuse(reading, word)
-    return lambda function: function

@@ -25,6 +25,7 @@ FLOORS = [
     ["ranges"],
     ["dsl", "validate"],
     ["loader"],
+    ["checking"],
     ["steps"],
     ["plan"],
     ["supervisor"],
