@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 
 from hakoniwa.dsl.container import RootPath
+from hakoniwa.errors import HakoError, nearest
 from hakoniwa.rootfs.command import run_step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from hakoniwa.rootfs.progress import Progress
     from hakoniwa.spec import Container
+
+TEXT = "bootstrap code"  # the name of a text that is executed, in the place of a file's
 
 
 class Boot:
@@ -24,6 +28,7 @@ class Boot:
         self.beside = os.path.dirname(container.file)
         self.options: dict[str, Any] = container.bootstrap.settings.get("options", {})
         self.progress = progress
+        self._file = container.file
         self._where = container.bootstrap.where
 
     def log(self, text: str, level: str = "info") -> None:
@@ -32,6 +37,36 @@ class Boot:
             self.progress.warn(text)
         elif level == "info":
             self.progress.tell(text)
+
+    def __getattr__(self, name: str) -> Any:
+        hint = (
+            "write boot.rootfs"
+            if name == "root"
+            else nearest(name, ["rootfs", "name", "beside", "options", "log", "run"])
+        )
+        raise AttributeError(f"boot.{name} is unknown ({hint})")
+
+    def call(self, function: Callable[[Boot], object], what: str, where: str) -> None:
+        """Call a function of the file's. Raises HakoError with the line of it that failed."""
+        try:
+            function(self)
+        except HakoError:
+            raise
+        except Exception as error:
+            told = f"{what} failed: {type(error).__name__}: {error}"
+            raise HakoError(told, where=self._line_of(error) or where, hint="--debug shows the traceback") from error
+
+    def _line_of(self, error: Exception) -> str:
+        """The innermost line of users' code that an exception came through; nothing where there is none."""
+        found, trace = "", error.__traceback__
+        while trace is not None:
+            file, line = trace.tb_frame.f_code.co_filename, trace.tb_lineno
+            if file == self._file:
+                found = f"{self._where.rpartition(':')[0] or os.path.basename(file)}:{line}"
+            elif file == TEXT or file.startswith(f"{self.beside}/"):
+                found = f"{file}:{line}"
+            trace = trace.tb_next
+        return found
 
     def run(self, argv: list[str], *, environ: dict[str, str] | None = None) -> None:
         """Run a program of the host beside the container file, with `$ROOTFS`. Raises HakoError when it fails.

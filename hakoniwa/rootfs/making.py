@@ -14,7 +14,7 @@ from hakoniwa.rootfs.boot import Boot
 from hakoniwa.rootfs.definition import asked, digest, function_text
 from hakoniwa.rootfs.inside import run_inside
 from hakoniwa.rootfs.remove import remove_tree
-from hakoniwa.supervisor.hooks import explain
+from hakoniwa.rootfs.strayed import Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -164,24 +164,21 @@ class Making:
         """Let the strategy fill a folder, then give it its owner and let the file's own functions have it."""
         container, bootstrap = self.container, self.container.bootstrap
         boot = Boot(container, folder, self._progress)
-        if hasattr(self._strategy, "fill"):
-            self._strategy.fill(boot, bootstrap)
-        else:
-            self._strategy.bootstrap(boot)
+        with Watch(container.rootfs.path, folder, self._progress):
+            if hasattr(self._strategy, "fill"):
+                self._strategy.fill(boot, bootstrap)
+            else:
+                boot.call(self._strategy.bootstrap, f"strategy {described(container)}", bootstrap.where)
         if not os.listdir(folder):
-            raise HakoError(f"strategy {described(container)} left the rootfs empty", where=bootstrap.where)
+            hint = f"the folder to fill was {'$ROOTFS' if bootstrap.strategy == 'shell' else 'boot.rootfs'}"
+            told = f"strategy {described(container)} left the rootfs empty"
+            raise HakoError(told, where=bootstrap.where, hint=hint)
         os.chmod(folder, 0o755)
         uid, gid = container.rootfs.owner_uid, container.rootfs.owner_gid
         if uid is not None and gid is not None and bootstrap.strategy != "host":
             _own(folder, uid, gid)
         for hook in bootstrap.postprocess:
-            try:
-                hook.function(boot)
-            except HakoError:
-                raise
-            except Exception as error:
-                explain(hook, error)
-                raise HakoError(f"postprocess failed: {type(error).__name__}: {error}", where=hook.where) from error
+            boot.call(hook.function, "postprocess", hook.where)
 
 
 def load_strategy(container: Container) -> Any:

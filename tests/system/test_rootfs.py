@@ -270,3 +270,87 @@ def test_rm_leaves_a_rootfs_that_was_not_made_here(hako: Hako, box: Writer, root
     hako("start", path, "--", "true")
     assert "was not made by hako create" in hako("rm", "--rootfs", path, status=125).stderr
     assert rootfs.exists()
+
+
+# Code that knows the final path, as haconiwa's does
+
+STRAY = (
+    SHELL
+    + 'root = config.chroot_to("final")\nconfig.bootstrap.code = f"mkdir -p {root}/bin; cp /bin/busybox {root}/bin/sh; {MORE}"'
+)
+
+
+def test_code_that_fills_the_final_path_makes_the_rootfs(hako: Hako, write_file: Writer, places: Path) -> None:
+    path = write_file(STRAY, head='MORE = ""')
+    assert "took what the code has put into" in hako("create", path).stderr
+    assert hako("start", path, input="echo 1").stdout == "1\n"
+    assert not (places / ".final.building").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ("exit 3", "bootstrap code failed with exit status 3"),
+        ("touch $ROOTFS/too", "the code has filled {}/final itself (fill the folder $ROOTFS"),
+    ],
+)
+def test_code_that_fails_half_way_at_the_final_path_leaves_nothing(
+    hako: Hako, write_file: Writer, places: Path, more: str, told: str
+) -> None:
+    path = write_file(STRAY, head=f"MORE = {more!r}")
+    for _ in range(2):  # what is left of the first would count as complete
+        assert told.format(places) in hako("create", path, status=125).stderr
+        assert not (places / "final").exists()
+        assert not (places / ".final.building").exists()
+
+
+def test_code_that_knows_the_final_path_leaves_alone_what_was_there(
+    hako: Hako, write_file: Writer, places: Path
+) -> None:
+    path = write_file(STRAY, head='MORE = ""')
+    hako("create", path)
+    (places / "final" / "kept").touch()
+    path = write_file(STRAY, head='MORE = "exit 3"')
+    assert "failed with exit status 3" in hako("create", "--rebuild", path, status=125).stderr
+    assert (places / "final" / "kept").exists()
+
+
+RAISES = """
+class Mine:
+    def bootstrap(self, boot):
+        self.go(boot)
+    def go(self, boot):
+        boot.root
+def fill(boot):
+    import beside
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "where", "told"),
+    [
+        (
+            "config.bootstrap.strategy = Mine()",
+            "box.haco.py:7",
+            "strategy Mine failed: AttributeError: boot.root is unknown (write boot.rootfs)",
+        ),
+        ('config.bootstrap.strategy = "python"\nconfig.bootstrap.code = fill', "/beside.py:2", "ZeroDivisionError"),
+        (
+            'config.bootstrap.strategy = "python"\nconfig.bootstrap.code = "\\n1/0"',
+            "bootstrap code:2",
+            "ZeroDivisionError",
+        ),
+        (
+            SHELL + FILL + "@config.bootstrap.postprocess\ndef f(boot):\n    int('x')",
+            "box.haco.py:16",
+            "postprocess failed: ValueError",
+        ),
+    ],
+)
+def test_an_exception_of_the_files_code_has_its_line(
+    hako: Hako, write_file: Writer, places: Path, body: str, where: str, told: str
+) -> None:
+    (places / "beside.py").write_text("\n1/0\n")
+    done = hako("create", write_file(body, head=RAISES), status=125)
+    assert f"{where}: " in done.stderr
+    assert told in done.stderr

@@ -50,7 +50,11 @@ def test_hooks_are_registered_as_decorators_and_by_call(write_file: Writer, line
         ("@config.add_async_hook()\ndef tick(): pass", "the async hook must be def tick(base)", "it takes ()"),
         ("config.add_readiness_hook()(f)", "the readiness hook must be def f(base, ok)", "it takes (base)"),
         ('config.add_watch_hook("x")(f)', "the watch hook must be def f(base, paths)", "it takes (base)"),
-        ('config.add_signal_handler("USR1")(h)', "the signal hook must be def h(base) or def h(base, sig)", "(a, b, c)"),
+        (
+            'config.add_signal_handler("USR1")(h)',
+            "the signal hook must be def h(base) or def h(base, sig)",
+            "(a, b, c)",
+        ),
         ('config.add_general_hook("setup")(h)', "the setup hook must be def h(barn)", "(a, b, c)"),
         ('config.add_general_hook("setup")(k)', "the setup hook must be def k(barn)", "(base, *, more)"),
         ("config.validate_real_id(f)", "the function of validate_real_id must be def f(uid, gid)", "it takes (base)"),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from hakoniwa.errors import HakoError
-from hakoniwa.rootfs.boot import Boot
+from hakoniwa.rootfs.boot import TEXT, Boot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,16 +12,8 @@ if TYPE_CHECKING:
 def fill(boot: Boot, bootstrap: Bootstrap) -> None:
     """Call or execute the code."""
     code = bootstrap.settings["code"]
-    try:
-        if callable(code):
-            code(boot)
-        else:
-            exec(compile(str(code), "<bootstrap code>", "exec"), {"boot": boot, "rootfs": str(boot.rootfs)})
-    except HakoError:
-        raise
-    except Exception as error:
-        raise HakoError(
-            f"bootstrap code failed: {type(error).__name__}: {error}",
-            where=bootstrap.where,
-            hint="--debug shows the traceback",
-        ) from error
+
+    def execute(boot: Boot) -> None:
+        exec(compile(str(code), TEXT, "exec"), {"boot": boot, "rootfs": str(boot.rootfs)})
+
+    boot.call(code if callable(code) else execute, "bootstrap code", bootstrap.where)
