@@ -196,13 +196,13 @@ def _root(container: Container, launch: Launch) -> list[Step]:
     common: dict[str, Any] = {"path": rootfs.path, "readonly": rootfs.readonly, "file": file, "where": rootfs.where}
     # With an owner given, the ids on the disk are those of the host already.
     common["map_ids"] = container.has_user_namespace() and rootfs.owner_uid is None
+    if rootfs.replacement is not None:
+        return [root.CutOff(), root.ReplaceRoot(mount=rootfs.replacement, **common)]
     if rootfs.layered and launch.maps.rootless:
         from hakoniwa.steps.gather import GatherRoot
 
         del common["map_ids"]
         return [root.CutOff(), GatherRoot(**common)]
-    if rootfs.replacement is not None:
-        return [root.CutOff(), root.ReplaceRoot(mount=rootfs.replacement, **common)]
     if launch.layers:
         return [root.CutOff(), stacked_root(launch.layers, by_user=launch.maps.rootless, **common)]
     return [root.CutOff(), root.LayerRoot(**common) if rootfs.layered else root.BindRoot(**common)]

@@ -264,7 +264,7 @@ class Cgroup(Record):
     memory: int | None
     cpus: float | None
     pids: int | None
-    assign_only: bool  # `name` is a v2 group that exists already, which is only joined
+    assign_only: bool  # a v2 group without parameters: made, or joined where `name` is one that exists already
     where: str
 
 

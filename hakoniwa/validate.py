@@ -113,15 +113,9 @@ def _assigned_group(container: Container, builder: ContainerBuilder) -> None:
             told = f"the name of a cgroup that is made must have no '/': {wanted.name}"
             builder._reading.problem(told, "assign_only = True joins one that exists", builder.cgroup._place("name"))
         return
-    if wanted.name is None:
-        told = "assign_only needs the name of the group"
-        builder._reading.problem(told, 'config.cgroup.name = "machine.slice/box"', wanted.where)
-    if wanted.v1 or wanted.v2 or wanted.memory or wanted.cpus or wanted.pids:
-        told = "assign_only leaves the group as it is, and the file sets parameters"
+    if wanted.v2 or wanted.memory or wanted.cpus or wanted.pids:
+        told = "assign_only is for a v2 group without parameters, and the file sets some"
         builder._reading.problem(told, "remove one of the two", wanted.where)
-    if "pid" not in container.namespaces:
-        told = "assign_only needs a pid namespace: else a group of its own holds the processes together"
-        builder._reading.problem(told, 'drop share("pid")', wanted.where)
 
 
 def _kept_namespaces_are_own(container: Container, builder: ContainerBuilder) -> None:

@@ -34,6 +34,9 @@ def build_missing(barn: Barn, how: How, *, needed: bool = False) -> None:
                 _tell_what_is_there(container, how)
         elif container.bootstrap.strategy is not None:
             _build(container, how, shared=places.count(container.rootfs.path) > 1)
+        elif needed and not there and container.rootfs.replacement is not None:
+            taken = f"{container.rootfs.replacement.source} takes the place of the rootfs"
+            log.write(f"{container.name}: {taken}: there is nothing to build")
         elif needed:
             raise HakoError(
                 "there is no rootfs, and no strategy to make one"

@@ -96,8 +96,6 @@ class JoinGroups(Step):
             os.close(file)
 
     def hint(self, error: OSError) -> str:
-        if error.errno == 28:  # ENOSPC: cpuset
-            return "a cpuset takes processes once cpuset.cpus and cpuset.mems are set"
         return "pids.max must leave room for one process" if error.errno == 11 else ""
 
 

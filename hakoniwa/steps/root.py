@@ -66,16 +66,19 @@ class _Root(Step):
             context.root = context.outside.pop(0)
             place = os.open("/", os.O_PATH | os.O_CLOEXEC)  # the folder itself may be out of reach
         else:
-            place = open_folder(self.path, self.where, self.file)
+            place = self._open_place()
             context.root = self._make(context, place, -1)
         mount.attach(context.root, place)
         os.close(place)
 
     def provide(self, outside: Outside) -> list[int]:
-        folder = open_folder(self.path, self.where, self.file)
         context = outside.context
-        context.root = self._make(context, folder, outside.user_namespace if self.map_ids else -1)
+        context.root = self._make(context, self._open_place(), outside.user_namespace if self.map_ids else -1)
         return [context.root]
+
+    def _open_place(self) -> int:
+        """The folder that the tree is made of, and attached on."""
+        return open_folder(self.path, self.where, self.file)
 
     def _make(self, context: Context, folder: int, user_namespace: int) -> int:
         """The tree, with its ids shown as `user_namespace` maps them (-1: as they are)."""
@@ -153,10 +156,15 @@ class LayerRoot(_Root):
         if user_namespace != -1:
             folder = above
             capabilities.act_on_files_as(owner.st_uid, owner.st_gid)
-        # By descriptor, since the option has its own meaning of commas and colons.
-        upper, work = (f"/proc/self/fd/{layer}" for layer in layers(self, folder))
-        # As the upper one even where it is read-only: the kernel refuses a lower layer that lies within another (ELOOP).
-        options = [f"lowerdir={_lower(below)}", f"upperdir={upper}", f"workdir={work}"]
+        upper, work = layers(self, folder)
+        if self.readonly:  # without an upper one, which serves one overlay: so it may be mounted for many
+            options = [f"lowerdir={_lower([*below, upper])}"]
+        else:
+            # By descriptor, since the option has its own meaning of commas and colons.
+            options = [
+                f"lowerdir={_lower(below)}",
+                *(f"{word}dir=/proc/self/fd/{at}" for word, at in (("upper", upper), ("work", work))),
+            ]
         if self.layers == HOST:
             options.append("redirect_dir=follow")  # rootfs/secrets.py puts redirects there
         if self.by_user:
@@ -228,6 +236,9 @@ class ReplaceRoot(_Root):
 
     def __str__(self) -> str:
         return f"mount {self.mount.source} as the root"
+
+    def _open_place(self) -> int:
+        return os.open("/", os.O_PATH | os.O_CLOEXEC)  # the folder of the rootfs need not be there
 
     def _make(self, context: Context, folder: int, user_namespace: int) -> int:
         attributes, options = attributes_and_options(self.mount.options, mount.NODEV)

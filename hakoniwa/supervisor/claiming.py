@@ -11,17 +11,17 @@ from hakoniwa.errors import HakoError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hakoniwa.plan import Launch
-    from hakoniwa.spec import Container
+    from hakoniwa.spec import Container, Rootfs
     from hakoniwa.undo import Undo
 
 
 def claim_rootfs(container: Container, launch: Launch, undo: Undo) -> None:
     """Have the rootfs locked while it is in use, so that nobody changes it from outside. Raises HakoError.
 
-    A layer we have to ourselves: the kernel lets it be mounted twice, and calls the result undefined.
+    A layer that is written to we have to ourselves: the kernel lets it be mounted twice, and calls the result undefined.
     """
     rootfs = container.rootfs
-    layered = rootfs.layered or bool(launch.layers)
+    layered = rootfs.replacement is None and (rootfs.layered or bool(launch.layers))
     try:
         folder = os.open(rootfs.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
@@ -31,25 +31,37 @@ def claim_rootfs(container: Container, launch: Launch, undo: Undo) -> None:
 
         folder = open_folder(rootfs.path, rootfs.where, container.file)
     undo.add("release the rootfs", lambda: os.close(folder))
+    # Read-only, it is mounted without an upper layer; but not `host` for who is not root (steps/gather.py).
+    gathered = rootfs.layered and launch.maps.rootless
+    alone = layered and (gathered or not rootfs.readonly)
     try:
-        fcntl.flock(folder, (fcntl.LOCK_EX if layered else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        fcntl.flock(folder, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except BlockingIOError:
-        hint = "a layer serves one container at a time: give this one a chroot_to() of its own"
-        raise HakoError(
-            f"the rootfs {rootfs.path} is in use by another {'container' if layered else 'command'}",
-            where=rootfs.where,
-            hint=hint if layered else "wait for it",
-        ) from None
+        raise _in_use(rootfs, layered=layered, gathered=gathered) from None
     if launch.layers != boxes.trees_under(rootfs.path):
         raise HakoError(
             f"the rootfs {rootfs.path} was replaced by another command in the meantime",
             where=rootfs.where,
             hint="try again",
         )
-    if rootfs.layered:
+    if alone and rootfs.layered:
         from hakoniwa.rootfs.shadows import refresh
 
         refresh(rootfs.path)
+
+
+def _in_use(rootfs: Rootfs, *, layered: bool, gathered: bool) -> HakoError:
+    """Why the lock of a rootfs is not to be had, and what lets several containers run."""
+    told = f"the rootfs {rootfs.path} is in use by another {'container' if layered else 'command'}"
+    if not layered:
+        return HakoError(told, where=rootfs.where, hint="wait for it")
+    ways = ["give this one a chroot_to() of its own"]
+    if not gathered:
+        ways.append("set rootfs.readonly = True in all of them")
+    if not rootfs.layered:
+        ways.append("make it a plain folder by bootstrap.cache = False and create --rebuild")
+    hint = f"a layer that is written to serves one container at a time: {', or '.join(ways)}"
+    return HakoError(told, where=rootfs.where, hint=hint)
 
 
 def claim_ids(container: Container, launch: Launch, undo: Undo) -> Launch:

@@ -100,12 +100,11 @@ class Groups:
 def make_groups(container: Container, undo: Undo) -> Groups:
     """Make every group that the container asks for and set its parameters. Raises HakoError with the line of the file."""
     host = cgroup.find_hierarchies()
-    if container.cgroup.assign_only:
-        return Groups([], _find_assigned(container, host))
     old, new = resolve_parameters(container, host)
-    name = cgroup.PREFIX + (container.cgroup.name or container.name)
-    groups = Groups([])
-    if new or "pid" not in container.namespaces or "cgroup" in container.namespaces:
+    assigned = _find_assigned(container, host)
+    name = cgroup.PREFIX + ((None if assigned else container.cgroup.name) or container.name)
+    groups = Groups([], assigned)
+    if assigned is None and _needs_v2_group(container, new):
         parent = _parent(container, host)
         _make(groups, parent, name, undo)
         for parameter in new:
@@ -121,23 +120,43 @@ def make_groups(container: Container, undo: Undo) -> Groups:
     return groups
 
 
-def _find_assigned(container: Container, host: Hierarchies) -> str:
-    """The v2 group that somebody else has made for the container. Raises HakoError."""
-    path = f"{host.v2}/{container.cgroup.name}"
+def _needs_v2_group(container: Container, parameters: list[Parameter]) -> bool:
+    own = container.namespaces
+    return bool(parameters) or container.cgroup.assign_only or "pid" not in own or "cgroup" in own
+
+
+def _find_assigned(container: Container, host: Hierarchies) -> str | None:
+    """The v2 group that somebody else has made for the container, or None where one is to be made. Raises HakoError."""
+    wanted = container.cgroup
+    if not wanted.assign_only or wanted.name is None:
+        return None
+    path = f"{host.v2}/{wanted.name}"
     if host.v2 is None or not v2.is_group(path):
+        if "/" not in wanted.name:
+            return None
         told = f"there is no v2 cgroup {path}"
-        hint = "assign_only joins one that is there: make it first, or leave assign_only out"
-        raise HakoError(told, where=container.cgroup.where, hint=hint)
+        hint = "a path is one that is there already: make it first, or give a name, of which the group is made"
+        raise HakoError(told, where=wanted.where, hint=hint)
+    if "pid" not in container.namespaces:
+        told = f"the cgroup {path} is there already, and a container without a pid namespace needs one of its own"
+        raise HakoError(told, where=wanted.where, hint='drop share("pid"), or another cgroup.name')
     return path
 
 
 def _parent(container: Container, host: Hierarchies) -> str:
     """Where the container's v2 group is made. Raises HakoError."""
     if host.v2 is None:
-        what = "pid" if "pid" not in container.namespaces else "cgroup"
+        if container.cgroup.assign_only:
+            what = "assign_only"
+        else:
+            what = (
+                "a container "
+                + ("without a pid" if "pid" not in container.namespaces else "with a cgroup")
+                + " namespace"
+            )
         raise HakoError(
-            f"a container with{'out' if what == 'pid' else ''} a {what} namespace needs the v2 cgroup hierarchy",
-            where=container.where,
+            f"{what} needs the v2 cgroup hierarchy",
+            where=container.cgroup.where if container.cgroup.assign_only else container.where,
             hint="mount -t cgroup2 none /sys/fs/cgroup/unified",
         )
     if host.v2_parent is None:
@@ -149,6 +168,8 @@ def _make_memory_group(container: Container, groups: Groups, host: Hierarchies, 
     """What a cgroup hook hears of: a group with the memory controller, where no parameter has asked for one already."""
     where = next(hook.where for hook in container.background_hooks if hook.event)
     if "memory" in host.v2_controllers and host.v2_parent is not None:
+        if groups.assigned is not None:
+            return  # what happens there is heard of
         if f"{host.v2_parent}/{name}" not in groups.paths:
             _make(groups, host.v2_parent, name, undo)
         _enable(host.v2_parent, "memory", where)
@@ -162,10 +183,11 @@ def _make_memory_group(container: Container, groups: Groups, host: Hierarchies, 
 def _make(groups: Groups, root: str, name: str, undo: Undo) -> None:
     try:
         path = cgroup.make(root, name)
+        undo.add(f"remove the cgroup {path}", lambda: cgroup.remove(path))
+        groups.paths.append(path)
+        v1.inherit(root, path)
     except OSError as error:
         raise HakoError(f"cannot make a cgroup below {root}: {error.strerror}") from None
-    undo.add(f"remove the cgroup {path}", lambda: cgroup.remove(path))
-    groups.paths.append(path)
 
 
 def _controller(parameter: Parameter) -> str:

@@ -103,11 +103,6 @@ def test_v2_parameters(hako: Hako, box: Writer) -> None:
             "cannot write 'lots' to /sys/fs/cgroup/pids/hakoniwa-box/pids.max: Invalid argument",
             marks=needs("pids"),
         ),
-        pytest.param(
-            'config.cgroup["cpuset.cpus"] = 0',
-            "a cpuset takes processes once cpuset.cpus and cpuset.mems are set",
-            marks=needs("cpuset"),
-        ),
     ],
 )
 def test_what_the_host_does_not_offer_or_refuses(hako: Hako, box: Writer, body: str, told: str) -> None:
@@ -192,7 +187,7 @@ def test_a_group_that_is_only_joined(hako: Hako, box: Writer) -> None:
     group = Path(str(HOST.v2)) / f"theirs-{os.getpid()}" / "box"
     body = f'config.cgroup.name = "{group.parent.name}/box"\nconfig.cgroup.v2.assign_only = True'
     told = hako("start", box(body), "--", "true", status=125).stderr
-    assert f"there is no v2 cgroup {group} (assign_only joins one that is there" in told
+    assert f"there is no v2 cgroup {group} (a path is one that is there already" in told
     group.mkdir(parents=True)
     (group / "cgroup.max.depth").write_text("7")
     path = box(body)
@@ -206,3 +201,46 @@ def test_a_group_that_is_only_joined(hako: Hako, box: Writer) -> None:
     finally:
         group.rmdir()
         group.parent.rmdir()
+
+
+@pytest.mark.skipif(HOST.v2 is None, reason="this kernel has no v2 hierarchy mounted")
+@pytest.mark.parametrize("name", ["box", "given"])
+def test_a_group_without_parameters_is_made_and_removed(hako: Hako, box: Writer, name: str) -> None:
+    path = box("config.cgroup.v2.assign_only = True" + (f"\nconfig.cgroup.name = {name!r}" if name != "box" else ""))
+    made = Path(str(HOST.v2)) / f"hakoniwa-{name}"
+    hako("start", "-D", path, *SLEEP)
+    assert (made / "cgroup.procs").read_text() == f"{known(hako)['pid']}\n"
+    assert f"/hakoniwa-{name}" in hako("attach", path, "--", "grep", "^0::", "/proc/self/cgroup").stdout
+    hako("kill", path)
+    assert not made.exists()
+
+
+@needs("cpu")
+@pytest.mark.skipif(HOST.v2 is None, reason="this kernel has no v2 hierarchy mounted")
+def test_a_joined_group_of_v2_beside_parameters_of_v1(hako: Hako, box: Writer) -> None:
+    theirs = Path(str(HOST.v2)) / f"theirs-{os.getpid()}"
+    theirs.mkdir()
+    body = f"config.cgroup.name = {theirs.name!r}\nconfig.cgroup.v2.assign_only = True\n"
+    try:
+        path = box(body + 'config.cgroup["cpu.shares"] = 512')
+        hako("start", "-D", path, *SLEEP)
+        for folder in (theirs, group("cpu")):
+            assert (folder / "cgroup.procs").read_text() == f"{known(hako)['pid']}\n"
+        hako("kill", path)
+        told = hako("start", box(body + 'config.namespace.share("pid")', mounts=False), "--", "true", status=125).stderr
+        assert f"the cgroup {theirs} is there already, and a container without a pid namespace" in told
+    finally:
+        theirs.rmdir()
+
+
+@needs("cpuset")
+@pytest.mark.parametrize("parameter", ["cpuset.cpus", "cpuset.mems"])
+def test_a_cpuset_gets_from_its_parent_what_the_file_leaves_out(hako: Hako, box: Writer, parameter: str) -> None:
+    parent = group("cpuset").parent
+    (given,) = {"cpuset.cpus", "cpuset.mems"} - {parameter}
+    found = hako("start", box(f'config.cgroup["{parameter}"] = "0"'), "--", "cat", "/proc/self/cgroup").stdout
+    assert "/hakoniwa-box" in found
+    hako("start", "-D", box(f'config.cgroup["{parameter}"] = "0"'), *SLEEP)
+    assert (group("cpuset") / parameter).read_text() == "0\n"
+    assert (group("cpuset") / given).read_text() == (parent / given).read_text() != "\n"
+    hako("kill", "-n", "box")

@@ -207,6 +207,29 @@ def test_a_container_has_its_layer_to_itself(hako: Hako, write_file: Writer, pla
     hako("kill", one)
 
 
+@pytest.mark.parametrize("user", ["", "config.namespace.unshare('user')\n"])
+def test_a_layer_that_nobody_writes_to_serves_many(hako: Hako, write_file: Writer, places: Path, user: str) -> None:
+    shared = (
+        f"config.chroot_to({str(places / 'shared')!r})\n" + RECIPE + "p.run_shell('rm /bin/ls; echo step > /step')\n"
+    )
+    body = shared + user + "config.rootfs.readonly = True"
+    one, two, writing = write_file(body, "one"), write_file(body, "two"), write_file(shared, "writing")
+    hako("create", one)
+    hako("start", writing, "--", "sh", "-c", "echo upper > /upper; rm /bin/cat; mkdir /made")
+    hako("start", "-D", one, "--", "sleep", "1000")
+    script = "for x in /bin/ls /bin/cat /upper /made /step; do test -e $x && echo $x; done; touch /made/x"
+    found = hako("start", two, "--", "sh", "-c", script, status=1)
+    assert found.stdout == "/upper\n/made\n/step\n"
+    assert "Read-only file system" in found.stderr
+    told = hako("start", writing, "--", "true", status=125).stderr
+    assert "serves one container at a time" in told
+    assert "rootfs.readonly = True" in told
+    assert "bootstrap.cache = False" in told
+    assert "in use" in hako("provision", two, status=125).stderr
+    hako("kill", one)
+    hako("start", writing, "--", "true")
+
+
 def test_in_a_user_namespace(hako: Hako, write_file: Writer, places: Path) -> None:
     body = RECIPE + "p.run_shell('echo step > /step; chown 7:8 /step')\nconfig.namespace.unshare('user')\n"
     path = write_file(body)

@@ -121,9 +121,35 @@ def test_a_layer_serves_one_container_at_a_time(hako: Hako, write_file: Writer, 
     told = hako("start", two, "--", "true", status=125).stderr
     assert os.listdir(places / "run") == ["one"]
     assert "is in use by another container" in told
+    assert "chroot_to() of its own, or set rootfs.readonly = True in all of them)" in told
     hako("create", two)
     hako("kill", one)
     hako("start", two, "--", "true")
+
+
+def test_a_read_only_layer_of_the_host_serves_many(hako: Hako, write_file: Writer, places: Path) -> None:
+    body = f'config.bootstrap.strategy = "host"\nconfig.chroot_to({str(places / "shared")!r})\n'
+    writing = write_file(body, "writing")
+    hako("start", "-b", writing, "--", "sh", "-c", "echo x > /etc/made; rm /etc/hostname /etc/passwd-; mkdir /home/u")
+    for more in ("", "config.namespace.unshare('user')\n"):
+        one, two = (write_file(body + more + "config.rootfs.readonly = True", name) for name in ("one", "two"))
+        hako("start", "-D", one, "--", "sleep", "1000")
+        script = "cat /etc/made; ls /home /root; ls /etc/hostname; grep -c '\\$' /etc/shadow; touch /x"
+        found = hako("start", two, "--", "sh", "-c", script, status=1)
+        assert found.stdout == "x\n/home:\nu\n\n/root:\n0\n"
+        assert "/x': Read-only file system" in found.stderr
+        assert "is in use by another container" in hako("start", writing, "--", "true", status=125).stderr
+        hako("kill", one)
+
+
+@pytest.mark.parametrize("user", ["", "config.namespace.unshare('user')\n"])
+def test_a_root_of_another_source_needs_no_folder(hako: Hako, write_file: Writer, rootfs: Path, user: str) -> None:
+    body = f'root = config.chroot_to("nowhere")\nconfig.add_mount_point({str(rootfs)!r}, to=root)\n{user}'
+    path = write_file(body)
+    assert "takes the place of the rootfs: there is nothing to build" in hako("create", path).stderr
+    assert hako("start", path, "--", "sh", "-c", "ls -d /bin; touch /made").stdout == "/bin\n"
+    assert (rootfs / "made").exists()
+    assert not os.path.exists(path.parent / "nowhere")
 
 
 def test_a_layer_that_is_not_written_to(hako: Hako, write_file: Writer) -> None:

@@ -117,14 +117,10 @@ def test_maps_that_the_kernel_would_refuse(write_file: Writer, ranges: list[tupl
         ('config.mount_independent("cgroup"); config.namespace.share("cgroup")', "needs a cgroup namespace"),
         ('config.cgroup.name = "a/b"', "must have no '/'"),
         ('config.cgroup.name = "../b"', "without '..'"),
-        ("config.cgroup.v2.assign_only = True", "assign_only needs the name of the group"),
+        ("config.cgroup.v2.assign_only = True; config.limit(pids=4)", "is for a v2 group without parameters"),
         (
-            'config.cgroup.v2.assign_only = True; config.cgroup.name = "x"; config.limit(pids=4)',
-            "leaves the group as it is",
-        ),
-        (
-            'config.cgroup.v2.assign_only = True; config.cgroup.name = "x"; config.namespace.share("pid")',
-            "assign_only needs a pid namespace",
+            'config.cgroup.v2.assign_only = True; config.cgroup.v2["pids.max"] = 4',
+            "is for a v2 group without parameters",
         ),
         ("config.resource.nice = 20", "must be a whole number from -20 to 19"),
         ('config.resource.sched = "fifo"', "must be one of other batch idle"),

@@ -38,6 +38,18 @@ def write(path: str, parameter: str, value: str) -> None:
     Controller(_Node(path)).set_property(parameter, value)
 
 
+def inherit(parent: str, path: str) -> None:
+    """Give a new cpuset the processors and memory nodes of the one that it lies in.
+
+    It begins with neither, and takes no process until it has both (`man 7 cpuset`); one of v2 needs none of that.
+    """
+    if not os.path.exists(f"{path}/cpuset.sched_load_balance"):  # a file of v1 alone
+        return
+    for parameter in ("cpuset.cpus", "cpuset.mems"):
+        with open(f"{parent}/{parameter}") as theirs, open(f"{path}/{parameter}", "w") as ours:
+            ours.write(theirs.read())
+
+
 def thaw(path: str) -> None:
     """Let the processes of a frozen group go on: until then not even SIGKILL reaches them."""
     if os.path.exists(f"{path}/{_FREEZER}"):
