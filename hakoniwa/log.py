@@ -1,8 +1,9 @@
-"""Log lines: to standard error, which the supervisor of a background container leads to the container's log file."""
+"""Log lines: to standard error, which the supervisor of a background container leads to its log file; and what users print."""
 
 from __future__ import annotations
 
 import os
+import sys
 
 from hakoniwa.errors import printable
 
@@ -41,3 +42,15 @@ def _put(lines: list[str], level: str) -> None:
             output = output[os.write(2, output) :]
     except OSError:
         pass
+
+
+def flush_prints() -> None:
+    """Write what was printed so far.
+
+    It would be lost in a process that executes a program or ends by `os._exit`, and doubled by one that is forked.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            pass  # nobody reads it, the disk is full, or a file has put something of its own there

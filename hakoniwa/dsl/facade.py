@@ -76,9 +76,12 @@ class _Command(type):
     def __getattr__(cls, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        from hakoniwa.dsl.haconiwa import of_the_module
+        try:
+            from hakoniwa.dsl.haconiwa import of_the_module
 
-        hint = of_the_module(name)
+            hint = of_the_module(name)
+        except ImportError:  # in a container's first process, which loads nothing any more
+            hint = ""
         told = f"Haconiwa.{name} is {'a word of haconiwa only' if hint else 'unknown'}"
         known = [word for word in ("command", *vars(Haconiwa)) if not word.startswith("_")]
         where = session.reading.here() if session.reading else ""

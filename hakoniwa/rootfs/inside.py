@@ -11,6 +11,7 @@ import subprocess
 import sys
 import traceback
 
+from hakoniwa import log
 from hakoniwa.errors import HakoError, printable
 from hakoniwa.kernel import capabilities, idmap, mount, paths, prctl, process, signals
 from hakoniwa.plan import NETWORK_FILES, provisioning_steps
@@ -58,6 +59,7 @@ def run_inside(container: Container, step: ProvisionStep, root: Step, progress: 
     reader, writer = os.pipe2(os.O_CLOEXEC)
     status_reader, status_writer = os.pipe2(os.O_CLOEXEC)
     with progress.stage(f"provisioning: {step.label}") as stage:
+        log.flush_prints()
         pid, pidfd = process.clone(sum(process.NAMESPACES[name] for name in _NAMESPACES))
         if pid == 0:
             working.be_first_process(writer, status_writer)

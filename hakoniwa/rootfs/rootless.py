@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import ids
+from hakoniwa import ids, log
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import idmap, process
 from hakoniwa.places import cache_dir, lib_dir, log_dir, run_dir
@@ -34,6 +34,7 @@ def as_root(action: Callable[[], object], maps: Maps | None = None) -> None:
     places = {"RUN": run_dir(), "LIB": lib_dir(), "CACHE": cache_dir(), "LOG": log_dir()}
     go_reader, go_writer = os.pipe2(os.O_CLOEXEC)
     reader, writer = os.pipe2(os.O_CLOEXEC)
+    log.flush_prints()
     try:
         pid, pidfd = process.clone(process.NAMESPACES["user"] | process.NAMESPACES["mount"])
     except OSError as error:
@@ -65,6 +66,7 @@ def _act(action: Callable[[], object], go: int, report: int) -> None:
         if os.read(go, 1):
             idmap.become_root_inside(idmap.may_set_groups())
             action()
+        log.flush_prints()
         os._exit(0)
     except HakoError as error:
         tell_failure(report, error)
@@ -73,4 +75,5 @@ def _act(action: Callable[[], object], go: int, report: int) -> None:
     except BaseException as error:
         tell_failure(report, HakoError(f"{type(error).__name__}: {error}"))
     finally:
+        log.flush_prints()
         os._exit(1)

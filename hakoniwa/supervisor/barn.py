@@ -13,7 +13,7 @@ from hakoniwa.record import plain
 from hakoniwa.spec import INNER_POINTS
 from hakoniwa.supervisor import messages
 from hakoniwa.supervisor.base import BarnView, ExitStatus
-from hakoniwa.supervisor.hooks import flush_prints, print_by_line, run_hooks
+from hakoniwa.supervisor.hooks import print_by_line, run_hooks
 from hakoniwa.supervisor.output import divert_output
 from hakoniwa.supervisor.supervisor import supervise
 from hakoniwa.supervisor.surroundings import Surroundings
@@ -94,7 +94,7 @@ class BarnProcess:
         self._lock = -1  # held while hooks of the barn's own stand for what they have made
         self._refusal: HakoError | None = None
         self.files: set[int] | None = None  # that the file has open for hooks in the containers' first processes
-        flush_prints()
+        log.flush_prints()
         if barn.hooks or any(container.hooks or container.background_hooks for container in barn.containers):
             print_by_line()
         if any(container.hooks_at(point) for container in barn.containers for point in INNER_POINTS):
@@ -166,7 +166,7 @@ class BarnProcess:
     ) -> None:
         """Fork the supervisor of a container; `before` runs in it first."""
         reader, writer = os.pipe2(os.O_CLOEXEC)
-        flush_prints()
+        log.flush_prints()
         member.supervisor = os.fork()
         if member.supervisor == 0:
             os.close(reader)

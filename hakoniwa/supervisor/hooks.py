@@ -52,25 +52,13 @@ def _call_each(hooks: Iterable[Hook], subject: object, *, may_refuse: bool) -> N
             log.write(f"{hook.where}: {hook.point} hook was stopped after {LONGEST:g} s", "error")
         except BaseException as error:  # SystemExit and KeyboardInterrupt of a hook too: it does not take us down
             explain(hook, error)
-        flush_prints()
+        log.flush_prints()
 
 
 def print_by_line() -> None:
     """Have each line that hooks print written when it is complete, whatever standard output is."""
     if reconfigure := getattr(sys.stdout, "reconfigure", None):
         reconfigure(line_buffering=True)
-
-
-def flush_prints() -> None:
-    """Write what was printed so far.
-
-    It would be lost in a process that executes a program or ends by `os._exit`, and doubled by one that is forked.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError, AttributeError):
-            pass  # nobody reads it, the disk is full, or a file has put something of its own there
 
 
 def _call_in_time(hook: Hook, subject: object) -> None:

@@ -12,7 +12,6 @@ from _thread import allocate_lock
 from hakoniwa import log
 from hakoniwa.errors import HakoError
 from hakoniwa.record import plain
-from hakoniwa.supervisor.hooks import flush_prints
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,7 +116,7 @@ class Reloading:
         except Exception as error:
             return {"error": f"{type(error).__name__}: {error}"}
         finally:
-            flush_prints()
+            log.flush_prints()
         self._requests.append(loaded)
         os.eventfd_write(self._notice, 1)
         if not loaded.done.wait(_LONGEST):

@@ -16,7 +16,7 @@ from hakoniwa import log
 from hakoniwa.kernel import timer
 from hakoniwa.kernel.cgroup.events import MemoryEvent
 from hakoniwa.kernel.sockets import listens
-from hakoniwa.supervisor.hooks import explain, flush_prints
+from hakoniwa.supervisor.hooks import explain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Worker:
             result = _call(self.hook, self._base, reason)
         except BaseException as error:  # SystemExit too, which would end the thread
             explain(self.hook, error)
-        flush_prints()
+        log.flush_prints()
         if os.getpid() != supervisor:
             os._exit(0)  # the hook has forked, and this is the copy, which must not go on as a supervisor
         if result:

@@ -267,3 +267,9 @@ def test_the_log_of_the_barn_is_shown(hako: Hako, box: Writer) -> None:
     assert "no container 'mult' is known" in hako("logs", "-n", "mult", status=125).stderr
     hako("rm", path)
     assert not (hako.folder / "log" / "multi.log").exists()
+
+
+def test_what_the_file_prints_is_not_printed_by_a_step_again(hako: Hako, box: Writer, rootfs: Path) -> None:
+    path = box("print('file')\nconfig.provision.run_python(lambda: print('step'), name='s')")
+    done = hako("provision", path)
+    assert done.stdout.count("file") + done.stderr.count("file") == 1

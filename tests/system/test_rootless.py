@@ -242,3 +242,18 @@ def test_a_reload_tells_of_what_has_changed_alone(user: Ordinary) -> None:
     assert "restart" not in told
     assert user.hako("reload", path).stdout.count("\n") <= 1
     user.hako("kill", path)
+
+
+def test_what_a_build_prints_is_neither_lost_nor_doubled(user: Ordinary) -> None:
+    body = """
+print("file")
+def fill(boot):
+    print("fill")
+    (boot.rootfs / "bin").mkdir()
+config.bootstrap.strategy = "python"
+config.bootstrap.code = fill
+@config.bootstrap.postprocess
+def last(boot):
+    print("last", end="")
+"""
+    assert user.hako("create", user.write(body)).stdout == "file\nfill\nlast"
