@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from hakoniwa import state
 from hakoniwa.commands.selection import PID, alive
@@ -46,12 +47,13 @@ def run(given: Given) -> int:
     if container is None:
         raise HakoError(f"container {found['name']!r} has just ended")
     streams = tuple(number for number in (0, 1, 2) if os.isatty(number))
+    executing = Exec(found, container)
     if streams:
-        return _attach_with_terminal(given, found, container, streams)
-    pid, pidfd = _launch(given, found, container, (), -1, "dumb")
+        return _attach_with_terminal(given, found, executing, streams)
+    pid, pidfd = _launch(given, found, executing, (), "dumb")
     for number in _FORWARDED:
         signals.signal(number, lambda number, _frame: signals.pidfd_send_signal(pidfd, number))
-    return _exit_status(pid)
+    return _exit_status(pid, executing)
 
 
 def _the_running_one(given: Given) -> dict[str, Any]:
@@ -65,25 +67,31 @@ def _the_running_one(given: Given) -> dict[str, Any]:
     return running[0]
 
 
-def _exit_status(pid: int) -> int:
+def _exit_status(pid: int, executing: Exec) -> int:
+    """Wait for the end. Raises HakoError when the command has succeeded, and not all that it has written has arrived."""
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    for error in executing.streams.finish():
+        if code == 0:
+            raise error
+        print(f"hako: {error}", file=sys.stderr)
     return code if code >= 0 else 128 - code
 
 
-def _attach_with_terminal(given: Given, found: dict[str, Any], container: int, streams: tuple[int, ...]) -> int:
+def _attach_with_terminal(given: Given, found: dict[str, Any], executing: Exec, streams: tuple[int, ...]) -> int:
     from hakoniwa.supervisor.barn import terminal_type
     from hakoniwa.supervisor.front import Front
     from hakoniwa.supervisor.guard import guard_terminal
 
     front = Front(streams)
     guard_terminal(front)  # before the pid namespace is joined: a later child would be inside
-    pid, pidfd = _launch(given, found, container, streams, front.theirs.fileno(), terminal_type())
+    executing.front = front.theirs.fileno()
+    pid, pidfd = _launch(given, found, executing, streams, terminal_type())
     front.close_theirs()
     try:
         front.run(pidfd, lambda: True, _end)
     except _Ended as ended:
         return 128 + ended.number  # the command loses its terminal (SIGHUP), and then its parent (SIGKILL)
-    return _exit_status(pid)
+    return _exit_status(pid, executing)
 
 
 class _Ended(Exception):
@@ -99,15 +107,13 @@ def _end(number: int) -> None:
 
 
 def _launch(
-    given: Given, found: dict[str, Any], container: int, streams: tuple[int, ...], front: int, term: str
+    given: Given, found: dict[str, Any], executing: Exec, streams: tuple[int, ...], term: str
 ) -> tuple[int, int]:
     """Have a process become the command: (pid, pidfd). Raises HakoError when it does not."""
     environ = {"PATH": program.DEFAULT_PATH, "TERM": term, "container": "hakoniwa", **found["definition"]["environ"]}
-    executing = Exec(found, container)
-    executing.front = front
     outside = scheduling_steps(Scheduling(**found["definition"]["scheduling"]))
     (command, *_) = given.argv or ("a shell",)
-    return executing.launch(outside, _plan(given, found, executing, streams), environ, command)
+    return executing.launch(outside, _plan(given, found, executing, streams), environ, command, streams)
 
 
 def _plan(given: Given, found: dict[str, Any], executing: Exec, streams: tuple[int, ...]) -> list[Step]:

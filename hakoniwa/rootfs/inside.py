@@ -23,6 +23,7 @@ from hakoniwa.steps import identity, program
 from hakoniwa.steps.step import Context, apply_all, prepare_all
 from hakoniwa.supervisor.child import close_imports
 from hakoniwa.supervisor.report import read_report, read_to_end, tell_failure
+from hakoniwa.supervisor.streams import own_null
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class _Working:
             signals.reset_all()
             os.setsid()
             os.umask(0o022)
-            null = os.open("/dev/null", os.O_RDONLY)
+            null = own_null() or os.open("/dev/null", os.O_RDONLY)
             for number, held in ((0, null), (1, output), (2, output)):
                 os.dup2(held, number)
             process.close_all_but({status})

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import idmap, process
-from hakoniwa.steps.step import Context, Step, write_own_file
+from hakoniwa.kernel import idmap, prctl, process
+from hakoniwa.steps.step import AwaitsMaps, Context, Step, write_own_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hakoniwa.spec import Entered
 
 
-class AwaitOutside(Step):
+class AwaitOutside(AwaitsMaps):
     """Wait until the host's side has written the id maps, and take what it has opened for us."""
 
     channel: _socket.socket
@@ -32,6 +32,7 @@ class AwaitOutside(Step):
             descriptors.send(self.channel, b"here", [])
         received = descriptors.receive(self.channel)
         self.channel.close()
+        prctl.become_undumpable()
         if received is None:
             os._exit(1)  # what has failed outside was told there
         message, opened = received

@@ -7,7 +7,7 @@ import stat
 
 from hakoniwa.errors import NOT_EXECUTABLE, NOT_FOUND, HakoError
 from hakoniwa.kernel import paths, trampoline
-from hakoniwa.steps.step import Context, Outside, Step
+from hakoniwa.steps.step import Context, Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ TRAMPOLINE_FD = 5
 
 
 class Redirect(Step):
-    """Lead standard streams to files: of the host, or (as the container's user) of the container."""
+    """Lead standard streams to files: of the host, by pipes, or (as the container's user) of the container."""
 
     streams: tuple[Stream, ...]
 
@@ -30,16 +30,13 @@ class Redirect(Step):
 
     def apply(self, context: Context) -> None:
         for stream in self.streams:
-            given = context.outside is not None and not stream.inside
-            file = context.outside.pop(0) if given and context.outside else _open_stream(stream)
+            file = open_stream(stream) if stream.inside else context.files[stream.number]
             os.dup2(file, stream.number)
             os.close(file)
 
-    def provide(self, outside: Outside) -> list[int]:
-        return [_open_stream(stream) for stream in self.streams if not stream.inside]
 
-
-def _open_stream(stream: Stream) -> int:
+def open_stream(stream: Stream) -> int:
+    """Open the file that a stream is led to. Raises HakoError; the descriptor is the caller's."""
     flags = os.O_RDONLY if stream.number == 0 else os.O_WRONLY | os.O_APPEND | os.O_CREAT
     try:
         return os.open(stream.path, flags | os.O_NOCTTY | os.O_CLOEXEC, 0o644)

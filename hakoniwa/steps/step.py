@@ -35,6 +35,7 @@ class Context:
         self.tty_group = TTY_GROUP  # -1 where it is not mapped
         self.account: Account | None = None
         self.trampoline = -1
+        self.files: dict[int, int] = {}  # what standard streams are led to by the host's side, by number
         self.attributes = -1  # the folder that an AppArmor profile is asked for in
         self.permitted = 0  # the capabilities of the payload
         self.init_program = -1  # the program of an init such as tini, or -1
@@ -106,6 +107,13 @@ class Step(Record):
     def hint(self, error: OSError) -> str:
         """The way out of a failure, as far as the step knows one."""
         return ""
+
+
+class AwaitsMaps(Step):
+    """A step that waits for the id maps of this process, and then makes it undumpable.
+
+    Whoever is not root writes them by newuidmap, which wants /proc/PID to be the user's (`man 5 proc_pid`).
+    """
 
 
 class HookPoint(Step):

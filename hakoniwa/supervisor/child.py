@@ -8,7 +8,7 @@ import sys
 
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import prctl, process, signals
-from hakoniwa.steps.step import Context, apply_all, prepare_all
+from hakoniwa.steps.step import AwaitsMaps, Context, apply_all, prepare_all
 from hakoniwa.supervisor.report import tell_executing, tell_failure
 
 TYPE_CHECKING = False
@@ -51,6 +51,8 @@ def become(make_steps: Callable[[], Sequence[Step]], context: Context, keep: set
     def go() -> None:
         _be_nobody_s(context, keep)
         steps = make_steps()
+        if not any(isinstance(step, AwaitsMaps) for step in steps):
+            prctl.become_undumpable()  # nobody inside may trace this process, or open what it has open
         prepare_all(steps, context)
         close_imports()
         apply_all(steps, context)
@@ -66,7 +68,7 @@ def become_inside(steps: Sequence[Step], context: Context, keep: set[int]) -> No
 
     def go() -> None:
         close_imports()
-        _be_nobody_s(context, keep)
+        _be_nobody_s(context, keep)  # it is undumpable already, as the process that cloned it
         apply_all(steps, context)
 
     _report_what_fails(go, context.status)
@@ -78,7 +80,6 @@ def _be_nobody_s(context: Context, keep: set[int]) -> None:
     os.setsid()
     os.umask(0o022)
     process.close_all_but({context.supervisor, context.status, *keep})
-    prctl.become_undumpable()  # nobody inside may trace this process, or open what it has open
     context.tell_executing = lambda: tell_executing(context.status, context.devpts_device)
 
 

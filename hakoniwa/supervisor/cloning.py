@@ -8,8 +8,10 @@ from hakoniwa.errors import HakoError
 from hakoniwa.kernel import process
 from hakoniwa.plan import clone_flags, environment, first_steps, later_steps, needs_help_outside
 from hakoniwa.steps.join import JoinGroups
+from hakoniwa.steps.program import open_stream
 from hakoniwa.steps.step import Context, Wait
 from hakoniwa.supervisor import child
+from hakoniwa.supervisor.streams import Streams, choose_streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ class Cloning:
         self._unified = unified
         self.hierarchies: tuple[str, ...] = ()  # that the container has a cgroup in
         self.persisted: list[str] = []  # the paths of namespaces that are kept
-        self.output = -1  # takes the place of standard output and error in the background
+        self.output = -1  # a pipe that takes the place of standard output and error in the background
+        self.streams = Streams()
         self.run_hooks: Callable[[str], None] = lambda point: None
         self._gate = (-1, -1)  # a pipe: the first process waits at it
 
@@ -55,6 +58,7 @@ class Cloning:
 
     def clone(self) -> tuple[int, int, int]:
         """(pid, pidfd, the read end of the pipe that tells how the set-up goes). Raises HakoError."""
+        self.streams = self._choose_streams()
         entered = self._open_entered()
         own = os.pidfd_open(os.getpid())
         reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -67,6 +71,7 @@ class Cloning:
             if channel:
                 channel[0].close()
             self._be_first_process(entered, channel[1] if channel else None, own, writer)
+        self.streams.close()
         for descriptor in (own, self._gate[0], *self._joining, self._unified, *(number for _, number in entered)):
             if descriptor != -1:
                 os.close(descriptor)
@@ -75,6 +80,16 @@ class Cloning:
             self._help(pid, channel[0], writer)
         os.close(writer)
         return pid, pidfd, reader
+
+    def _choose_streams(self) -> Streams:
+        container = self._container
+        redirected = [(stream, open_stream(stream)) for stream in container.streams if not stream.inside]
+        replaced = {*self._launch.terminals, *(stream.number for stream in container.streams if stream.inside)}
+        try:
+            return choose_streams(replaced, redirected, output=self.output)
+        except HakoError as error:
+            error.where = error.where or container.where
+            raise
 
     def _open_entered(self) -> list[tuple[str, int]]:
         if not self._container.entered:
@@ -121,18 +136,18 @@ class Cloning:
         self, entered: list[tuple[str, int]], channel: _socket.socket | None, own: int, writer: int
     ) -> None:
         container = self._container
-        if self.output != -1:
-            os.dup2(self.output, 1)
-            os.dup2(self.output, 2)
+        for number, descriptor in self.streams.inherited.items():
+            os.dup2(descriptor, number)
         context = Context(supervisor=own, status=writer, environ=environment(container, self._around.term))
         context.run_hooks = self.run_hooks
         if self._around.front != -1:
             context.front = lambda master: child.send_master(self._around.front, master)
         later = [descriptor for name, descriptor in entered if name == "mount"]
+        context.files = self.streams.files
         files = self._around.files or set()
         for number in files:
             os.set_inheritable(number, False)  # for the hooks, and not for the program
-        keep = {self._around.front, self._gate[0], *self._joining, *later, *files}
+        keep = {self._around.front, self._gate[0], *self._joining, *later, *files, *self.streams.files.values()}
         if channel is not None:
             keep.add(channel.fileno())
 

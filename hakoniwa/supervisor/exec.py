@@ -14,6 +14,7 @@ from hakoniwa.kernel import prctl, process, signals
 from hakoniwa.steps.join import EnterRoot, JoinGroups, JoinNamespaces, namespaces_apart, open_groups
 from hakoniwa.steps.step import Context, apply_all, prepare_all
 from hakoniwa.supervisor import child, report
+from hakoniwa.supervisor.streams import Streams, choose_streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Exec:
         *self._joining, self._unified = open_groups(groups) if groups else [-1]
         self._attributes: tuple[_socket.socket, _socket.socket] | None = None
         self.front = -1  # a socket that takes the master of the pty, or -1
+        self.streams = Streams()
 
     def receive_attributes(self) -> list[Step]:
         """What the process does to get the folder that an AppArmor profile is asked for in."""
@@ -46,12 +48,19 @@ class Exec:
         return [ReceiveAttributes(channel=self._attributes[1])]
 
     def launch(
-        self, outside: Sequence[Step], inside: Sequence[Step], environ: dict[str, str], program: str
+        self,
+        outside: Sequence[Step],
+        inside: Sequence[Step],
+        environ: dict[str, str],
+        program: str,
+        terminals: tuple[int, ...],
     ) -> tuple[int, int]:
         """Clone the process, and return (pid, pidfd) once `program` is executed. Raises HakoError when it is not.
 
-        `outside` are the steps for as long as /proc is the host's, `inside` those that end with the program.
+        `outside` are the steps for as long as /proc is the host's, `inside` those that end with the program. `terminals`
+        are the standard streams that one of them replaces.
         """
+        self.streams = choose_streams(terminals)
         reader, writer = os.pipe2(os.O_CLOEXEC)
         context = Context(supervisor=os.pidfd_open(os.getpid()), status=writer, environ=environ)
         if self.front != -1:
@@ -62,6 +71,7 @@ class Exec:
         prctl.become_undumpable()  # nobody inside may trace the process, or open what it has open
         pid, pidfd = self._clone(outside, inside, context)
         os.close(writer)
+        self.streams.close()
         return pid, self._await_program(pid, pidfd, reader, program)
 
     def _clone(self, outside: Sequence[Step], inside: Sequence[Step], context: Context) -> tuple[int, int]:
@@ -80,6 +90,8 @@ class Exec:
         except OSError as error:
             raise HakoError(f"cannot join container {self._name!r}: {error.strerror}") from None
         if pid == 0:
+            for number, descriptor in self.streams.inherited.items():
+                os.dup2(descriptor, number)
             kept = {self._join.pidfd, self._root, self.front, *self._joining, *context.opened()}
             if self._attributes:
                 kept.add(self._attributes[1].fileno())

@@ -22,6 +22,7 @@ from hakoniwa.supervisor.cloning import Cloning
 from hakoniwa.supervisor.hooks import run_hooks
 from hakoniwa.supervisor.output import LogPipe, divert_output, lead_through
 from hakoniwa.supervisor.reloading import Reloading
+from hakoniwa.supervisor.streams import Streams
 from hakoniwa.supervisor.surroundings import Surroundings
 from hakoniwa.supervisor.written import WrittenState
 from hakoniwa.undo import Undo
@@ -71,6 +72,8 @@ class Supervisor:
         self.pidfd = -1
         self.terminal = around.terminal
         self.log: LogPipe | None = None  # in the background
+        self.streams = Streams()
+        self.lost: list[HakoError] = []  # why not all that the payload has written has arrived
         self.groups: Groups | None = None
         self.schedule: Schedule | None = None  # of the hooks beside the container, once it runs
         self.deadline: float | None = None  # when a container that was asked to end is killed
@@ -101,6 +104,8 @@ class Supervisor:
         finally:
             self._end()
         assert self.base.exit_status is not None
+        if self.lost and self.base.exit_status.success:
+            raise self.lost[0]
         messages.send(self.around.report, messages.EXITED, self.base.exit_status.code, self.base.exit_status.signal)
 
     # Before the container
@@ -139,6 +144,7 @@ class Supervisor:
         if self.container.hooks_at("after_network_created"):
             cloning.make_gate()
         self.base.pid, self.pidfd, reader = cloning.clone()
+        self.streams = cloning.streams
         self.base._pidfd = self.pidfd
         if self.log is not None:
             os.close(self.log.writer)
@@ -359,6 +365,7 @@ class Supervisor:
         self.base._pidfd = None
         if self.log is not None:
             self.log.drain()
+        self.lost = self.streams.finish()
         self.run_hooks("teardown_container")
         if not self.base.exit_status.success:
             self.run_hooks("after_failure")

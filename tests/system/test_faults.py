@@ -101,6 +101,8 @@ def test_a_supervisor_killed_at_each_step_of_the_plan(hako: Hako, box: Writer, p
     front = subprocess.Popen(
         [sys.executable, "-I", str(HARNESS), "child", str(step), "start", str(path), "--", "true"],
         cwd=places,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         pass_fds=(100, 101),
     )
