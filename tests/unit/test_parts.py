@@ -272,8 +272,8 @@ if os.fork() == 0:
     os.execve(5, ["hakoniwa", *sys.argv[1:]], {"A": "b"})
 os.close(writer)
 result = os.read(reader, 100)
-print(int.from_bytes(result, "little", signed=True) if result else "executed", flush=True)
 os.wait()
+print(int.from_bytes(result, "little", signed=True) if result else "executed")
 """
 
 
