@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.leaks import mark_ourselves
+
+mark_ourselves()
 HAKO = Path(sys.executable).with_name("hako")
 ROOT_ONLY = ("system", "security")
 LONGEST = 60.0  # seconds that any single command of a test may take

@@ -1,8 +1,9 @@
-"""What a container could leave on the host, before and after."""
+"""What a test could leave on the host, before and after. Only what is ours: other work on the machine is nobody's leak."""
 
 from __future__ import annotations
 
 import os
+import resource
 import select
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,54 +12,75 @@ import pytest
 
 GRACE = 5.0  # seconds that a process which was told to end, and was not waited for, may take
 
+# All that a test starts inherits this limit, containers included, and nothing else on the machine has it. It is one of
+# real-time scheduling, and holds after some thirty years of computing (`man 2 getrlimit`, RLIMIT_RTTIME).
+MARK = 10**15 + os.getpid()
 
-def _mounts() -> set[str]:
-    return {line.split(" ", 1)[1] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
+
+def mark_ourselves() -> None:
+    """Have every process that is started from here on be known for ours."""
+    _, hard = resource.getrlimit(resource.RLIMIT_RTTIME)
+    resource.setrlimit(resource.RLIMIT_RTTIME, (MARK, hard))
+
+
+def _is_ours(pid: str) -> bool:
+    try:
+        limits = Path(f"/proc/{pid}/limits").read_text()
+    except OSError:
+        return False
+    line = next((line for line in limits.splitlines() if line.startswith("Max realtime timeout")), "")
+    return str(MARK) in line.split()
+
+
+def _has_our_name(text: str, folder: Path) -> bool:
+    """Whether a text names hakoniwa, or the folder of the tests."""
+    return "hako" in text or str(folder) in text
+
+
+def _mounts(folder: Path) -> set[str]:
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return {line.split(" ", 1)[1] for line in lines if _has_our_name(line, folder)}
 
 
 def _cgroups() -> set[str]:
-    return {folder for folder, _, _ in os.walk("/sys/fs/cgroup") if "hako" in folder}
+    """Those with our name in which nobody else's processes are."""
+    found = {folder for folder, _, _ in os.walk("/sys/fs/cgroup") if "hako" in folder}
+    return {folder for folder in found if not _is_somebody_else_s(folder)}
+
+
+def _is_somebody_else_s(cgroup: str) -> bool:
+    try:
+        pids = Path(cgroup, "cgroup.procs").read_text().split()
+    except OSError:
+        return False
+    return bool(pids) and not any(map(_is_ours, pids))
 
 
 def _names(folder: str) -> set[str]:
-    return set(os.listdir(folder)) if os.path.isdir(folder) else set()
-
-
-def _namespaces() -> set[str]:
-    found = set()
-    for pid in _pids():
-        for kind in ("mnt", "net", "pid", "uts", "ipc"):
-            try:
-                found.add(os.readlink(f"/proc/{pid}/ns/{kind}"))
-            except OSError:
-                continue
-    return found
-
-
-def _pids() -> list[str]:
-    return [entry for entry in os.listdir("/proc") if entry.isdigit()]
+    return {name for name in os.listdir(folder) if "hako" in name} if os.path.isdir(folder) else set()
 
 
 def _processes() -> set[tuple[str, str]]:
-    """Pid and start time of every living process that is no kernel thread."""
+    """Pid and start time of every process of ours that lives."""
     found = set()
-    for pid in _pids():
+    for pid in (entry for entry in os.listdir("/proc") if entry.isdigit()):
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            if fields[0] not in "ZX" and Path(f"/proc/{pid}/cmdline").read_text():
-                found.add((pid, fields[19]))
         except OSError:
             continue
+        if fields[0] not in "ZX" and _is_ours(pid):
+            found.add((pid, fields[19]))
     return found
 
 
 class Snapshot:
-    """The state of the host at one moment."""
+    """The state of the host at one moment, as far as it is ours."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.processes = _processes()
         self.rest = {
-            "mounts": _mounts(),
+            "mounts": _mounts(folder),
             "cgroups": _cgroups(),
             "links": _names("/sys/class/net"),
             "network namespaces": _names("/run/netns"),
@@ -70,7 +92,7 @@ class Snapshot:
         found = [f"process {pid}: {_command(pid)}" for pid, _ in _processes() - self.processes if not _ends(int(pid))]
         if found:
             return found
-        now = Snapshot()
+        now = Snapshot(self.folder)
         return [f"{kind}: {item}" for kind, before in self.rest.items() for item in sorted(now.rest[kind] - before)]
 
 
@@ -101,9 +123,9 @@ def _ends(pid: int) -> bool:
 
 
 @pytest.fixture(autouse=True)
-def no_leaks(hako: object) -> Iterator[None]:
+def no_leaks(hako: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Fail a test after which there is a mount, cgroup, link, namespace, process or open file more than before."""
-    before = Snapshot()
+    before = Snapshot(tmp_path_factory.getbasetemp())
     yield
     leaked = before.leaked()
     assert not leaked, "left behind: " + "; ".join(leaked)

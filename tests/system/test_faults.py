@@ -167,7 +167,7 @@ def test_ten_starts_at_the_same_moment(hako: Hako, box: Writer) -> None:
 def test_three_hundred_rounds_leave_nothing(hako: Hako, box: Writer, places: Path) -> None:
     path = box('config.namespace.unshare("net")')
     hako("start", path, "--", "true")
-    before, files = Snapshot(), sorted(map(str, places.rglob("*")))
+    before, files = Snapshot(places), sorted(map(str, places.rglob("*")))
     for _ in range(300):
         hako("start", "-D", path, *SLEEP)
         hako("kill", path)
