@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 
 from hakoniwa import fastjson
-from hakoniwa.kernel.files import read_file
 from hakoniwa.places import ensure_private, lib_dir
+from hakoniwa.trust import read_own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _place(path: str, inode: int) -> str:
 def read(path: str) -> dict[str, Any] | None:
     """The mark of the rootfs at `path`, or None where there is none: then it was not made here."""
     try:
-        mark = fastjson.loads(read_file(_place(path, os.stat(path).st_ino)).decode())
+        mark = fastjson.loads(read_own(_place(path, os.stat(path).st_ino)).decode())
     except (OSError, ValueError):
         return None
     return mark if isinstance(mark, dict) and mark.get("schema") == SCHEMA and mark.get("path") == path else None
@@ -108,7 +108,7 @@ def every() -> list[dict[str, Any]]:
     found = []
     for entry in entries:
         try:
-            mark = fastjson.loads(read_file(os.path.join(_folder(), entry)).decode())
+            mark = fastjson.loads(read_own(os.path.join(_folder(), entry)).decode())
         except (OSError, ValueError):
             continue
         if isinstance(mark, dict) and mark.get("schema") == SCHEMA:

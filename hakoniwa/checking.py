@@ -10,7 +10,7 @@ from hakoniwa.dsl.container import _SECTIONS, ContainerBuilder
 from hakoniwa.dsl.provision import ProvisionSection
 from hakoniwa.dsl.section import Section
 from hakoniwa.errors import HakoError
-from hakoniwa.loader import read_trusted
+from hakoniwa.loader import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _BEFORE_MOUNTS = (
 
 def find_problems(barn: Barn, shown: str) -> list[HakoError]:
     """Everything of that kind that is an error. What a hook may still bring about is told as a warning."""
-    problems = _bare_words(read_trusted(barn.file), shown)
+    problems = _bare_words(read_file(barn.file), shown)
     for container in barn.containers:
         missing = list(_missing(container))
         if barn.hooks_at("setup") or any(container.hooks_at(point) for point in _BEFORE_MOUNTS):

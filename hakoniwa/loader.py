@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from hakoniwa import trust
+from hakoniwa.beside import LARGEST, find_beside
 from hakoniwa.dsl import facade
 from hakoniwa.dsl.build import build_barn
 from hakoniwa.dsl.section import Reading, Section
@@ -17,9 +19,6 @@ if TYPE_CHECKING:
     from types import CodeType
 
     from hakoniwa.spec import Barn
-
-_LARGEST = 4 << 20
-_REGULAR, _STICKY = 0o100000, 0o1000
 
 
 def load(path: str, command: str) -> Barn:
@@ -45,14 +44,13 @@ def load(path: str, command: str) -> Barn:
 
 
 def _execute(path: str) -> Reading:
-    """Run a file with its folder importable, in a reading of its own."""
+    """Run a file, which finds modules beside it, in a reading of its own."""
     real = os.path.realpath(path)
-    source = read_trusted(path)
+    source = read_file(path)
     reading = Reading(real, path)
     facade.session.reading = reading
     code = _compile(source, real, path)
-    folder = os.path.dirname(real)
-    sys.path.insert(0, folder)
+    find_beside(os.path.dirname(real))
     sys.dont_write_bytecode = True  # `check` changes nothing
     try:
         exec(code, {"__name__": "__main__", "__file__": real, "__builtins__": __builtins__})
@@ -67,49 +65,18 @@ def _execute(path: str) -> Reading:
         raise HakoError(
             f"the file called exit({error.code!r})", where=path, hint="raise an exception instead"
         ) from None
-    finally:
-        # Hooks may import from there later; what we import ourselves must not come from there.
-        sys.path.remove(folder)
-        sys.path.append(folder)
     if reading.problems and not facade.session.barns:
         raise Problems(reading.problems)
     return reading
 
 
-def read_trusted(path: str) -> bytes:
-    """The bytes of a file that this user may execute: for root, one that nobody else can write to."""
+def read_file(path: str) -> bytes:
+    """The text of a container file that this user may execute."""
     try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        return trust.read_trusted(path, LARGEST)
     except OSError as error:
         hint = f"hako new {path} writes one" if error.errno == 2 and path.endswith(".haco.py") else ""
         raise HakoError(error.strerror or str(error), where=path, hint=hint) from None
-    try:
-        status = os.fstat(file)
-        if status.st_mode & 0o170000 != _REGULAR:
-            raise HakoError("not a regular file", where=path, hint="name a NAME.haco.py file")
-        if status.st_size > _LARGEST:
-            raise HakoError(f"{status.st_size} bytes are too many for a container file", where=path)
-        if os.geteuid() == 0:
-            _refuse_writable_by_others(path, status)
-        return os.read(file, _LARGEST)
-    finally:
-        os.close(file)
-
-
-def _refuse_writable_by_others(path: str, status: os.stat_result) -> None:
-    """Root executes no file that another user can change or replace. In a sticky folder only its owner can replace it."""
-    if _others_write(status):
-        raise HakoError(
-            "others can write to this file, which root would execute", where=path, hint=f"chmod go-w {path}"
-        )
-    folder = os.path.dirname(os.path.realpath(path))
-    above = os.stat(folder)
-    if _others_write(above) and not (above.st_mode & _STICKY and status.st_uid == 0):
-        raise HakoError(f"others can write to the folder {folder}", where=path, hint=f"chmod go-w {folder}")
-
-
-def _others_write(status: os.stat_result) -> bool:
-    return bool(status.st_mode & 0o002 or (status.st_mode & 0o020 and status.st_gid != 0))
 
 
 def _compile(source: bytes, real: str, shown: str) -> CodeType:

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa.errors import HakoError
+from hakoniwa.trust import check_folder
+
+_trusted: set[str] = set()  # the folders of this process that were found to be ours
 
 
 def _place(override: str, for_root: str, variable: str, fallback: str) -> str:
-    """`override` from the environment, else the place for root, else below the user's own XDG folder."""
+    """`override` from the environment, else the place for root, else below the user's own XDG folder.
+
+    Raises HakoError where that could be somebody else's: what is read there is believed.
+    """
     chosen = os.environ.get(override)
     if chosen:
-        return os.path.abspath(chosen)
-    if os.geteuid() == 0:
-        return for_root
-    base = os.environ.get(variable) or os.path.join(os.path.expanduser("~"), fallback)
-    return os.path.join(base, "hakoniwa")
+        folder = os.path.abspath(chosen)
+    elif os.geteuid() == 0:
+        folder = for_root
+    else:
+        base = os.environ.get(variable) or os.path.join(os.path.expanduser("~"), fallback)
+        folder = os.path.join(base, "hakoniwa")
+    if folder not in _trusted and check_folder(folder):
+        _trusted.add(folder)
+    return folder
 
 
 def run_dir() -> str:
@@ -49,17 +58,23 @@ def global_file() -> str:
 def ensure_private(folder: str) -> str:
     """`folder`, made with its parents, closed to others: what lies in it holds set-uid files and control files."""
     try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        make_parents(folder)
+        os.mkdir(folder, 0o700)
+    except FileExistsError:
+        pass
     except NotADirectoryError:
         raise NotADirectoryError(20, os.strerror(20), folder) from None
-    must_be_private(folder)
+    check_folder(folder)
     return folder
 
 
-def must_be_private(folder: str) -> None:
-    """Raise HakoError where another user could put something of theirs into a folder of ours."""
-    status = os.stat(folder)
-    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-        raise HakoError(
-            f"the folder {folder} is not ours alone", hint=f"chown {os.geteuid()} {folder} && chmod go-w {folder}"
-        )
+def make_parents(path: str) -> None:
+    """Make the folders above `path` that are missing: nobody else may write to them, whatever the umask is."""
+    above = os.path.dirname(path)
+    if above and not os.path.isdir(above):
+        make_parents(above)
+        try:
+            os.mkdir(above, 0o755)
+        except FileExistsError:
+            if not os.path.isdir(above):
+                raise NotADirectoryError(20, os.strerror(20), above) from None

@@ -107,6 +107,7 @@ def write_bundle() -> None:
         entries[name] = (source, status.st_mtime_ns, status.st_size, package, start, len(codes))
     index = marshal.dumps(entries)
     os.makedirs(os.path.dirname(BUNDLE), exist_ok=True)
-    with open(f"{BUNDLE}.new", "wb") as stream:
+    file = os.open(f"{BUNDLE}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)  # whatever the umask
+    with open(file, "wb") as stream:
         stream.write(MAGIC_NUMBER + len(index).to_bytes(4, "little") + index + codes)
     os.rename(f"{BUNDLE}.new", BUNDLE)

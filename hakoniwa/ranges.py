@@ -10,8 +10,9 @@ import os
 from hakoniwa import log, state
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.idmap import LARGEST_ID, USUAL, taken_ranges
-from hakoniwa.places import ensure_private, lib_dir, must_be_private
+from hakoniwa.places import ensure_private, lib_dir
 from hakoniwa.spec import Maps
+from hakoniwa.trust import check_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _open_folder(*, make: bool = False) -> int:
     if make and not os.path.isdir(path):
         ensure_private(lib_dir())
         ensure_private(path)
-    must_be_private(path)
+    check_folder(path)
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
 
 

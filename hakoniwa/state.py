@@ -11,10 +11,10 @@ import os
 
 from hakoniwa import fastjson
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel.files import read_file
 from hakoniwa.kernel.pidfd import Identity, wait_end
 from hakoniwa.kernel.signals import SIGKILL, pidfd_send_signal
-from hakoniwa.places import ensure_private, lib_dir, log_dir, must_be_private, run_dir
+from hakoniwa.places import ensure_private, lib_dir, log_dir, run_dir
+from hakoniwa.trust import check_folder, read_own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,10 +44,9 @@ def take_lock(name: str) -> int:
     folder = folder_of(name)
     while True:
         try:
-            must_be_private(run_dir())
             os.mkdir(folder, 0o700)
         except FileExistsError:
-            pass
+            check_folder(folder)
         except FileNotFoundError:
             ensure_private(run_dir())
             continue
@@ -133,7 +132,7 @@ def _read(path: str) -> dict[str, Any] | None:
     """A JSON file, or None where there is none that can be understood."""
     for candidate in (path, f"{path}.new", path):
         try:
-            value = fastjson.loads(read_file(candidate).decode())
+            value = fastjson.loads(read_own(candidate).decode())
         except (FileNotFoundError, NotADirectoryError, ValueError):
             continue
         if isinstance(value, dict) and value.get("schema") == SCHEMA:

@@ -20,8 +20,10 @@ def main() -> None:
     lines = [
         f"#!{sys.executable} -IS",
         "import sys",
-        f"sys.path[:0] = [{project!r}, {packages!r}]",
+        f"sys.path.insert(0, {project!r})",
         "from hakoniwa import quickimport",
+        # Only our own modules come from the checkout, and the standard library's from nowhere else.
+        f"sys.path[:] = [*sys.path[1:], {packages!r}]",
         "quickimport.install()",
         "from hakoniwa.cli import main",
         "main()",

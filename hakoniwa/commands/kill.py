@@ -11,6 +11,7 @@ from hakoniwa.errors import USAGE, HakoError, nearest
 from hakoniwa.kernel import signals
 from hakoniwa.kernel.pidfd import handles, wait_end
 from hakoniwa.options import NAME, Command, Given, Option, usage_error
+from hakoniwa.trust import Distrust
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def _known(given: Given) -> list[dict[str, Any]]:
     """What the command line means; that nothing of the kind is known is no failure here."""
     try:
         return selected(given)
+    except Distrust:
+        raise
     except HakoError as error:
         if error.status == USAGE:
             raise

@@ -8,7 +8,7 @@ from hakoniwa.dsl import checks
 from hakoniwa.dsl.bootstrap import SETTINGS
 from hakoniwa.errors import HakoError, nearest
 from hakoniwa.options import Command, Given, Option, usage_error
-from hakoniwa.places import global_file, lib_dir
+from hakoniwa.places import global_file, lib_dir, make_parents
 
 COMMAND = Command(
     name="new",
@@ -128,7 +128,7 @@ def run(given: Given) -> int:
         raise HakoError("new --bridge is not supported yet", where="new")
     if given.flag("global"):
         path = global_file()
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        make_parents(path)
         _write(path, _GLOBAL)
         return 0
     if given.file is None:

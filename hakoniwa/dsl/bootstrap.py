@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hakoniwa import trust
 from hakoniwa.dsl import checks
 from hakoniwa.dsl.section import Reading, Section, deep_copy, short
 from hakoniwa.errors import nearest
@@ -49,10 +50,20 @@ def _installed(*names: str) -> list[str]:
 
 
 def load_installed(name: str) -> object:
-    """The strategy of another package. Raises whatever its import raises."""
+    """The strategy of another package. Raises Distrust, and whatever its import raises."""
+    from importlib import import_module
     from importlib.metadata import entry_points
+    from importlib.util import find_spec
 
     (point, *_) = entry_points(group=_PLUGINS, name=name)
+    if trust.is_strict():
+        parts = point.module.split(".")
+        for number in range(1, len(parts) + 1):
+            module = ".".join(parts[:number])
+            spec = find_spec(module)
+            if spec is not None and spec.has_location and spec.origin is not None:
+                trust.check(spec.origin)
+            import_module(module)
     found = point.load()
     return found() if isinstance(found, type) else found
 

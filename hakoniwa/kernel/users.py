@@ -51,6 +51,20 @@ def find_account(
     return Account(uid=uid, gid=primary, groups=extra, home=home, shell=shell)
 
 
+def members(passwd: str, group: str, gid: int) -> set[int] | None:
+    """The uids of a group's members, those whose own group it is included; None for a group that the file lacks.
+
+    A member without a line in `passwd` is -1.
+    """
+    lines = [line for line in _lines(group, 4, (2,)) if int(line[2]) == gid]
+    if not lines:
+        return None
+    users = _lines(passwd, 7, (2, 3))
+    names = {name for line in lines for name in line[3].split(",") if name}
+    unknown = names - {line[0] for line in users}
+    return {int(line[2]) for line in users if line[0] in names or int(line[3]) == gid} | ({-1} if unknown else set())
+
+
 def _lines(text: str, fields: int, numbers: tuple[int, ...]) -> list[list[str]]:
     """The well-formed lines. A malformed one, or one with an impossible id, is passed over, as `getpwnam` does."""
     lines = (line.split(":") for line in text.splitlines())

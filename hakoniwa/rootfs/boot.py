@@ -28,7 +28,7 @@ class Boot:
         self.beside = os.path.dirname(container.file)
         self.options: dict[str, Any] = container.bootstrap.settings.get("options", {})
         self.progress = progress
-        self._file = container.file
+        self.file = container.file
         self._where = container.bootstrap.where
 
     def log(self, text: str, level: str = "info") -> None:
@@ -61,7 +61,7 @@ class Boot:
         found, trace = "", error.__traceback__
         while trace is not None:
             file, line = trace.tb_frame.f_code.co_filename, trace.tb_lineno
-            if file == self._file:
+            if file == self.file:
                 found = f"{self._where.rpartition(':')[0] or os.path.basename(file)}:{line}"
             elif file == TEXT or file.startswith(f"{self.beside}/"):
                 found = f"{file}:{line}"

@@ -13,7 +13,7 @@ import time
 from hakoniwa import boxes, log, state
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.files import exchange
-from hakoniwa.places import ensure_private, lib_dir
+from hakoniwa.places import ensure_private, lib_dir, make_parents
 from hakoniwa.record import plain
 from hakoniwa.rootfs import layers
 from hakoniwa.rootfs.locking import hold_rootfs, lock_folder
@@ -139,7 +139,7 @@ def open_aside(path: str, *, rebuild: bool) -> tuple[str, int]:
     if parent == lib_dir():
         ensure_private(parent)
     else:
-        os.makedirs(parent, exist_ok=True)
+        make_parents(path)
     aside = os.path.join(parent, f".{name}{BUILDING}")
     while True:
         try:

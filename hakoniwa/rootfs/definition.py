@@ -9,6 +9,7 @@ import os
 import stat
 
 from hakoniwa.errors import HakoError
+from hakoniwa.places import ensure_private
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -142,7 +143,8 @@ def file_digest(path: str, cache: str) -> str:
         except (OSError, ValueError, KeyError, TypeError):
             pass
         found = hashlib.file_digest(file, "sha256").hexdigest()
-    os.makedirs(cache, mode=0o700, exist_ok=True)
+    ensure_private(os.path.dirname(cache))
+    ensure_private(cache)
     with open(f"{known}.{os.getpid()}", "w", encoding="utf-8") as note:
         json.dump({"file": now, "sha256": found}, note)
     os.rename(f"{known}.{os.getpid()}", known)

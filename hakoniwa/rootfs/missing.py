@@ -53,6 +53,11 @@ def _build(container: Container, how: How, *, shared: bool) -> None:
     from hakoniwa.rootfs.rootless import as_root
 
     maps = None if os.geteuid() == 0 else choose_maps(for_ordinary_user(container))
+    if maps is not None and container.bootstrap.strategy == "recipe":
+        from hakoniwa.rootfs.strategies import recipe
+
+        # In a user namespace all others' files have one owner, nobody: whose a recipe is has to be seen here.
+        recipe.find(container.bootstrap, os.path.dirname(container.file))
     as_root(lambda: build(container, how, shared=shared, maps=maps), maps)
 
 

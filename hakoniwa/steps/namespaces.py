@@ -6,6 +6,7 @@ import os
 
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import idmap, prctl, process
+from hakoniwa.places import make_parents
 from hakoniwa.steps.step import AwaitsMaps, Context, Step, write_own_file
 
 TYPE_CHECKING = False
@@ -126,7 +127,7 @@ def persist(pid: int, name: str, path: str, where: str) -> None:
 
     release(path)
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        make_parents(path)
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o444)
     except FileExistsError:
         told = f"cannot keep the {name} namespace in {path}: something else is there"

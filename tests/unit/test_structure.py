@@ -19,11 +19,13 @@ EXAMPLES = sorted((PACKAGE.parent / "examples").glob("*.haco.py"))
 FLOORS = [
     ["record", "errors", "undo", "fastjson", "quickimport", "log"],
     ["kernel"],
+    ["trust"],
     ["places", "spec", "options"],
     ["ids", "seccomp"],
     ["state", "boxes"],
     ["ranges"],
     ["dsl", "validate"],
+    ["beside"],
     ["loader"],
     ["checking"],
     ["steps"],

@@ -63,10 +63,10 @@ def make(root: str, name: str) -> str:
     """
     path = f"{root}/{name}"
     try:
-        os.mkdir(path)
+        os.mkdir(path, 0o755)
     except FileExistsError:
         remove(path)
-        os.mkdir(path)
+        os.mkdir(path, 0o755)
     return path
 
 

@@ -68,7 +68,7 @@ def make_room(path: str) -> None:
     """
     below = f"{path}/{_CALLERS}"
     if not os.path.isdir(below):
-        os.mkdir(below)
+        os.mkdir(below, 0o755)
     for pid in v2.read(path, "cgroup.procs").split():
         try:
             v2.write(below, "cgroup.procs", pid)

@@ -6,6 +6,7 @@ import os
 import tempfile
 
 from hakoniwa.errors import HakoError, nearest
+from hakoniwa.places import make_parents
 from hakoniwa.rootfs.boot import Boot
 from hakoniwa.rootfs.command import must_be_executable, must_be_host_root, run_step
 from hakoniwa.rootfs.devices import remove_devices
@@ -48,7 +49,7 @@ def fill(boot: Boot, bootstrap: Bootstrap) -> None:
     for flag, name in (("--release", "debian_release"), ("--arch", "arch"), ("--mirror", "mirror_url")):
         options += [f"{flag}={settings[name]}"] if name in settings else []
     # Templates lock a file in it, and stop where it is missing, as it is on machines without systemd.
-    os.makedirs(os.path.realpath("/var/lock"), exist_ok=True)
+    make_parents(os.path.join(os.path.realpath("/var/lock"), "lxc"))
     with tempfile.TemporaryDirectory(prefix=".lxc-", dir=os.path.dirname(boot.rootfs)) as folder:
         argv = ["lxc-create", f"--lxcpath={folder}", f"--name={_project_name(boot, bootstrap)}"]
         argv += [f"--template={os_type}", f"--dir={boot.rootfs}", *(["--", *options] if options else [])]

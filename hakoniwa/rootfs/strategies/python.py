@@ -14,6 +14,8 @@ def fill(boot: Boot, bootstrap: Bootstrap) -> None:
     code = bootstrap.settings["code"]
 
     def execute(boot: Boot) -> None:
-        exec(compile(str(code), TEXT, "exec"), {"boot": boot, "rootfs": str(boot.rootfs)})
+        # With the file's name it finds the modules beside it.
+        names = {"boot": boot, "rootfs": str(boot.rootfs), "__file__": boot.file}
+        exec(compile(str(code), TEXT, "exec"), names)
 
     boot.call(code if callable(code) else execute, "bootstrap code", bootstrap.where)

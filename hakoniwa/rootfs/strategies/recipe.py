@@ -6,8 +6,8 @@ import hashlib
 import os
 import sys
 
+from hakoniwa import log, trust
 from hakoniwa.errors import HakoError, nearest
-from hakoniwa.loader import read_trusted
 from hakoniwa.rootfs.boot import Boot
 from hakoniwa.rootfs.command import run_step
 from hakoniwa.rootfs.mirror import mirror_of
@@ -20,20 +20,24 @@ if TYPE_CHECKING:
 
 
 KEPT = True
+_LARGEST = 4 << 20  # bytes of a recipe
 PASSED_ON = ("MIRROR", "DEBIAN_RELEASE", "DEBIAN_PACKAGES")  # what the recipes that come with hakoniwa look at
 
 
 def identify(boot: Boot, bootstrap: Bootstrap) -> Any:
     """The script by its text."""
-    path = _find(bootstrap.settings["recipe"], folders(boot.beside), bootstrap.where)
-    return [hashlib.sha256(read_trusted(path)).hexdigest(), *(os.environ.get(name, "") for name in PASSED_ON)]
+    path = find(bootstrap, boot.beside)
+    return [
+        hashlib.sha256(trust.read_trusted(path, _LARGEST)).hexdigest(),
+        *(os.environ.get(name, "") for name in PASSED_ON),
+    ]
 
 
 def fill(boot: Boot, bootstrap: Bootstrap) -> None:
     """Find the script and run it."""
     name = bootstrap.settings["recipe"]
-    path = _find(name, folders(boot.beside), bootstrap.where)
-    script = read_trusted(path)  # root runs no script that others can change
+    path = find(bootstrap, boot.beside)
+    script = trust.read_trusted(path, _LARGEST)
     environ = {"ROOTFS": str(boot.rootfs), **({"MIRROR": _mirror()} if b"MIRROR" in script else {})}
     run_step(
         f"recipe {name}",
@@ -63,12 +67,31 @@ def folders(beside: str) -> list[str]:
     ]
 
 
-def _find(name: str, places: list[str], where: str) -> str:
-    known = []
-    for folder in places:
+def find(bootstrap: Bootstrap, beside: str) -> str:
+    """The recipe that is meant. Raises HakoError where there is none, or none that may be executed.
+
+    What somebody else has put in the way is passed over: in a folder such as /tmp anybody can make a `bootstrap`.
+    """
+    name: str = bootstrap.settings["recipe"]
+    known: list[str] = []
+    refused: trust.Distrust | None = None
+    for folder in folders(beside):
         path = os.path.join(folder, name)
         if os.path.isfile(path):
+            try:
+                trust.check(path)
+            except trust.Distrust as error:
+                if not error.foreign:
+                    raise
+                refused = refused or error
+                continue
+            if refused is not None:
+                log.write(f"recipe {name!r} is {path}: {refused}", "warning")
             return path
         if os.path.isdir(folder):
             known += [entry for entry in sorted(os.listdir(folder)) if os.access(os.path.join(folder, entry), os.X_OK)]
-    raise HakoError(f"recipe {name!r} is unknown", where=where, hint=nearest(name, list(dict.fromkeys(known))))
+    if refused is not None:
+        raise refused
+    raise HakoError(
+        f"recipe {name!r} is unknown", where=bootstrap.where, hint=nearest(name, list(dict.fromkeys(known)))
+    )
