@@ -33,6 +33,7 @@ def find_problems(barn: Barn, shown: str) -> list[HakoError]:
     """Everything of that kind that is an error. What a hook may still bring about is told as a warning."""
     problems = _bare_words(read_file(barn.file), shown)
     for container in barn.containers:
+        problems += _wrong_parameters(container)
         missing = list(_missing(container))
         if barn.hooks_at("setup") or any(container.hooks_at(point) for point in _BEFORE_MOUNTS):
             for problem in missing:
@@ -78,6 +79,24 @@ def _root(node: ast.expr) -> str:
     while isinstance(node, ast.Attribute):
         node = node.value
     return node.id if isinstance(node, ast.Name) else ""
+
+
+def _wrong_parameters(container: Container) -> list[HakoError]:
+    """Parameters of cgroups that this kernel does not have, or that nobody can write. For root, who has the controllers."""
+    wanted = container.cgroup
+    if os.geteuid() != 0 or not (wanted.v1 or wanted.v2 or wanted.memory or wanted.cpus or wanted.pids):
+        return []
+    from hakoniwa.kernel import cgroup
+    from hakoniwa.supervisor import groups
+
+    host = cgroup.find_hierarchies()
+    try:
+        groups.resolve_parameters(container, host)
+    except HakoError as error:
+        return [error]
+    found = [groups.find_fault(parameter, host.v1[parameter.name.partition(".")[0]]) for parameter in wanted.v1]
+    found += [groups.find_fault(parameter, host.v2_parent) for parameter in wanted.v2 if host.v2_parent]
+    return [fault for fault in found if fault is not None]
 
 
 def _missing(container: Container) -> Iterator[HakoError]:

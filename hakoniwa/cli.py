@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # The commands with what each does, by the names of their modules in hakoniwa.commands.
 COMMANDS = {
-    "new": "write a commented container file",
+    "new": "write a commented container file (alias: init)",
     "check": "load and validate a container file, and change nothing",
     "create": "build the rootfs",
     "provision": "take the steps of provisioning that are due",
@@ -38,7 +38,7 @@ COMMANDS = {
     "version": "print hakoniwa's version",
     "revisions": "print the versions of what is used, and what the kernel offers",
 }
-ALIASES = {"run": "start", "--version": "version"}
+ALIASES = {"init": "new", "run": "start", "--version": "version"}
 LATER = ("checkpoint", "restore")
 
 _SIGINT_STATUS = 130

@@ -121,13 +121,16 @@ def _explain_arguments(text: str) -> tuple[str, str] | None:
     import inspect
     import re
 
+    from hakoniwa.dsl.callfilter import FilterBuilder
     from hakoniwa.dsl.container import _SECTIONS, ContainerBuilder
     from hakoniwa.dsl.haconiwa import OF_ARGUMENTS
     from hakoniwa.dsl.hooks import HookWords
+    from hakoniwa.dsl.provision import ProvisionSection
     from hakoniwa.errors import nearest
 
     match = re.match(r"(\w+)\.(\w+)\(\) (.*)", text)
-    kinds: list[type[Section]] = [ContainerBuilder, HookWords, *_SECTIONS.values()]
+    kinds: list[type[Section | FilterBuilder]] = [ContainerBuilder, HookWords, *_SECTIONS.values()]
+    kinds += [ProvisionSection, FilterBuilder]
     classes = {kind.__name__: kind for kind in kinds}
     if not match or match[1] not in classes:
         return None

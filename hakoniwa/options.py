@@ -20,6 +20,7 @@ class Option(Record):
     value: str = ""
     help: str
     repeated: bool = False  # its arguments are collected
+    later: bool = False  # known, and not carried out yet: refused, and not shown
 
     @property
     def name(self) -> str:
@@ -110,7 +111,10 @@ def _take_option(
     flag, equals, value = word.partition("=") if long else (word[:2], "", word[2:])
     option = known.get(flag)
     if option is None:
-        raise usage_error(f"unknown option {flag}", command.name, nearest(flag, list(known)))
+        shown = [flag for flag, option in known.items() if not option.later]
+        raise usage_error(f"unknown option {flag}", command.name, nearest(flag, shown))
+    if option.later:
+        raise usage_error(f"{flag} is not supported yet", command.name)
     if not option.value:
         if equals:
             raise usage_error(f"{flag} takes no argument", command.name)
@@ -147,6 +151,8 @@ def help_text(command: Command) -> str:
     argv = " [-- ARGV...]" if command.takes_argv else ""
     lines = [f"usage: hako {command.name} [options]{file}{argv}", "", command.summary, ""]
     for option in (*command.options, DEBUG, HELP):
+        if option.later:
+            continue
         left = ", ".join(option.flags) + (f" {option.value}" if option.value else "")
         lines.append(f"  {left:<28} {option.help}")
     if command.file:

@@ -32,6 +32,11 @@ BARN_POINTS = ("setup", "teardown", "system_failure")
 # Those that the container's first process runs, while it is set up.
 INNER_POINTS = ("after_fork", "after_network_initialized", "before_chroot", "after_chroot")
 
+# Mount options that are attributes of the mount, and not of the file system: all that a bind mount has. `man 8 mount`.
+MOUNT_WORDS = (
+    *("nosuid", "suid", "nodev", "dev", "noexec", "exec"),
+    *("noatime", "strictatime", "relatime", "nodiratime", "nosymfollow"),
+)
 INDEPENDENT_MOUNTS = ("procfs", "sysfs", "devtmpfs", "devpts", "shm", "mqueue", "cgroup")
 
 

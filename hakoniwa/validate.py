@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hakoniwa.errors import nearest
+from hakoniwa.spec import MOUNT_WORDS
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hakoniwa.dsl.container import ContainerBuilder
@@ -51,7 +54,7 @@ def _procfs_needs_pid_namespace(container: Container, builder: ContainerBuilder)
         builder._reading.problem(
             "a fresh procfs needs a pid namespace of the container's own",
             'drop share("pid"), or bind the host\'s: add_mount_point("/proc", to="/proc")',
-            builder._place("independent procfs"),
+            builder._place("independent procfs", "lxcfs_root"),
         )
 
 
@@ -133,7 +136,12 @@ def _hostname_needs_uts(container: Container, builder: ContainerBuilder) -> None
 
 
 def _mount_targets(container: Container, builder: ContainerBuilder) -> None:
-    for mount in container.mounts:
+    replacement = container.rootfs.replacement
+    for mount in (*container.mounts, *([replacement] if replacement else [])):
+        for option in mount.options if mount.fs is None else ():
+            if option not in MOUNT_WORDS:
+                told = f"a bind mount has no option {option!r}"
+                builder._reading.problem(told, nearest(option, (*MOUNT_WORDS, "ro")), mount.where)
         if mount.fs == "overlay" and not mount.options:
             builder._reading.problem("an overlay needs options", 'options="lowerdir=...,upperdir=..."', mount.where)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 
 from hakoniwa import log
@@ -31,7 +32,9 @@ COMMAND = Command(
         Option(flags=("-n", "--name"), value="NAME", help="which container of the file"),
         Option(flags=("-N", "--no-provision"), help="where it is built first: leave provisioning out"),
         Option(
-            flags=("-O", "--tar-options"), value="OPTIONS", help="more options for tar, as a shell would split them"
+            flags=("-O", "--tar-options"),
+            value="OPTIONS",
+            help="more options for tar, with commas or spaces between them",
         ),
         Option(flags=("--exclude",), value="PATTERN", help="leave out what matches, as tar has it", repeated=True),
         Option(flags=("--dry-run",), help="tell the size before compression, and write nothing"),
@@ -80,13 +83,14 @@ def _packing(given: Given) -> Packing:
     if kind not in COMPRESSIONS:
         raise usage_error(f"the type {kind!r} is unknown", "-t", nearest(kind, [*COMPRESSIONS]))
     try:
-        options = tuple(shlex.split(given.value("tar_options") or ""))
+        words = shlex.split(given.value("tar_options") or "")
     except ValueError as error:
         raise usage_error(f"{given.value('tar_options')}: {error}", "-O") from None
     return Packing(
         target=os.path.abspath(target),
         kind=kind,
-        options=options,
+        # haconiwa's users put commas between options: `--exclude=./bin,--verbose` is two.
+        options=tuple(option for word in words for option in re.split(r",(?=-)", word)),
         excluded=tuple(given.values("exclude")),
         verbose=given.flag("verbose"),
     )
@@ -101,4 +105,9 @@ def _meant(barn: Barn, name: str | None) -> Container:
     for container in barn.containers:
         if container.name == name:
             return container
-    raise HakoError(f"the file has no container {name!r}", where=barn.file, hint=nearest(name, names))
+    hint = (
+        nearest(name, names)
+        if name != barn.file and not name.startswith("-")
+        else "-n takes a name; --dry-run is the dry run"
+    )
+    raise HakoError(f"the file has no container {name!r}", where=barn.file, hint=hint)

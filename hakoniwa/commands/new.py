@@ -15,10 +15,15 @@ COMMAND = Command(
     summary="Write a commented container file, which works as it stands. Never overwrites.",
     options=(
         Option(flags=("-n", "--name"), value="NAME", help="the container's name (the file's stem if left out)"),
-        Option(flags=("-r", "--rootfs"), value="ROOTFS", help="where the rootfs lies (/var/lib/hakoniwa/NAME)"),
+        Option(
+            flags=("-r", "--root", "--rootfs"), value="ROOTFS", help="where the rootfs lies (/var/lib/hakoniwa/NAME)"
+        ),
         Option(flags=("--strategy",), value="S", help=f"how it is made: {' '.join(SETTINGS)} (host)"),
-        Option(flags=("--global",), help="write the global file instead"),
-        Option(flags=("--bridge",), help="make the bridge (not supported yet)"),
+        Option(flags=("-G", "--global"), help="write the global file instead"),
+        Option(flags=("-N", "--bridge"), help="make the bridge", later=True),
+        Option(flags=("-B", "--bridge-name"), value="N", help="its name", later=True),
+        Option(flags=("-I", "--bridge-ip"), value="IP/MASK", help="its address", later=True),
+        Option(flags=("--template",), value="T", help="begin with another file", later=True),
     ),
     file="optional",
 )
@@ -124,8 +129,6 @@ Haconiwa.configure(
 
 def run(given: Given) -> int:
     """Write the one file that is asked for."""
-    if given.flag("bridge"):
-        raise HakoError("new --bridge is not supported yet", where="new")
     if given.flag("global"):
         path = global_file()
         make_parents(path)
@@ -133,8 +136,16 @@ def run(given: Given) -> int:
         return 0
     if given.file is None:
         raise usage_error("which file?", "new", "hako new dev.haco.py")
-    _write(given.file, _content(given, given.file))
+    path = _with_ending(given.file)
+    _write(path, _content(given, path))
     return 0
+
+
+def _with_ending(path: str) -> str:
+    """The path of a file that commands find where none is named: `dev` is `dev.haco.py`."""
+    if path.endswith("/"):
+        raise usage_error(f"{path} names a folder", "new", f"hako new {path}dev.haco.py")
+    return path if path.endswith(".py") else f"{path.removesuffix('.haco')}.haco.py"
 
 
 def _content(given: Given, path: str) -> str:

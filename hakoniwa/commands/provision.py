@@ -19,7 +19,9 @@ COMMAND = Command(
     name="provision",
     summary="Take the steps of provisioning that were not taken yet, or whose text has changed.",
     options=(
-        Option(flags=("--run-only",), value="NAMES", help="the steps of these names, with commas between; again, too"),
+        Option(
+            flags=("-r", "--run-only"), value="NAMES", help="the steps of these names, with commas between; again, too"
+        ),
         QUIET,
     ),
 )

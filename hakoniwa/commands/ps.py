@@ -32,7 +32,7 @@ def run(given: Given) -> int:
         print(json.dumps({"schema": SCHEMA, "containers": [describe(known) for known in found]}, indent=2))
         return 0
     show_table(
-        ["NAME", "STATUS", "PID", "SUPERVISOR", "SINCE", "FILE"],
+        ["NAME", "STATUS", "PID", "SUPERVISOR", "SINCE", "FILE", "METADATA"],
         [
             [
                 d["name"],
@@ -41,6 +41,7 @@ def run(given: Given) -> int:
                 _number(d["supervisor_pid"]),
                 d["created_at"] or "-",
                 d["file"],
+                metadata_text(d["metadata"]) or "-",
             ]
             for d in map(describe, found)
         ],
@@ -65,6 +66,14 @@ def describe(known: dict[str, Any]) -> dict[str, Any]:
         "log": known.get("log"),
         "metadata": known["definition"]["metadata"],
     }
+
+
+def metadata_text(metadata: dict[str, Any]) -> str:
+    """The free keys and values as one word: `team=shop,port=80`; what is not a string as JSON has it."""
+    from hakoniwa import fastjson
+
+    shown = ((key, value if isinstance(value, str) else fastjson.dumps(value)) for key, value in metadata.items())
+    return ",".join(f"{key}={value}" for key, value in shown)
 
 
 def status_text(described: dict[str, Any]) -> str:

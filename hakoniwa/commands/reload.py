@@ -7,7 +7,7 @@ import socket
 import sys
 
 from hakoniwa import fastjson
-from hakoniwa.commands.selection import alive
+from hakoniwa.commands.selection import PID, alive
 from hakoniwa.errors import HakoError
 from hakoniwa.options import NAME, Command, Given
 from hakoniwa.supervisor.control import socket_path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 COMMAND = Command(
     name="reload",
     summary="Read the file again and apply what may change in the running containers; tell what needs a restart.",
-    options=(NAME,),
+    options=(NAME, PID),
     by_name=True,
 )
 
@@ -29,7 +29,9 @@ def run(given: Given) -> int:
     running = alive(given)
     if not running:
         raise HakoError(
-            "no container runs", where=str(given.value("name") or given.file), hint="hako start -D runs one"
+            "no container runs",
+            where=str(given.value("name") or given.value("target") or given.file),
+            hint="hako start -D runs one",
         )
     failed = False
     for known in running:

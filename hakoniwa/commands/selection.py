@@ -12,7 +12,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-PID = Option(flags=("-t", "--target"), value="PID", help="the container by the host's pid of its first process")
+PID = Option(
+    flags=("-t", "--target"),
+    value="PID",
+    help="the container by the host's pid of its first process, or of its supervisor",
+)
 
 
 def selected(given: Given) -> list[dict[str, Any]]:
@@ -37,6 +41,6 @@ def _by_pid(text: str) -> dict[str, Any]:
         raise usage_error(f"a pid must be a number, not {text!r}", "-t")
     for name in state.names():
         found = state.read(name)
-        if found and found["status"] == "running" and found["init"]["pid"] == int(text):
+        if found and found["status"] == "running" and int(text) in (found["init"]["pid"], found["supervisor"]["pid"]):
             return found
-    raise HakoError(f"no container has the first process {text}", hint="hako ps shows their pids")
+    raise HakoError(f"no container has a first process or supervisor {text}", hint="hako ps shows their pids")

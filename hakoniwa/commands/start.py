@@ -24,7 +24,7 @@ COMMAND = Command(
     summary="Run the containers of a file: in the foreground, or as a daemon.",
     options=(
         Option(flags=("-D", "--daemon"), help="in the background"),
-        Option(flags=("-T", "--foreground"), help="in the foreground, whatever the file says"),
+        Option(flags=("-T", "--no-daemon", "--foreground"), help="in the foreground, whatever the file says"),
         Option(flags=("-b", "--bootstrap"), help="build the rootfs first where it is missing"),
         Option(flags=("-N", "--no-provision"), help="with -b: leave provisioning out"),
         Option(flags=("--dry-run",), help="print the steps, and take none"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hakoniwa.commands.ps import SCHEMA, describe, status_text
+from hakoniwa.commands.ps import SCHEMA, describe, metadata_text, status_text
 from hakoniwa.commands.selection import selected
 from hakoniwa.errors import printable
 from hakoniwa.options import JSON, NAME, Command, Given
@@ -21,8 +21,8 @@ def run(given: Given) -> int:
     for index, described in enumerate(found):
         if index:
             print()
-        described["status"] = status_text(described)
+        described |= {"status": status_text(described), "metadata": metadata_text(described["metadata"])}
         for key, value in described.items():
-            if value not in (None, {}) and key != "exit":
+            if value not in (None, "") and key != "exit":
                 print(f"{key:<15} {printable(str(value))}")
     return 0

@@ -35,6 +35,10 @@ def _strategy(value: object) -> object:
     if isinstance(value, str):
         if value in SETTINGS or value in _installed(value):
             return value
+        from hakoniwa.dsl.haconiwa import STRATEGIES
+
+        if value in STRATEGIES:
+            raise checks.Wrong(f"{STRATEGIES[value]!r}, which does here what {value!r} does in haconiwa")
         raise checks.Wrong(f"a strategy; {nearest(value, [*SETTINGS, *_installed()])}")
     if callable(getattr(value, "bootstrap", None)):
         return value
@@ -118,7 +122,7 @@ class BootstrapSection(Section):
             ("os_type", "debian_release", "variant", "mirror_url", "arch", "git_url", "git_ref"), _argument
         ),
         **dict.fromkeys(("tar_options", "git_options", "lxc_options"), checks.text_list),
-        "components": _arguments,
+        "components": lambda value: _arguments(checks.words_with_commas(value)),
     }
     _defaults = {"skip": False}
     _after: list[Hook]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from hakoniwa.dsl import checks
 from hakoniwa.dsl.container import ContainerBuilder, WrittenMount
 from hakoniwa.dsl.section import deep_copy
 from hakoniwa.places import lib_dir
@@ -57,8 +58,6 @@ def _stem(file: str) -> str:
 
 def _checked_stem(builder: ContainerBuilder, stem: str) -> str:
     """The file's stem as the name, where it can be one."""
-    from hakoniwa.dsl import checks
-
     try:
         return checks.name(stem)
     except checks.Wrong as wrong:
@@ -74,6 +73,7 @@ def _build_container(builder: ContainerBuilder, name: str, barn: str) -> Contain
     mounts = [_build_mount(mount, path) for mount in builder._mounts]
     network_etc = flags["network_etc"]
     if network_etc:
+        _check_network_root(builder, path)
         mounts += _network_etc(network_etc, builder._place("network_etc"))
     return Container(
         name=name,
@@ -94,7 +94,7 @@ def _build_container(builder: ContainerBuilder, name: str, barn: str) -> Contain
         rootfs=_build_rootfs(builder, path, [mount for mount in mounts if mount.target == "/"]),
         bootstrap=_build_bootstrap(builder),
         provision=_build_provision(builder),
-        independent=tuple(word for word in INDEPENDENT_MOUNTS if word in flags["independent"]),
+        independent=_independent(builder, mounts),
         mounts=tuple(mount for mount in mounts if mount.target != "/"),
         network_etc=network_etc,
         masked_paths=tuple(builder.filesystem._masked),
@@ -121,6 +121,13 @@ def _build_container(builder: ContainerBuilder, name: str, barn: str) -> Contain
         reloadable=tuple(builder._flags["reloadable"]),
         where=builder._place("name", "chroot_to"),
     )
+
+
+def _independent(builder: ContainerBuilder, mounts: list[Mount]) -> tuple[str, ...]:
+    """Those that the file asks for, and a /proc for what lxcfs puts there."""
+    asked = builder._flags["independent"]
+    implied = builder.lxcfs_root is not None and all(mount.target != "/proc" for mount in mounts)
+    return tuple(word for word in INDEPENDENT_MOUNTS if word in asked or (implied and word == "procfs"))
 
 
 def _own_namespaces(builder: ContainerBuilder) -> tuple[str, ...]:
@@ -180,6 +187,14 @@ def _inside(target: str, rootfs: str) -> str:
     if rootfs != "/" and (target == rootfs or target.startswith(rootfs + "/")):
         return target[len(rootfs) :] or "/"
     return target
+
+
+def _check_network_root(builder: ContainerBuilder, rootfs: str) -> None:
+    """haconiwa's files name the rootfs: no other can be meant."""
+    named = builder._flags["network_etc_root"]
+    if named is not None and builder._beside(named) != rootfs:
+        told = f"config.mount_network_etc() is about the rootfs {rootfs}, and {named} is another folder"
+        builder._reading.problem(told, "leave it out; host_root= is where the files are", builder._place("network_etc"))
 
 
 def _network_etc(host_root: str, where: str) -> list[Mount]:

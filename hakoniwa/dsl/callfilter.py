@@ -12,7 +12,7 @@ from hakoniwa.spec import ArgumentTest, CallFilter, CallRule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Self
+    from typing import Any, NoReturn, Self
 
     from hakoniwa.dsl.seccomp import SeccompSection
 
@@ -64,6 +64,17 @@ class FilterBuilder:
         self._errno = errno
         self._where = section._reading.here()
         self._rules: list[CallRule] = []
+
+    _word = "rule"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        from hakoniwa.dsl.haconiwa import of_a_section
+
+        hint = of_a_section(self._word, name)
+        told = f"rule.{name} is {'a word of haconiwa only' if hint else 'unknown'}"
+        self._section._reading.stop(told, hint or nearest(name, ["allow", "errno", "kill", "log", "trap"]))
 
     def __enter__(self) -> Self:
         return self

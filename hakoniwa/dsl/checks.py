@@ -185,6 +185,11 @@ def is_coroutine(function: object) -> bool:
     return bool(getattr(getattr(function, "__code__", None), "co_flags", 0) & _COROUTINE)
 
 
+def words_with_commas(value: object) -> object:
+    """A string with commas between its words as a list of them."""
+    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+
+
 def text_list(value: object) -> tuple[str, ...]:
     """A list of strings."""
     if not isinstance(value, (list, tuple)):
@@ -220,12 +225,9 @@ def word_of(*words: str) -> Callable[[object], str]:
     """One of a few words."""
 
     def check(value: object) -> str:
-        word = text(value)
-        if word not in words:
-            from hakoniwa.errors import nearest
-
-            raise Wrong(f"one of {' '.join(words)}; {nearest(word, words)}")
-        return word
+        if not isinstance(value, str) or value not in words:
+            raise Wrong(f"one of {' '.join(words)}")
+        return value
 
     return check
 
@@ -258,6 +260,4 @@ def _json_value(value: object) -> None:
 
 def mount_options(value: object) -> tuple[str, ...]:
     """Mount options, with commas between them or as a list."""
-    if isinstance(value, str):
-        value = [item for item in value.split(",") if item]
-    return text_list(value)
+    return text_list(words_with_commas(value))

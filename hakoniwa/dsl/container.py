@@ -93,19 +93,6 @@ class ContainerBuilder(HookWords):
         "log_level": checks.word_of("debug", "info", "warning", "error"),
     }
     _defaults = {"workdir": "/", "groups": (), "no_new_privs": True, "log_level": "info"}
-    _replaced = {
-        "guid": "config.gid",
-        "current_subcommand": "Haconiwa.command",
-        "pid_file": "config.container_pid_file",
-        "mount_independent_procfs": 'config.mount_independent("procfs")',
-        "cgroupv2": 'config.cgroup.v2["..."]',
-        "seccomp_filter": "config.seccomp.filter()",
-        "chroot": "config.chroot_to()",
-        "unshare": "config.namespace.unshare()",
-        "mount_point": "config.add_mount_point()",
-    }
-
-    _needless = ("wait_interval", "use_legacy_watchdog")
     _more = (_ON_USE,)
 
     _children: list[ContainerBuilder]
@@ -116,7 +103,13 @@ class ContainerBuilder(HookWords):
         super().__init__(reading)
         slots = self.__dict__
         slots.update(_parent=parent, _children=[], _hooks=[], _background_hooks=[], _mounts=[])
-        slots["_flags"] = {"independent": [], "network_etc": None, "daemonize": False, "owner": (None, None)}
+        slots["_flags"] = {
+            "independent": [],
+            "network_etc": None,
+            "network_etc_root": None,
+            "daemonize": False,
+            "owner": (None, None),
+        }
         slots["_flags"]["reloadable"] = []
         for word, section in _SECTIONS.items():
             slots[word] = section(reading)
@@ -232,9 +225,11 @@ class ContainerBuilder(HookWords):
                 self._flags["independent"].append(name)
                 self._places[f"independent {name}"] = self._reading.here()
 
-    def mount_network_etc(self, *, host_root: str = "/etc") -> None:
-        """`resolv.conf` and `hosts` from the host."""
+    def mount_network_etc(self, root: str | None = None, *, host_root: str = "/etc") -> None:
+        """`resolv.conf` and `hosts` from the host. haconiwa's files name the rootfs first, which is always meant."""
         self._must_be_open()
+        if root is not None:
+            self._flags["network_etc_root"] = self._reading.check("config.mount_network_etc()", checks.path, root)
         self._flags["network_etc"] = self._reading.check(
             "mount_network_etc(host_root=)", checks.absolute_path, host_root
         )

@@ -79,8 +79,6 @@ class Section:
     _word: ClassVar[str] = "config"
     _checks: ClassVar[dict[str, Callable[[Any], Any]]] = {}
     _defaults: ClassVar[dict[str, Any]] = {}
-    _replaced: ClassVar[dict[str, str]] = {}
-    _needless: ClassVar[tuple[str, ...]] = ()  # words of haconiwa that mean nothing here
     _more: ClassVar[tuple[str, ...]] = ()  # words that are there once they are used
 
     _reading: Reading
@@ -129,10 +127,10 @@ class Section:
             self._reading.stop("the description is closed", "write this inside the `with Haconiwa.define()` block")
 
     def _unknown(self, name: str) -> NoReturn:
-        if name in self._replaced:
-            self._reading.stop(f"{self._word}.{name} is a word of haconiwa only", f"write {self._replaced[name]}")
-        if name in self._needless:
-            self._reading.stop(f"{self._word}.{name} is a word of haconiwa only", "remove it: it is not needed here")
+        from hakoniwa.dsl.haconiwa import of_a_section
+
+        if hint := of_a_section(self._word, name):
+            self._reading.stop(f"{self._word}.{name} is a word of haconiwa only", hint)
         words = [*dir(type(self)), *self.__dict__, *self._more]
         known = [*self._checks, *(word for word in words if not word.startswith("_"))]
         self._reading.stop(f"{self._word}.{name} is unknown", nearest(name, known))

@@ -45,7 +45,6 @@ class FilesystemSection(Section):
     """`config.filesystem`."""
 
     _word = "config.filesystem"
-    _needless = ("skip_make_rslave_on_host_root",)
     _checks = {"use_legacy_chroot": checks.flag}
     _defaults = {"use_legacy_chroot": False}
     _masked: list[str]
@@ -136,7 +135,7 @@ class ResourceSection(Section):
 
 
 def _limit(value: object) -> int:
-    if value == "unlimited":
+    if value in ("unlimited", "infinity"):  # as `ulimit` and as systemd call it
         return -1
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
         raise checks.Wrong("a number from 0 on, or 'unlimited'")

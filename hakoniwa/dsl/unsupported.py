@@ -6,12 +6,16 @@ from hakoniwa.dsl.section import Reading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Self
 
 
 def refuse(reading: Reading, word: str) -> None:
     """Note that `word` is understood and not carried out."""
     reading.problem(f"{word} is not supported yet", "remove it, or use a newer hakoniwa")
+
+
+_READ = ("enabled", "container_ip_with_netmask")  # words that files only read
 
 
 class Unsupported:
@@ -26,6 +30,8 @@ class Unsupported:
     def __getattr__(self, name: str) -> Unsupported:
         if name.startswith("__"):
             raise AttributeError(name)
+        if name in _READ:
+            refuse(self._reading, f"{self._word}.{name}")
         return Unsupported(self._reading, f"{self._word}.{name}")
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -41,6 +47,18 @@ class Unsupported:
 
     def __setitem__(self, key: object, value: object) -> None:
         refuse(self._reading, f"{self._word}[{key!r}]")
+
+    def __bool__(self) -> bool:
+        refuse(self._reading, self._word)
+        return False
+
+    def __str__(self) -> str:
+        refuse(self._reading, self._word)
+        return ""
+
+    def __iter__(self) -> Iterator[Self]:
+        refuse(self._reading, self._word)
+        return iter(())
 
     def __enter__(self) -> Self:
         return self

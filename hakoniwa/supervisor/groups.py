@@ -257,10 +257,43 @@ def _set(groups: Groups, path: str, parameter: Parameter) -> None:
 
 def _refused(path: str, parameter: Parameter, error: OSError) -> HakoError:
     """Why the kernel did not take a value, with its own reason and the file."""
-    if error.errno == 2:
-        controller = _controller(parameter)
-        have = sorted(entry for entry in os.listdir(path) if entry.startswith(f"{controller}."))
-        told = f"cgroup parameter {parameter.name!r} is unknown to this kernel"
-        return HakoError(told, where=parameter.where, hint=nearest(parameter.name, have))
+    if fault := _fault_in(path, parameter):
+        return fault
     told = f"cannot write {parameter.value!r} to {path}/{parameter.name}: {error.strerror}"
     return HakoError(told, where=parameter.where)
+
+
+def _fault_in(path: str, parameter: Parameter) -> HakoError | None:
+    """What is wrong with a parameter by what is in the folder of a group."""
+    name, controller = parameter.name, _controller(parameter)
+    writable = [
+        entry for entry in sorted(os.listdir(path)) if entry.startswith(f"{controller}.") and _is_writable(path, entry)
+    ]
+    if not os.path.exists(f"{path}/{name}"):
+        told = f"cgroup parameter {name!r} is unknown to this kernel"
+    elif name not in writable:
+        told = f"cgroup parameter {name!r} can only be read"
+    else:
+        return None
+    return HakoError(told, where=parameter.where, hint=nearest(name, writable))
+
+
+def _is_writable(path: str, entry: str) -> bool:
+    return bool(os.stat(f"{path}/{entry}").st_mode & 0o222)
+
+
+def find_fault(parameter: Parameter, root: str) -> HakoError | None:
+    """What is wrong with a parameter before a group is made: told from the root of a hierarchy, or from a group in it.
+
+    The root lacks some parameters; so what it has not, and no group is there to ask, is left to the start.
+    """
+    if os.path.exists(f"{root}/{parameter.name}"):
+        return _fault_in(root, parameter)
+    for entry in os.scandir(root):
+        if entry.is_dir() and (not v2.is_group(entry.path) or _has_controller(entry.path, _controller(parameter))):
+            return _fault_in(entry.path, parameter)
+    return None
+
+
+def _has_controller(path: str, controller: str) -> bool:
+    return controller in ("cgroup", *v2.read(path, "cgroup.controllers").split())

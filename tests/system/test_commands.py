@@ -159,7 +159,7 @@ def test_attach_by_name_and_by_pid(hako: Hako, box: Writer) -> None:
     [
         (("-n", "nobody", "--", "true"), 125, "no container 'nobody' is known"),
         (("-n", "../x", "--", "true"), 125, "a name must be"),
-        (("-t", "1", "--", "true"), 125, "no container has the first process 1"),
+        (("-t", "1", "--", "true"), 125, "no container has a first process or supervisor 1"),
         (("-t", "x", "--", "true"), 2, "a pid must be a number"),
         (("-n", "box", "-u", "bob", "--", "true"), 125, "user 'bob' is not in the rootfs's /etc/passwd"),
         (("-n", "box", "-A", "nope", "--", "true"), 125, "capability 'nope' is unknown"),
@@ -355,7 +355,6 @@ def test_new_with_a_rootfs(hako: Hako, places: Path) -> None:
         (("..haco.py",), 125, "choose one with -n NAME"),
         ((), 2, "which file?"),
         (("no/such/x.haco.py",), 125, "No such file or directory"),
-        (("--bridge",), 125, "not supported yet"),
     ],
 )
 def test_new_that_fails(hako: Hako, words: tuple[str, ...], status: int, told: str) -> None:

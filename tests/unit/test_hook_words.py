@@ -103,7 +103,7 @@ def test_hooks_that_would_not_run(write_file: Writer, line: str, told: str, hint
         ('config.bootstrap.postprocess("shell", "true")', "(decorate a function with @b.postprocess"),
         ("config.bootstrap.code(print)", "config.bootstrap.code is not called (write config.bootstrap.code = ...)"),
         ('config.hostname("x")', "config.hostname is not called (write config.hostname = ...)"),
-        ('config.cgroup("v2")', "config.cgroup is not called (write config.cgroup.SETTING = ..., or `with"),
+        ('config.rootfs("v2")', "config.rootfs is not called (write config.rootfs.SETTING = ..., or `with"),
     ],
 )
 def test_words_of_haconiwa_are_told_what_to_write(write_file: Writer, line: str, hint: str) -> None:
