@@ -11,6 +11,7 @@ from hakoniwa.dsl import facade
 from hakoniwa.dsl.build import build_barn
 from hakoniwa.dsl.section import Reading, Section
 from hakoniwa.errors import HakoError, Problems
+from hakoniwa.hostpaths import distrust
 from hakoniwa.kernel.libc import compile_file
 from hakoniwa.places import global_file
 
@@ -40,6 +41,7 @@ def load(path: str, command: str) -> Barn:
     barn = build_barn(session.barns[0])
     if reading.problems:
         raise Problems(reading.problems)
+    distrust(barn)
     return barn
 
 

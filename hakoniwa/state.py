@@ -11,6 +11,7 @@ import os
 
 from hakoniwa import fastjson
 from hakoniwa.errors import HakoError
+from hakoniwa.hostpaths import remove_file
 from hakoniwa.kernel.pidfd import Identity, wait_end
 from hakoniwa.kernel.signals import SIGKILL, pidfd_send_signal
 from hakoniwa.places import ensure_private, lib_dir, log_dir, run_dir
@@ -182,13 +183,14 @@ def clear_leftovers(name: str) -> list[str]:
 
     left = [("cgroup", path, cgroup.remove) for path in state["cgroups"]]
     if state["pid_file"]:
-        left.append(("file", state["pid_file"], os.unlink))
+        left.append(("file", state["pid_file"], remove_file))
     for what, path, remove in left:
         try:
             remove(path)
             cleared.append(f"{what} {path}")
-        except FileNotFoundError:
-            pass
+        except OSError as error:
+            if error.errno not in (2, 40):  # ENOENT; ELOOP: the container has put a symlink on the way
+                raise
     write(name, {**{key: value for key, value in state.items() if key != "schema"}, "status": "dead"})
     return cleared
 

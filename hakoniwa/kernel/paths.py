@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa.kernel.libc import OPENAT2, syscall
+from hakoniwa.kernel.libc import AT_FDCWD, OPENAT2, syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +32,27 @@ def open_inside(root: int, path: str, flags: int = O_PATH, mode: int = 0) -> int
 def open_beneath(folder: int, path: str, flags: int = O_PATH, mode: int = 0) -> int:
     """Open `path` below `folder`, refusing every symlink on the way (ELOOP)."""
     return _openat2(folder, path.strip("/"), flags, mode, _BENEATH | _NO_SYMLINKS | _NO_MAGICLINKS)
+
+
+def open_without_links(path: str, flags: int = O_PATH, mode: int = 0, *, folder: int = AT_FDCWD) -> int:
+    """Open `path`, an absolute one or one relative to `folder`, where no symlink is on the way (else ELOOP)."""
+    return _openat2(folder, path, flags, mode if flags & os.O_CREAT else 0, _NO_SYMLINKS | _NO_MAGICLINKS)
+
+
+def is_magic(folder: int, name: str, target: str) -> bool:
+    """Whether a symlink is one of those in /proc that the kernel follows by itself. `man 7 symlink`, "Magic links".
+
+    It is followed by no other way, while what it says (`target`) is a path like any other, or none at all.
+    """
+    return _is_through_magic(folder, name) and not _is_through_magic(folder, target)
+
+
+def _is_through_magic(folder: int, path: str) -> bool:
+    try:
+        os.close(_openat2(folder, path, O_PATH, 0, _NO_MAGICLINKS))
+    except OSError as error:
+        return error.errno == 40  # ELOOP
+    return False
 
 
 def make_inside(root: int, path: str, *, folder: bool, mode: int = 0o755, links: int = 40) -> int:

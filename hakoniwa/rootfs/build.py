@@ -12,6 +12,7 @@ import time
 
 from hakoniwa import boxes, log, state
 from hakoniwa.errors import HakoError
+from hakoniwa.hostpaths import open_outside
 from hakoniwa.kernel.files import exchange
 from hakoniwa.places import ensure_private, lib_dir, make_parents
 from hakoniwa.record import plain
@@ -140,6 +141,7 @@ def open_aside(path: str, *, rebuild: bool) -> tuple[str, int]:
         ensure_private(parent)
     else:
         make_parents(path)
+        os.close(open_outside(parent))  # unless a container has put a symlink on the way
     aside = os.path.join(parent, f".{name}{BUILDING}")
     while True:
         try:

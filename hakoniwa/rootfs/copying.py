@@ -9,7 +9,7 @@ import stat
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import paths
 from hakoniwa.kernel.users import UnknownUser, find_account
-from hakoniwa.rootfs.definition import walk
+from hakoniwa.rootfs.reading import read_tree, reopen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,13 +22,18 @@ def copy_in(step: ProvisionStep, root: int) -> None:
     """Copy a file to `target` (or below it where that is a folder), or a folder's content into it. Raises HakoError."""
     uid, gid = _owner(step, root)
     try:
-        if os.path.isdir(step.source):
-            _copy_folder(step, root, uid, gid)
-        else:
-            target = step.target
-            if target.endswith("/") or _is_folder(root, target):
-                target = os.path.join(target, os.path.basename(step.source))
-            _copy_file(step, step.source, root, target, uid, gid)
+        times: list[tuple[str, os.stat_result]] = []
+        for name, entry in read_tree(step.source):
+            if stat.S_ISDIR(os.fstat(entry).st_mode):
+                _make_folder(step, name, entry, root, (uid, gid), times)
+            elif name:
+                _copy_file(step, entry, root, os.path.join(step.target, name), (uid, gid))
+            else:
+                target = step.target
+                if target.endswith("/") or _is_folder(root, target):
+                    target = os.path.join(target, os.path.basename(step.source))
+                _copy_file(step, entry, root, target, (uid, gid))
+        _set_times(root, times)
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
         raise HakoError(f"cannot copy {step.source} to {step.target}: {what}", where=step.where) from None
@@ -60,43 +65,50 @@ def _is_folder(root: int, path: str) -> bool:
         os.close(found)
 
 
-def _copy_folder(step: ProvisionStep, root: int, uid: int, gid: int) -> None:
-    times = []
-    for path, name in walk(step.source):
-        target = os.path.join(step.target, name) if name else step.target
-        status = os.lstat(path)
-        if not name or stat.S_ISDIR(status.st_mode):
-            there = _is_folder(root, target)
-            folder = paths.make_inside(root, target, folder=True)
-            if name or not there:  # the target itself keeps its owner, where it was there
-                os.chown(f"/proc/self/fd/{folder}", uid, gid)
-                os.chmod(f"/proc/self/fd/{folder}", stat.S_IMODE(os.stat(path).st_mode))
-                times.append((target, os.stat(path)))
-            os.close(folder)
-        else:
-            _copy_file(step, path, root, target, uid, gid)
-    for target, status in reversed(times):  # last, since each file that is put in changes it
+def _make_folder(
+    step: ProvisionStep,
+    name: str,
+    entry: int,
+    root: int,
+    owner: tuple[int, int],
+    times: list[tuple[str, os.stat_result]],
+) -> None:
+    target = os.path.join(step.target, name) if name else step.target
+    there = _is_folder(root, target)
+    folder = paths.make_inside(root, target, folder=True)
+    if name or not there:  # the target itself keeps its owner, where it was there
+        status = os.fstat(entry)
+        os.chown(f"/proc/self/fd/{folder}", *owner)
+        os.chmod(f"/proc/self/fd/{folder}", stat.S_IMODE(status.st_mode))
+        times.append((target, status))
+    os.close(folder)
+
+
+def _set_times(root: int, times: list[tuple[str, os.stat_result]]) -> None:
+    """The times of folders, last: each file that is put in changes them."""
+    for target, status in reversed(times):
         folder = paths.open_inside(root, target)
         os.utime(f"/proc/self/fd/{folder}", ns=(status.st_atime_ns, status.st_mtime_ns))
         os.close(folder)
 
 
-def _copy_file(step: ProvisionStep, source: str, root: int, target: str, uid: int, gid: int) -> None:
+def _copy_file(step: ProvisionStep, entry: int, root: int, target: str, owner: tuple[int, int]) -> None:
     """Make a new file or link beside the target, and rename it: what is there is replaced, not written through."""
     above, _, last = target.rstrip("/").rpartition("/")
     folder = paths.make_inside(root, above or "/", folder=True)
     if not stat.S_ISDIR(os.fstat(folder).st_mode):
         raise OSError(20, os.strerror(20), above)
-    status = os.lstat(source) if step.source != source else os.stat(source)
+    status = os.fstat(entry)
     try:
         _remove(folder, _NEW)
         if stat.S_ISLNK(status.st_mode):
-            os.symlink(os.readlink(source), _NEW, dir_fd=folder)
+            os.symlink(os.readlink("", dir_fd=entry), _NEW, dir_fd=folder)
         elif stat.S_ISREG(status.st_mode):
-            _copy_content(source, folder)
+            _copy_content(entry, folder)
         else:
+            source = os.readlink(f"/proc/self/fd/{entry}")
             raise HakoError(f"cannot copy {source}: neither a file, a folder nor a symlink", where=step.where)
-        os.chown(_NEW, uid, gid, dir_fd=folder, follow_symlinks=False)
+        os.chown(_NEW, *owner, dir_fd=folder, follow_symlinks=False)
         if stat.S_ISREG(status.st_mode):
             mode = step.mode if step.mode is not None else stat.S_IMODE(status.st_mode)
             file = os.open(_NEW, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
@@ -110,9 +122,9 @@ def _copy_file(step: ProvisionStep, source: str, root: int, target: str, uid: in
         os.close(folder)
 
 
-def _copy_content(source: str, folder: int) -> None:
+def _copy_content(entry: int, folder: int) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(source, "rb") as file, open(os.open(_NEW, flags, 0o600, dir_fd=folder), "wb") as copy:
+    with open(reopen(entry), "rb") as file, open(os.open(_NEW, flags, 0o600, dir_fd=folder), "wb") as copy:
         shutil.copyfileobj(file, copy, 1 << 20)
 
 

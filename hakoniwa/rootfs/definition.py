@@ -10,6 +10,7 @@ import stat
 
 from hakoniwa.errors import HakoError
 from hakoniwa.places import ensure_private
+from hakoniwa.rootfs.reading import read_tree, reopen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,14 +92,14 @@ def content_digest(step: ProvisionStep) -> str:
     """The content of what is copied: names, modes, texts and the targets of links."""
     hashed = hashlib.sha256()
     try:
-        for path, name in walk(step.source):
-            status = os.lstat(path)
+        for name, entry in read_tree(step.source):
+            status = os.fstat(entry)
             hashed.update(f"{name}\0{status.st_mode:o}\0".encode(errors="surrogateescape"))
             if stat.S_ISLNK(status.st_mode):
-                hashed.update(os.fsencode(os.readlink(path)) + b"\0")
+                hashed.update(os.fsencode(os.readlink("", dir_fd=entry)) + b"\0")
             elif stat.S_ISREG(status.st_mode):
                 hashed.update(f"{status.st_size}\0".encode())
-                with open(path, "rb") as file:
+                with open(reopen(entry), "rb") as file:
                     while more := file.read(_CHUNK):
                         hashed.update(more)
     except OSError as error:
@@ -106,27 +107,6 @@ def content_digest(step: ProvisionStep) -> str:
             f"{step.label}: cannot copy {error.filename}: {error.strerror}", where=step.where, hint="is it there?"
         ) from None
     return hashed.hexdigest()
-
-
-def walk(source: str) -> list[tuple[str, str]]:
-    """A file, or a folder with everything below it, sorted: (path, name relative to it). Raises OSError."""
-    found = [(source, "")]
-    if not os.path.isdir(source):
-        os.stat(source)
-        return found
-
-    def failed(error: OSError) -> None:
-        raise error
-
-    for folder, folders, files in os.walk(source, onerror=failed):
-        folders.sort()
-        linked = [name for name in folders if os.path.islink(os.path.join(folder, name))]
-        for name in sorted([*folders, *files]):
-            path = os.path.join(folder, name)
-            found.append((path, os.path.relpath(path, source)))
-        for name in linked:
-            folders.remove(name)
-    return sorted(found, key=lambda entry: entry[1].split("/"))
 
 
 def file_digest(path: str, cache: str) -> str:

@@ -7,6 +7,7 @@ import shutil
 
 from hakoniwa import boxes, state
 from hakoniwa.errors import HakoError
+from hakoniwa.hostpaths import open_outside
 from hakoniwa.kernel import mount
 from hakoniwa.rootfs.locking import hold_rootfs
 
@@ -17,6 +18,12 @@ def remove_rootfs(path: str) -> None:
     """Take a rootfs out of its place by one rename, then remove it. Raises HakoError while it is in use."""
     if path == "/" or os.path.islink(path):
         raise HakoError(f"refusing to remove {path}", hint="remove it by hand")
+    try:
+        os.close(open_outside(os.path.dirname(path)))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise HakoError(f"refusing to remove {path}: {error.strerror}", hint="remove it by hand") from None
     for name in state.names():
         known = state.read(name)
         if known and known["rootfs"] == path and known["status"] == "running":

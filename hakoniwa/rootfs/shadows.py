@@ -7,10 +7,10 @@ import os
 from hakoniwa.kernel import paths
 
 
-def refresh(path: str) -> None:
-    """Hide in the rootfs at `path` those that it does not hide yet; what that takes is loaded only where there are some."""
+def refresh(rootfs: int) -> None:
+    """Hide in a rootfs, a descriptor, those that it does not hide yet; what that takes is loaded only where there are some."""
     try:
-        upper = os.open(os.path.join(path, "upper"), paths.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
+        upper = os.open("upper", paths.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=rootfs)
     except OSError:
         return  # no layer: the start itself says so
     try:

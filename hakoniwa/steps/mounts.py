@@ -6,6 +6,7 @@ import os
 import stat
 
 from hakoniwa.errors import HakoError
+from hakoniwa.hostpaths import open_outside
 from hakoniwa.kernel import mount, paths
 from hakoniwa.steps.step import Context, Outside, Step
 
@@ -50,6 +51,15 @@ def open_target(context: Context, path: str, *, folder: bool) -> int:
         raise OSError(error.errno, error.strerror, path) from None
 
 
+def clone_outside(source: str) -> int:
+    """A detached copy of the mounts at a path of the host."""
+    place = open_outside(source)
+    try:
+        return mount.clone_tree("", at=place)
+    finally:
+        os.close(place)
+
+
 class BindMount(Step):
     """A file or folder of the host, with everything mounted below it."""
 
@@ -78,7 +88,7 @@ class BindMount(Step):
 
     def _tree(self) -> int:
         attributes, _ = attributes_and_options(self.options, mount.NOSUID | mount.NODEV)
-        tree = mount.clone_tree(self.source)
+        tree = clone_outside(self.source)
         mount.set_attributes(tree, attributes | (mount.RDONLY if self.readonly else 0))
         return tree
 
@@ -113,6 +123,8 @@ class BindMount(Step):
             return "the source must be there before the container starts"
         if error.errno == 20:
             return "source and target must both be folders, or both be files"
+        if error.errno == 40:
+            return "name the place that is meant, or remove the symlink"
         return ""
 
 

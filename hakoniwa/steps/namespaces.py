@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import HakoError
+from hakoniwa.hostpaths import open_outside, open_parent, remove_file
 from hakoniwa.kernel import idmap, prctl, process
 from hakoniwa.places import make_parents
 from hakoniwa.steps.step import AwaitsMaps, Context, Step, write_own_file
@@ -73,7 +74,7 @@ def open_entered(entered: tuple[Entered, ...]) -> list[tuple[str, int]]:
     opened = []
     for one in entered:
         try:
-            descriptor = os.open(one.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+            descriptor = open_outside(one.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
         except OSError as error:
             hint = f"ip netns add {os.path.basename(one.path)}" if one.path.startswith("/run/netns/") else ""
             told = f"cannot enter the {one.name} namespace {one.path}: {error.strerror}"
@@ -128,7 +129,7 @@ def persist(pid: int, name: str, path: str, where: str) -> None:
     release(path)
     try:
         make_parents(path)
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o444)
+        file = open_outside(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o444)
     except FileExistsError:
         told = f"cannot keep the {name} namespace in {path}: something else is there"
         raise HakoError(told, where=where, hint="name another path, or remove it") from None
@@ -137,7 +138,7 @@ def persist(pid: int, name: str, path: str, where: str) -> None:
     try:
         mount.bind_file(f"/proc/{pid}/ns/{process.FILES.get(name, name)}", file)
     except OSError as error:
-        os.unlink(path)
+        remove_file(path)
         hint = "a mount namespace can be kept where mounts are private: mount --make-private" if name == "mount" else ""
         told = f"cannot keep the {name} namespace in {path}: {error.strerror}"
         raise HakoError(told, where=where, hint=hint) from None
@@ -150,12 +151,19 @@ def release(path: str) -> bool:
     from hakoniwa.kernel import mount
 
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+        folder, name = open_parent(path)
     except OSError:
         return False
-    kept = process.kind_of(descriptor) is not None
-    os.close(descriptor)
-    if kept:
-        mount.detach(path)
-        os.unlink(path)
+    try:
+        try:
+            descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=folder)
+        except OSError:
+            return False
+        kept = process.kind_of(descriptor) is not None
+        os.close(descriptor)
+        if kept:
+            mount.detach(f"/proc/self/fd/{folder}/{name}")
+            os.unlink(name, dir_fd=folder)
+    finally:
+        os.close(folder)
     return kept

@@ -6,6 +6,7 @@ import os
 import stat
 
 from hakoniwa.errors import NOT_EXECUTABLE, NOT_FOUND, HakoError
+from hakoniwa.hostpaths import open_outside
 from hakoniwa.kernel import paths, trampoline
 from hakoniwa.steps.step import Context, Step
 
@@ -39,6 +40,8 @@ def open_stream(stream: Stream) -> int:
     """Open the file that a stream is led to. Raises HakoError; the descriptor is the caller's."""
     flags = os.O_RDONLY if stream.number == 0 else os.O_WRONLY | os.O_APPEND | os.O_CREAT
     try:
+        if not stream.inside:
+            return open_outside(stream.path, flags | os.O_NOCTTY, 0o644)
         return os.open(stream.path, flags | os.O_NOCTTY | os.O_CLOEXEC, 0o644)
     except OSError as error:
         side = "inside" if stream.inside else "on the host"

@@ -6,8 +6,9 @@ import os
 import stat
 
 from hakoniwa.errors import HakoError
+from hakoniwa.hostpaths import open_outside
 from hakoniwa.kernel import capabilities, mount
-from hakoniwa.steps.mounts import attributes_and_options, empty_folder
+from hakoniwa.steps.mounts import attributes_and_options, clone_outside, empty_folder
 from hakoniwa.steps.step import Context, Outside, Step
 
 TYPE_CHECKING = False
@@ -42,7 +43,7 @@ def open_null() -> int:
 def open_folder(path: str, where: str, file: str) -> int:
     """The folder of a rootfs as a descriptor. Raises HakoError that says what is in its place."""
     try:
-        return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return open_outside(path, os.O_PATH | os.O_DIRECTORY)
     except FileNotFoundError:
         raise HakoError(f"the rootfs {path} is missing", where=where, hint=f"hako create {file}") from None
     except NotADirectoryError:
@@ -246,7 +247,7 @@ class ReplaceRoot(_Root):
         if self.mount.fs is not None:
             tree = mount.make(self.mount.fs, self.mount.source, options, attributes)
         else:
-            tree = mount.clone_tree(self.mount.source)
+            tree = clone_outside(self.mount.source)
             mount.set_attributes(tree, attributes)
         self._map(tree, user_namespace, self.mount.source)
         return tree

@@ -7,6 +7,7 @@ import os
 
 from hakoniwa import boxes
 from hakoniwa.errors import HakoError
+from hakoniwa.hostpaths import open_outside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def claim_rootfs(container: Container, launch: Launch, undo: Undo) -> None:
     rootfs = container.rootfs
     layered = rootfs.replacement is None and (rootfs.layered or bool(launch.layers))
     try:
-        folder = os.open(rootfs.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder = open_outside(rootfs.path, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:
         if not layered:
             return  # the step that mounts it tells why, where it is needed at all
@@ -47,7 +48,7 @@ def claim_rootfs(container: Container, launch: Launch, undo: Undo) -> None:
     if alone and rootfs.layered:
         from hakoniwa.rootfs.shadows import refresh
 
-        refresh(rootfs.path)
+        refresh(folder)
 
 
 def _in_use(rootfs: Rootfs, *, layered: bool, gathered: bool) -> HakoError:

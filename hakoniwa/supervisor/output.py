@@ -11,6 +11,7 @@ import os
 
 from hakoniwa import state
 from hakoniwa.errors import HakoError
+from hakoniwa.hostpaths import open_outside
 from hakoniwa.places import ensure_private
 
 LARGEST = 10 << 20  # bytes of a log file, of which there are two: NAME.log and NAME.log.1
@@ -24,7 +25,7 @@ def open_log(name: str) -> int:
     path = state.log_file(name)
     try:
         ensure_private(os.path.dirname(path))
-        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        return open_outside(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise HakoError(f"cannot open the log {path}: {error.strerror}") from None
 

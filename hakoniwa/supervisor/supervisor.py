@@ -9,6 +9,7 @@ import time
 
 from hakoniwa import log, state
 from hakoniwa.errors import HakoError
+from hakoniwa.hostpaths import open_outside, remove_file
 from hakoniwa.kernel import prctl, signals
 from hakoniwa.kernel.pidfd import handles, has_ended
 from hakoniwa.plan import Launch
@@ -390,13 +391,14 @@ class Supervisor:
         path = self.container.container_pid_file
         if path is None:
             return
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK | os.O_NOFOLLOW  # waits for nobody to read a FIFO
         try:
-            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+            file = open_outside(path, flags, 0o644)
         except OSError as error:
             raise HakoError(f"cannot write the pid file {path}: {error.strerror}", where=self.container.where) from None
         os.write(file, f"{os.getpid()}\n".encode())
         os.close(file)
-        self.undo.add(f"remove {path}", lambda: os.unlink(path))
+        self.undo.add(f"remove {path}", lambda: remove_file(path))
 
 
 def _needs_groups(container: Container) -> bool:

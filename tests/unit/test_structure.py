@@ -22,6 +22,7 @@ FLOORS = [
     ["trust"],
     ["places", "spec", "options"],
     ["ids", "seccomp"],
+    ["hostpaths"],
     ["state", "boxes"],
     ["ranges"],
     ["dsl", "validate"],
