@@ -9,7 +9,7 @@ import shlex
 from hakoniwa import log
 from hakoniwa.commands.create import QUIET
 from hakoniwa.commands.start import check_real_id
-from hakoniwa.errors import HakoError, nearest
+from hakoniwa.errors import HakoError, nearest, printable
 from hakoniwa.loader import load
 from hakoniwa.options import Command, Given, Option, usage_error
 from hakoniwa.rootfs.archive import COMPRESSIONS, Packing, archive, check_target, kind_of, measure
@@ -69,7 +69,7 @@ def run(given: Given) -> int:
 
 def _print_size(container: Container, packing: Packing) -> None:
     count = measure(container, packing, progress_for(container.name, quiet=True))
-    print(f"{packing.target}: {count} bytes before compression ({packing.kind})", flush=True)
+    print(printable(f"{packing.target}: {count} bytes before compression ({packing.kind})"), flush=True)
 
 
 def _packing(given: Given) -> Packing:

@@ -8,7 +8,7 @@ import time
 
 from hakoniwa import boxes
 from hakoniwa.commands.table import show_table
-from hakoniwa.errors import nearest
+from hakoniwa.errors import nearest, printable
 from hakoniwa.options import JSON, Command, Given, Option, usage_error
 from hakoniwa.rootfs import layers
 from hakoniwa.rootfs.download import folder as downloads
@@ -106,8 +106,8 @@ def _prune(*, only_show: bool) -> None:
     facts = {layer: layers.read_facts(layer) for layer in layers.names()}
     pruned = layers.prune(only_show=only_show)
     for layer in pruned:
-        print(f"{layer[:12]} {facts.get(layer, {}).get('what', '')}", flush=True)
+        print(printable(f"{layer[:12]} {facts.get(layer, {}).get('what', '')}"), flush=True)
     for name, path in _downloads():
-        print(f"{name[:12]} an archive", flush=True)
+        print(printable(f"{name[:12]} an archive"), flush=True)
         if not only_show:
             os.unlink(path)

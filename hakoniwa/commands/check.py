@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hakoniwa.checking import find_problems
-from hakoniwa.errors import Problems
+from hakoniwa.errors import Problems, printable
 from hakoniwa.loader import load
 from hakoniwa.options import Command, Given
 
@@ -17,5 +17,5 @@ def run(given: Given) -> int:
     if problems := find_problems(barn, given.file):
         raise Problems(problems)
     for container in barn.containers:
-        print(f"{given.file}: container {container.name!r} is well described")
+        print(printable(f"{given.file}: container {container.name!r} is well described"))
     return 0

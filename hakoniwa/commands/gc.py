@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from hakoniwa import boxes, ranges, state
+from hakoniwa.errors import printable
 from hakoniwa.options import Command, Given
 from hakoniwa.rootfs.build import clear_unfinished, stale_marks, unfinished
 from hakoniwa.rootfs.rootless import as_root
@@ -21,7 +22,7 @@ def run(given: Given) -> int:
         except state.Busy:
             continue
         for what in state.clear_leftovers(name):
-            print(f"{name}: {what}")
+            print(printable(f"{name}: {what}"))
             cleared += 1
         if state.read(name) is None:
             state.forget(name, lock)
@@ -30,14 +31,14 @@ def run(given: Given) -> int:
     left = unfinished()
     for path in left:
         as_root(lambda path=path: clear_unfinished(path))  # type: ignore[misc]
-        print(f"unfinished build {path}")
+        print(printable(f"unfinished build {path}"))
         cleared += 1
     for path in stale_marks():
         boxes.remove_stale(path)
-        print(f"what was known of {path}")
+        print(printable(f"what was known of {path}"))
         cleared += 1
     for name in ranges.free_forgotten():
-        print(f"ids of {name}")
+        print(printable(f"ids of {name}"))
         cleared += 1
     if not cleared:
         print("nothing was left")

@@ -7,7 +7,7 @@ import sys
 
 from hakoniwa import state
 from hakoniwa.commands.selection import PID, selected
-from hakoniwa.errors import USAGE, HakoError, nearest
+from hakoniwa.errors import USAGE, HakoError, nearest, printable
 from hakoniwa.kernel import signals
 from hakoniwa.kernel.pidfd import handles, wait_end
 from hakoniwa.options import NAME, Command, Given, Option, usage_error
@@ -43,7 +43,7 @@ def run(given: Given) -> int:
     if not targets:
         print("hako: nothing is running", file=sys.stderr)
         for what in cleared:
-            print(f"hako: cleared what a killed supervisor had left: {what}", file=sys.stderr)
+            print(printable(f"hako: cleared what a killed supervisor had left: {what}"), file=sys.stderr)
         return 0
     ended = [_Target(found) for found in targets]
     for target in ended:

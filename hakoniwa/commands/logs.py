@@ -8,6 +8,7 @@ import sys
 from hakoniwa import state
 from hakoniwa.commands.selection import selected
 from hakoniwa.errors import HakoError
+from hakoniwa.harmless import Harmless
 from hakoniwa.options import NAME, Command, Given, Option
 from hakoniwa.record import Record
 
@@ -41,6 +42,7 @@ def run(given: Given) -> int:
         names = " ".join(meant.name for meant in found)
         raise HakoError(f"one log can be followed, and the file has several: {names}", hint="choose one with -n NAME")
     printed = 0
+    shown = Harmless() if os.isatty(1) else None
     for meant in found:
         path = state.log_file(meant.name)
         for part in (f"{path}.1", path):
@@ -48,10 +50,12 @@ def run(given: Given) -> int:
             if log is None:
                 continue
             printed += 1
-            _print_rest(log)
+            _print_rest(log, shown)
             if part == path and given.flag("follow"):
-                log = _follow(log, path, meant.writer)
+                log = _follow(log, path, meant.writer, shown)
             os.close(log)
+        if shown is not None:
+            _put(shown.end())
     if not printed:
         raise HakoError("there is no log", where=found[0].name, hint="a container logs when it is started with -D")
     return 0
@@ -98,24 +102,19 @@ def _open(path: str) -> int | None:
         return None
 
 
-def _print_rest(log: int) -> None:
-    """Print from where we are to the end. To a terminal, without what it would act on: the payload is not trusted."""
+def _print_rest(log: int, shown: Harmless | None) -> None:
+    """Print from where we are to the end; to a terminal, without what it would act on: the payload is not trusted."""
     sys.stdout.flush()
     while chunk := os.read(log, _CHUNK):
-        output = _harmless(chunk) if os.isatty(1) else chunk
-        while output:
-            output = output[os.write(1, output) :]
+        _put(shown.feed(chunk) if shown is not None else chunk)
 
 
-def _harmless(chunk: bytes) -> bytes:
-    """`chunk` without control characters, but for line ends, tabs and colours."""
-    import re
-
-    coloured = re.compile(rb"\x1b\[[0-9;]*m|[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]+")
-    return b"".join(coloured.findall(chunk))
+def _put(output: bytes) -> None:
+    while output:
+        output = output[os.write(1, output) :]
 
 
-def _follow(log: int, path: str, writer: Identity | None) -> int:
+def _follow(log: int, path: str, writer: Identity | None, shown: Harmless | None) -> int:
     """Print what is added, as inotify tells, until the writer has ended. Returns the file that is open at the end."""
     import select
 
@@ -127,28 +126,28 @@ def _follow(log: int, path: str, writer: Identity | None) -> int:
     poll.register(pidfd, select.POLLIN)
     poll.register(watch, select.POLLIN)
     ended = False
-    log = _print_new(log, path)  # what came before the watch did
+    log = _print_new(log, path, shown)  # what came before the watch did
     while not ended:
         ready = [descriptor for descriptor, _ in poll.poll()]
         ended = pidfd in ready
         if watch in ready:
             os.read(watch, _CHUNK)
-        log = _print_new(log, path)
+        log = _print_new(log, path, shown)
     return log
 
 
-def _print_new(log: int, path: str) -> int:
+def _print_new(log: int, path: str, shown: Harmless | None) -> int:
     """Print what was added, and go on with the next file where this one was rotated away or deleted."""
-    _print_rest(log)
+    _print_rest(log, shown)
     following = _open(path)
     if following is None:
         return log
     if os.path.samestat(os.fstat(following), os.fstat(log)):
         os.close(following)
         return log
-    _print_rest(log)  # what was written between the two looks
+    _print_rest(log, shown)  # what was written between the two looks
     os.close(log)
-    _print_rest(following)
+    _print_rest(following, shown)
     return following
 
 

@@ -8,7 +8,7 @@ import sys
 
 from hakoniwa import fastjson
 from hakoniwa.commands.selection import PID, alive
-from hakoniwa.errors import HakoError
+from hakoniwa.errors import HakoError, printable
 from hakoniwa.options import NAME, Command, Given
 from hakoniwa.supervisor.control import socket_path
 
@@ -41,7 +41,7 @@ def run(given: Given) -> int:
                 print(f"hako: {line}", file=sys.stderr)
             failed = True
         for what, outcome, bad in answer.get("changes", []):
-            print(f"{known['name']}: {what}: {outcome}")
+            print(printable(f"{known['name']}: {what}: {outcome}"))
             failed = failed or bad
         if answer.get("changes") == []:
             print(f"{known['name']}: nothing has changed")

@@ -6,7 +6,7 @@ import os
 import sys
 
 from hakoniwa import boxes, log
-from hakoniwa.errors import HakoError
+from hakoniwa.errors import HakoError, printable
 from hakoniwa.kernel import capabilities
 from hakoniwa.loader import load
 from hakoniwa.options import Command, Given, Option, usage_error
@@ -138,7 +138,7 @@ def _show(barn: Barn, launches: list[Launch]) -> None:
     for container, launch in zip(barn.containers, launches, strict=True):
         print(f"{container.name}: new namespaces {' '.join(container.namespaces)}")
         for step in plan(container, launch):
-            print(f"{container.name}: {step}")
+            print(printable(f"{container.name}: {step}"))
 
 
 def _start_in_background(barn: Barn, launches: list[Launch], *, wait: bool, watch: bool) -> int:

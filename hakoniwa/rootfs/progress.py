@@ -140,7 +140,7 @@ class Drawn(Plain):
             if stage.seconds() < _PATIENCE:
                 return
             self._begin(stage)
-        shown = stage.text + (f": {printable(stage.note)[:60]}" if stage.note else "")
+        shown = printable(stage.text) + (f": {printable(stage.note)[:60]}" if stage.note else "")
         self._live.update(self._task, completed=stage.done, description=shown)
         self._live.refresh()
 
@@ -155,7 +155,7 @@ class Drawn(Plain):
         columns += [progress.TimeElapsedColumn()]
         console = Console(file=sys.stderr)
         self._live = progress.Progress(*columns, console=console, transient=True, auto_refresh=False)
-        self._task = self._live.add_task(escape(stage.text), total=stage.total)
+        self._task = self._live.add_task(escape(printable(stage.text)), total=stage.total)
         self._live.start()
 
     def finish(self, stage: Stage, done: bool) -> None:

@@ -12,26 +12,37 @@ if TYPE_CHECKING:
     from hakoniwa.supervisor.barn import BarnProcess
 
 _CHUNK = 65536
+_LONGEST = 1 << 20  # bytes of a line, which is kept until it is whole
 
 
 class _Prefixed:
-    """One stream of a container, on its way to ours with a name before each line."""
+    """One stream of a container, on its way to ours with a name before each line; a terminal gets what it cannot act on."""
 
     def __init__(self, pipe: int, name: str, target: int) -> None:
         self.pipe = pipe
         self._prefix = f"{name} | ".encode()
         self._target = target
         self._line = b""
+        self._shown = None
+        if os.isatty(target):
+            from hakoniwa.harmless import Harmless
+
+            self._shown = Harmless()
 
     def pass_on(self) -> bool:
         """Read once and write the lines that are complete. False at the end."""
         more = os.read(self.pipe, _CHUNK)
-        lines = (self._line + more).splitlines(keepends=True)
-        self._line = lines.pop() if lines and more and not lines[-1].endswith(b"\n") else b""
+        output = more
+        if self._shown is not None:
+            output = self._shown.feed(more) if more else self._shown.end()
+        *lines, self._line = (self._line + output).split(b"\n")
+        if self._line and (not more or len(self._line) > _LONGEST):
+            lines.append(self._line)
+            self._line = b""
         for line in lines:
-            output = self._prefix + line + (b"" if line.endswith(b"\n") else b"\n")
-            while output:
-                output = output[os.write(self._target, output) :]
+            written = self._prefix + line + b"\n"
+            while written:
+                written = written[os.write(self._target, written) :]
         if not more:
             os.close(self.pipe)
         return bool(more)

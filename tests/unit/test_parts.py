@@ -96,15 +96,6 @@ def test_the_nearest_word() -> None:
     assert nearest("zzz", ["net", "uts"]) == "known: net uts"
 
 
-def test_a_log_shown_on_a_terminal_keeps_its_colours_and_nothing_else() -> None:
-    from hakoniwa.commands.logs import _harmless
-
-    assert (
-        _harmless(b"a\x1b[31mred\x1b[0m\tb\r\n\x1b[2J\x1b]0;t\x07\xc3\xa4")
-        == b"a\x1b[31mred\x1b[0m\tb\r\n[2J]0;t\xc3\xa4"
-    )
-
-
 # Command lines
 
 COMMAND = options.Command(
