@@ -31,6 +31,7 @@ COMMANDS = {
     "inspect": "print the full definition as JSON",
     "snapshot": "keep the rootfs as it is under a name",
     "rollback": "put the rootfs back to a snapshot",
+    "mount": "run a program of the host on the whole rootfs of a stopped container",
     "clone": "make another container's rootfs a copy",
     "cache": "list or prune the layers that rootfs are made of",
     "rm": "forget a stopped container",

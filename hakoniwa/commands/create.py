@@ -18,6 +18,7 @@ COMMAND = Command(
         Option(flags=("--rebuild",), help="build anew, in the place of what is there"),
         Option(flags=("--no-cache",), help="take no layer that was built before"),
         QUIET,
+        Option(flags=("-v", "--verbose"), help="tell each line that debootstrap and templates of lxc-create print"),
     ),
 )
 
@@ -33,6 +34,7 @@ def run(given: Given) -> int:
         rebuild=given.flag("rebuild"),
         from_cache=not given.flag("no_cache"),
         quiet=given.flag("quiet"),
+        verbose=given.flag("verbose"),
     )
     build_missing(barn, how, needed=True)
     return 0

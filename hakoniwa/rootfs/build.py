@@ -17,6 +17,7 @@ from hakoniwa.kernel.files import exchange
 from hakoniwa.places import ensure_private, lib_dir, make_parents
 from hakoniwa.record import plain
 from hakoniwa.rootfs import layers
+from hakoniwa.rootfs.exposed import program_for_others
 from hakoniwa.rootfs.locking import hold_rootfs, lock_folder
 from hakoniwa.rootfs.making import Making, described
 from hakoniwa.rootfs.progress import progress_for
@@ -34,7 +35,7 @@ def build(container: Container, how: How, *, shared: bool, maps: Maps | None) ->
     """Build the rootfs of one container, whose siblings may share it. Raises HakoError; then nothing half-made is there."""
     path = container.rootfs.path
     started = time.monotonic()
-    progress = progress_for(container.name, quiet=how.quiet)
+    progress = progress_for(container.name, quiet=how.quiet, verbose=how.verbose)
     replaced = _hold_replaced(container) if how.rebuild and _is_there(path) else -1
     try:
         aside, lock = open_aside(path, rebuild=how.rebuild)
@@ -60,8 +61,12 @@ def build(container: Container, how: How, *, shared: bool, maps: Maps | None) ->
             if descriptor != -1:
                 os.close(descriptor)
     progress.tell(f"built {path} with {described(container)} in {time.monotonic() - started:.2f} s")
-    if container.bootstrap.strategy != "host" and _is_open_to_others(path):
-        told = f"{container.name}: others on this host can execute the set-user-ID programs of {path}"
+    if making.mark["layers"]:
+        progress.tell(f"{path} holds no files but layers of them: hako mount {container.file} shows the whole")
+    if container.bootstrap.strategy != "host" and (program := program_for_others(path)):
+        told = (
+            f"{container.name}: others on this host can execute set-user-ID programs of the rootfs, such as {program}"
+        )
         log.write(f"{told} (chmod go-x {os.path.dirname(path)})", "warning")
 
 
@@ -120,15 +125,6 @@ def put_in_place(folder: str, path: str) -> None:
         remove_tree(gone)
     boxes.remove_stale(folder)
     boxes.remove_stale(path)
-
-
-def _is_open_to_others(path: str) -> bool:
-    """Whether every folder on the way may be entered by everybody."""
-    while path != "/":
-        if not os.stat(path).st_mode & 0o001:
-            return False
-        path = os.path.dirname(path)
-    return True
 
 
 def open_aside(path: str, *, rebuild: bool) -> tuple[str, int]:

@@ -20,6 +20,7 @@ class How(Record):
     rebuild: bool = False  # anew, in the place of what is there
     from_cache: bool = True  # take layers that were built before
     quiet: bool = False
+    verbose: bool = False
 
 
 def build_missing(barn: Barn, how: How, *, needed: bool = False) -> None:

@@ -21,11 +21,12 @@ _PATIENCE = 0.3  # seconds before a stage is shown on a terminal
 _BETWEEN = 0.1  # seconds between two drawings
 
 
-def progress_for(name: str, *, quiet: bool = False) -> Progress:
-    """How to tell of the build of `name` on the standard error that there is."""
+def progress_for(name: str, *, quiet: bool = False, verbose: bool = False) -> Progress:
+    """How to tell of the build of `name` on the standard error that there is; `verbose`: the noise, too."""
     if quiet:
         return Progress(name)
-    return Drawn(name) if sys.stderr.isatty() and "NO_COLOR" not in os.environ else Plain(name)
+    kind = Drawn if sys.stderr.isatty() and "NO_COLOR" not in os.environ else Plain
+    return kind(name, verbose=verbose)
 
 
 class Progress:
@@ -93,11 +94,19 @@ class Stage:
 class Plain(Progress):
     """A line when a stage begins, and one when it has ended."""
 
+    def __init__(self, name: str, *, verbose: bool = False) -> None:
+        super().__init__(name)
+        self._verbose = verbose
+
     def tell(self, text: str) -> None:
-        _write(f"hako: {self.name}: {text}")
+        self._print(f"hako: {self.name}: {text}")
 
     def output(self, who: str, line: str, *, noise: bool) -> None:
-        _write(f"{who}: {line}")
+        if self._verbose or not noise:
+            self._print(f"{who}: {line}")
+
+    def _print(self, line: str) -> None:
+        _write(line)
 
     def stage(self, text: str, total: int | None = None) -> Stage:
         self.tell(text if total is None else f"{text} ({size(total)})")
@@ -111,20 +120,13 @@ class Plain(Progress):
 class Drawn(Plain):
     """A line at the bottom of the terminal, drawn by rich, that goes when its stage has ended."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
+    def __init__(self, name: str, *, verbose: bool = False) -> None:
+        super().__init__(name, verbose=verbose)
         self._live: Any = None
         self._task: Any = None
 
-    def tell(self, text: str) -> None:
-        self._print(f"hako: {self.name}: {text}")
-
     def warn(self, text: str) -> None:
         self._print(f"hako: {self.name}: {text}")
-
-    def output(self, who: str, line: str, *, noise: bool) -> None:
-        if not noise:
-            self._print(f"{who}: {line}")
 
     def stage(self, text: str, total: int | None = None) -> Stage:
         return Stage(self, text, total)

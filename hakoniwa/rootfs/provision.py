@@ -73,11 +73,17 @@ def chosen(container: Container, names: list[str]) -> list[Pending]:
 
 def root_of(container: Container, folder: str, layers: list[str]) -> Step:
     """The step that mounts a rootfs, writable, with its ids as they are on the disk."""
-    facts: dict[str, Any] = {"path": folder, "readonly": False, "file": container.file, "where": container.rootfs.where}
+    rootfs = container.rootfs
+    return tree_of(folder, layers, host=rootfs.layered, file=container.file, where=rootfs.where)
+
+
+def tree_of(folder: str, layers: list[str], *, host: bool, file: str, where: str = "") -> Step:
+    """The same of any rootfs: one on `layers`, one on the `host`, or a plain folder."""
+    facts: dict[str, Any] = {"path": folder, "readonly": False, "file": file, "where": where}
     by_user = not idmap.is_host_root()
     if layers:
         return stacked_root(boxes.layer_trees(layers), by_user=by_user, **facts)
-    if not container.rootfs.layered:
+    if not host:
         return BindRoot(**facts)
     if by_user:
         from hakoniwa.steps.gather import GatherRoot

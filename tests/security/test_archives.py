@@ -140,7 +140,13 @@ def test_a_rootfs_that_others_can_enter_is_warned_of(hako: Hako, write_file: Wri
         os.chmod(open_folder, 0o755)
         body = BODY + f"\nconfig.chroot_to({open_folder + '/box'!r})"
         told = hako("create", write_file(body)).stderr
-        assert f"others on this host can execute the set-user-ID programs of {open_folder}/box" in told
+        told_of = "others on this host can execute set-user-ID programs of the rootfs, such as"
+        assert f"{told_of} {open_folder}/box/bin/su (chmod go-x {open_folder})" in told
+        hako("rm", "--rootfs", "-n", "box")
+        archive(
+            places / "evil.tar", member("bin/su", content=b"x", mode=0o4750), member("bin/sh", content=b"x", mode=0o755)
+        )
+        assert "set-user-ID" not in hako("create", write_file(body)).stderr  # there is none for others
         hako("rm", "--rootfs", "-n", "box")
         os.chmod(open_folder, 0o700)
         assert "set-user-ID" not in hako("create", write_file(body)).stderr

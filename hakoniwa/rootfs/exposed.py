@@ -1,0 +1,41 @@
+"""What a rootfs shows to other users of the host."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from hakoniwa import boxes
+
+_BY_OTHERS = stat.S_IXOTH
+_AS_ANOTHER = stat.S_ISUID | stat.S_ISGID
+
+
+def program_for_others(path: str) -> str | None:
+    """A set-user-ID program in the rootfs at `path` that any user of the host can execute, or None where there is none.
+
+    Layers are not looked at: they lie in a folder that is closed to others.
+    """
+    if not _is_open(path):
+        return None
+    mark = boxes.read(path)
+    folders = [os.path.join(path, "upper") if mark is not None and mark["layers"] else path]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif entry.is_file(follow_symlinks=False):
+                    mode = entry.stat(follow_symlinks=False).st_mode
+                    if mode & _AS_ANOTHER and mode & _BY_OTHERS:
+                        return entry.path
+    return None
+
+
+def _is_open(path: str) -> bool:
+    """Whether every folder on the way may be entered by everybody."""
+    while path != "/":
+        if not os.stat(path).st_mode & _BY_OTHERS:
+            return False
+        path = os.path.dirname(path)
+    return True
