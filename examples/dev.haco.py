@@ -1,4 +1,4 @@
-# A shell for development: the folder of this file is /work inside, writable; everything else stays inside.
+# A shell for development: the folder of this file is /work inside, writable but for this file; everything else stays inside.
 # Without root, too.
 #
 #   hako start -b examples/dev.haco.py

@@ -37,6 +37,7 @@ class BesideFinder:
     def __init__(self, folder: str) -> None:
         self._folder = folder
         self.found: list[str] = []  # the files and packages that were taken from the folder
+        self.closed = False  # whether a container can write there: what was not executed before it began is not to be
         self._missed: list[str] = []
 
     def find_spec(
@@ -89,12 +90,20 @@ class BesideFinder:
         return spec
 
     def _spec_of(self, name: str, file: str) -> ModuleSpec | None:
+        if self.closed and not any(file.startswith(f"{package}/") for package in self.found):
+            hint = "import it at the top of the file: the container can write to its folder"
+            raise HakoError(f"the module {name} is not loaded yet", where=file, hint=hint)
         trust.check(file)
         package = file.endswith("/__init__.py")
         self.found.append(os.path.dirname(file) if package else file)
         loader = _Loader(name, file) if file.endswith(".py") else ExtensionFileLoader(name, file)
         places = [os.path.dirname(file)] if package else None
         return spec_from_file_location(name, file, loader=loader, submodule_search_locations=places)
+
+
+def close_beside(folder: str) -> None:
+    """Have nothing more found there, which the container that begins could have changed by then."""
+    find_beside(folder).closed = True
 
 
 def find_beside(folder: str) -> BesideFinder:

@@ -42,7 +42,8 @@ def load(path: str, command: str) -> Barn:
     if reading.problems:
         raise Problems(reading.problems)
     distrust(barn)
-    return barn
+    beside = find_beside(os.path.dirname(barn.file))
+    return barn.replace(executed=(os.path.join(os.getcwd(), path), *beside.found), missed=tuple(beside.missed()))
 
 
 def _execute(path: str) -> Reading:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hakoniwa.exposed import NOTHING, Exposed
 from hakoniwa.record import Record
 from hakoniwa.spec import NO_MAPS, Maps
 from hakoniwa.steps import devices, identity, mounts, program, root
@@ -59,6 +60,7 @@ class Launch(Record):
     maps: Maps = NO_MAPS  # of a user namespace of its own
     layers: tuple[str, ...] = ()  # that the rootfs lies on: folders of the store, from the bottom up
     filters: tuple[Program, ...] = ()  # of seccomp
+    exposed: Exposed = NOTHING  # what of the definition lies where the container can write
 
 
 def plan(container: Container, launch: Launch, hierarchies: tuple[str, ...] = ("",)) -> list[Step]:
@@ -249,7 +251,13 @@ def _mounts(container: Container, launch: Launch, hierarchies: tuple[str, ...]) 
     for point in container.mounts:
         covers = any(target == point.target or target.startswith(point.target + "/") for target in covered)
         (before if covers else after).append(_mount_point(point, container, launch))
-    return [*before, *(step for _, step in independent), *after, *_lxcfs(container)]
+    return [*before, *(step for _, step in independent), *after, *_lxcfs(container), *_guarded(launch.exposed)]
+
+
+def _guarded(exposed: Exposed) -> list[Step]:
+    """What root would execute after the container is not the container's to write."""
+    steps: list[Step] = [mounts.KeepPaths(paths=exposed.kept)] if exposed.kept else []
+    return [*steps, mounts.FixPaths(paths=exposed.fixed)] if exposed.fixed else steps
 
 
 def _lxcfs(container: Container) -> list[Step]:

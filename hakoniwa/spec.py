@@ -84,6 +84,7 @@ class Mount(Record):
     options: tuple[str, ...]
     idmap: bool  # files made inside by the payload's user belong to the owner of `source` outside
     where: str
+    unguarded: bool = False  # also what of the container's own definition lies there can be written to
 
 
 class Rootfs(Record):
@@ -337,6 +338,8 @@ class Barn(Record):
     containers: tuple[Container, ...]
     hooks: tuple[Hook, ...]
     real_id_check: Hook | None
+    executed: tuple[str, ...] = ()  # the paths of the file and of the modules beside it that were executed
+    missed: tuple[str, ...] = ()  # modules that it asked for, and that are nowhere
 
     def hooks_at(self, point: str) -> list[Hook]:
         """The barn's own hooks of a point, in the order of the file."""

@@ -56,7 +56,7 @@ with Haconiwa.define() as config:
     config.mount_independent("procfs", "sysfs", "devtmpfs", "devpts", "shm")
     config.add_mount_point("tmpfs", to="/tmp", fs="tmpfs", options="mode=1777")
     config.mount_network_etc()              # resolv.conf and hosts from the host
-    # config.add_mount_point(".", to="/work", idmap=True)          # this folder; what is made there stays its owner's
+    # config.add_mount_point(".", to="/work", idmap=True)          # this folder; this file is read-only there
     # config.add_mount_point("/srv/data", to="/data", readonly=True)
 
     # Namespaces: mount, uts, ipc and pid are the container's own; net is the host's unless asked for.

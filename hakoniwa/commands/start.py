@@ -6,7 +6,9 @@ import os
 import sys
 
 from hakoniwa import boxes, log
+from hakoniwa.beside import close_beside
 from hakoniwa.errors import HakoError, printable
+from hakoniwa.exposed import find_exposed
 from hakoniwa.kernel import capabilities
 from hakoniwa.loader import load
 from hakoniwa.options import Command, Given, Option, usage_error
@@ -63,6 +65,12 @@ def run(given: Given) -> int:
 
         build_missing(barn, How(provision=not given.flag("no_provision")))
     launches = [_launch(container, given.argv, background, len(barn.containers)) for container in barn.containers]
+    launches = [
+        launch.replace(exposed=find_exposed(barn, container, launch.layers, make=not given.flag("dry_run")))
+        for container, launch in zip(barn.containers, launches, strict=True)
+    ]
+    if any(launch.exposed.fixed for launch in launches):
+        close_beside(os.path.dirname(barn.file))
     if given.flag("dry_run"):
         _show(barn, launches)
         return 0

@@ -177,6 +177,7 @@ def _build_mount(mount: WrittenMount, rootfs: str) -> Mount:
         readonly=readonly,
         options=options,
         idmap=mount.idmap,
+        unguarded=mount.unguarded,
         where=mount.where,
     )
 

@@ -71,6 +71,7 @@ class WrittenMount:
         self.readonly: bool = facts["readonly"]
         self.options: tuple[str, ...] = facts["options"]
         self.idmap: bool = facts["idmap"]
+        self.unguarded: bool = facts["unguarded"]
         self.where: str = facts["where"]
 
 
@@ -190,6 +191,7 @@ class ContainerBuilder(HookWords):
         options: str = "",
         criu_ext_key: str | None = None,
         idmap: bool = False,
+        unguarded: bool = False,
     ) -> None:
         """A bind mount, or a new file system of type `fs`, at `to` inside."""
         self._must_be_open()
@@ -202,6 +204,7 @@ class ContainerBuilder(HookWords):
         listed = check(f"{word}(options=)", checks.mount_options, options, ())
         fixed = check(f"{word}(readonly=)", checks.flag, readonly, False)
         mapped = check(f"{word}(idmap=)", checks.flag, idmap, False)
+        lifted = check(f"{word}(unguarded=)", checks.flag, unguarded, False)
         if mapped and kind is not None:
             self._reading.problem(f"{word}(idmap=True) is for bind mounts, and this is a new {short(kind)}")
         if source is None or target is None:
@@ -212,7 +215,7 @@ class ContainerBuilder(HookWords):
         if kind is None:
             source = self._beside(source)
         facts = {"source": source, "target": target, "fs": kind, "readonly": fixed, "options": listed, "idmap": mapped}
-        self._mounts.append(WrittenMount(**facts, where=self._reading.here()))
+        self._mounts.append(WrittenMount(**facts, unguarded=lifted, where=self._reading.here()))
 
     def mount_independent(self, *names: str) -> None:
         """Fresh file systems of the container's own."""

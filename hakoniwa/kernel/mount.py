@@ -20,6 +20,7 @@ from hakoniwa.kernel.libc import (
     call,
     syscall,
 )
+from hakoniwa.record import Record
 
 # Attributes of a mount (linux/mount.h).
 RDONLY = 0x1
@@ -112,15 +113,29 @@ def map_ids(tree: int, user_namespace: int) -> None:
     syscall(MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH | AT_RECURSIVE, record, len(record))
 
 
-def points_below(real: str, *, itself: bool = False) -> list[str]:
-    """The mount points below a path without symlinks, in this mount namespace. `man 5 proc_pid_mountinfo`."""
+class Seen(Record):
+    """A mount of this mount namespace: the device of its file system, what of that it shows, and where."""
+
+    device: bytes
+    root: str
+    point: str
+
+
+def every_mount() -> list[Seen]:
+    """The mounts of this mount namespace, the later ones on top. `man 5 proc_pid_mountinfo`."""
     found = []
     with open("/proc/self/mountinfo", "rb") as file:
         for line in file:
-            point = os.fsdecode(_unescape(line.split(b" ")[4]))
-            if point.startswith(real.rstrip("/") + "/") or (itself and point == real):
-                found.append(point)
+            _, _, device, *names = line.split(b" ", 5)
+            root, point = (os.fsdecode(_unescape(name)) for name in names[:2])
+            found.append(Seen(device=device, root=root, point=point))
     return found
+
+
+def points_below(real: str, *, itself: bool = False) -> list[str]:
+    """The mount points below a path without symlinks, in this mount namespace."""
+    below = real.rstrip("/") + "/"
+    return [one.point for one in every_mount() if one.point.startswith(below) or (itself and one.point == real)]
 
 
 def _unescape(text: bytes) -> bytes:

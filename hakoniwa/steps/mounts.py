@@ -213,13 +213,30 @@ class FixPaths(Step):
         return "make read-only " + " ".join(self.paths)
 
     def apply(self, context: Context) -> None:
-        for path in self.paths:
-            try:
-                target = paths.open_inside(context.root, path)
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            tree = mount.clone_tree("", at=target)
-            mount.set_attributes(tree, mount.RDONLY)
-            mount.attach(tree, target)
-            os.close(tree)
-            os.close(target)
+        _mount_on_themselves(context, self.paths, mount.RDONLY)
+
+
+class KeepPaths(Step):
+    """Folders that cannot be renamed or removed inside, since something is mounted on them: themselves. `man 2 rename`."""
+
+    paths: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "keep in place " + " ".join(self.paths)
+
+    def apply(self, context: Context) -> None:
+        _mount_on_themselves(context, self.paths, 0)
+
+
+def _mount_on_themselves(context: Context, inside: tuple[str, ...], attributes: int) -> None:
+    """Mount each path on itself, with everything mounted below it. What is not there is passed over."""
+    for path in inside:
+        try:
+            target = paths.open_inside(context.root, path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        tree = mount.clone_tree("", at=target)
+        mount.set_attributes(tree, attributes)
+        mount.attach(tree, target)
+        os.close(tree)
+        os.close(target)

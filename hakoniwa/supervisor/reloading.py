@@ -47,6 +47,7 @@ class Reloading:
         self._notice = -1  # an eventfd: there are requests
         self._requests: list[_Request] = []
         self._watcher: Watcher | None = None
+        self._file = os.stat(supervisor.container.file) if supervisor.launch.exposed.fixed else None
         self._loading = allocate_lock()  # one at a time: the file and the loader share a session
 
     def listen(self, poll: select.poll, watch: bool) -> None:
@@ -109,6 +110,7 @@ class Reloading:
         from hakoniwa.loader import load
 
         try:
+            self._must_be_guarded()
             with self._loading:
                 loaded = _Request(load(self._supervisor.container.file, "reload"))
         except HakoError as error:
@@ -124,6 +126,17 @@ class Reloading:
         if loaded.error is not None:
             return {"error": str(loaded.error)}
         return {"changes": [[change.what, change.outcome, change.failed] for change in loaded.changes]}
+
+    def _must_be_guarded(self) -> None:
+        """Raise HakoError where the container could have written the file.
+
+        It is read-only inside by a mount on it. The kernel takes that away when the file is replaced outside, as many
+        editors do: `man 2 rename`, and `man 7 mount_namespaces` on what is removed elsewhere.
+        """
+        file = self._supervisor.container.file
+        if self._file is not None and not os.path.samestat(self._file, os.stat(file)):
+            told = "the file was replaced by another one, which the container can write to"
+            raise HakoError(told, where=file, hint="look at it and start anew; an edit in place can be reloaded")
 
     def _apply(self, poll: select.poll, barn: Barn) -> list[Change]:
         """Apply what differs. Raises HakoError where the file does not describe the container any more."""

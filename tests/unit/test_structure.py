@@ -21,7 +21,7 @@ FLOORS = [
     ["kernel"],
     ["trust"],
     ["places", "spec", "options"],
-    ["ids", "seccomp"],
+    ["exposed", "ids", "seccomp"],
     ["hostpaths"],
     ["state", "boxes"],
     ["ranges"],
