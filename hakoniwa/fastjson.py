@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from _json import encode_basestring_ascii, make_encoder, make_scanner
 
+from hakoniwa.record import Record
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -24,21 +26,33 @@ class _Settings:
     parse_constant = float
 
 
+def _plain(value: object) -> dict[str, Any]:
+    """What the encoder takes in the place of an object that it does not know."""
+    if isinstance(value, Record):
+        return value._plain()
+    raise TypeError(f"JSON cannot say {value!r}")
+
+
 _scan = make_scanner(_Settings)
-_encode = make_encoder(None, None, encode_basestring_ascii, None, ": ", ", ", False, False, False)
+_encode = make_encoder(None, _plain, encode_basestring_ascii, None, ": ", ", ", False, False, False)
 
 
 def loads(text: str) -> Any:
-    """The value of a JSON text. Raises ValueError when it is none."""
+    """The value of a JSON text. Raises ValueError when it is none, or is nested too deeply."""
     try:
         value, end = _scan(text, 0)
     except StopIteration as stop:
         raise ValueError(f"no JSON value at character {stop.value}") from None
+    except RecursionError:
+        raise ValueError("the JSON value is nested too deeply") from None
+    except (SystemError, ImportError):
+        # The scanner looks for `json.JSONDecodeError`: Python 3.11 among what is loaded, later ones load it.
+        raise ValueError("the JSON value ends early, or holds something that belongs in no JSON string") from None
     if text[end:].strip():
         raise ValueError(f"more after the JSON value at character {end}")
     return value
 
 
 def dumps(value: Any) -> str:
-    """`value` as JSON on one line. Raises TypeError or ValueError for what JSON cannot say."""
+    """`value`, which may hold records, as JSON on one line. Raises TypeError or ValueError for what JSON cannot say."""
     return "".join(_encode(value, 0))

@@ -11,8 +11,8 @@ import os
 
 from hakoniwa import fastjson
 from hakoniwa.kernel import paths
-from hakoniwa.kernel.files import read_file
 from hakoniwa.places import lib_dir, run_dir
+from hakoniwa.trust import read_own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,9 +67,9 @@ def _known_folders(run: str, lib: str) -> Iterator[str]:
             continue
         for name in names:
             try:
-                known = fastjson.loads(read_file(f"{folder}/{name}{ending}").decode())
+                known = fastjson.loads(read_own(f"{folder}/{name}{ending}").decode())
                 yield from _folders_in(known["definition"])
-            except (OSError, ValueError, LookupError, TypeError, SystemError):
+            except (OSError, ValueError, LookupError, TypeError):
                 continue
 
 

@@ -12,6 +12,7 @@ from hakoniwa.errors import HakoError
 from hakoniwa.kernel.idmap import LARGEST_ID, USUAL, taken_ranges
 from hakoniwa.places import ensure_private, lib_dir
 from hakoniwa.spec import Maps
+from hakoniwa.statefile import folder_of
 from hakoniwa.trust import check_folder
 
 TYPE_CHECKING = False
@@ -59,12 +60,12 @@ def _range_of(name: str) -> tuple[int, bool]:
 
 def free_unless_known(name: str) -> None:
     """Free the range of a container that has neither a state nor a record; its lock is held."""
-    _free(lambda given: given == name and state.known(name) is None)
+    _free(lambda given: given == name and not state.is_known(name))
 
 
 def free_forgotten() -> list[str]:
     """Free the ranges of all containers that have neither. Returns their names."""
-    return _free(lambda given: not os.path.exists(state.folder_of(given)) and state.read_record(given) is None)
+    return _free(lambda given: not os.path.exists(folder_of(given)) and not state.is_known(given))
 
 
 def _free(is_free: Callable[[str], bool]) -> list[str]:
@@ -148,11 +149,9 @@ def _slots_of(ranges: list[tuple[int, int]]) -> set[int]:
 
 def _named_in_files() -> Iterator[tuple[int, int]]:
     """What the files of other containers name, whether they run or not."""
-    for name in {*state.names(), *state.recorded_names()}:
-        known = state.known(name)
-        for kind in ("uid_map", "gid_map") if known is not None else ():
-            for one in (known or {})["definition"].get(kind, ()):
-                yield one["outside"], one["count"]
+    for known in state.every(tell=False):
+        for one in (*known.definition.uid_map, *known.definition.gid_map):
+            yield one.outside, one.count
 
 
 def _in_use() -> Iterator[tuple[int, int]]:

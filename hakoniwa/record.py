@@ -1,14 +1,20 @@
-"""Frozen records: the plain data that descriptions and plans are made of.
+"""Frozen records: the plain data that descriptions and plans are made of, and that is written down and read again.
 
 A stand-in for `dataclasses`, whose import alone takes longer than the start of a container (docs/performance.md).
 Type checkers treat a subclass as a frozen dataclass with keyword-only arguments (PEP 681).
+
+`read` makes a record of what JSON has said, and checks every field by its annotation: nothing else makes one of such a value.
 """
 
 from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Self, dataclass_transform
+    from collections.abc import Callable
+    from typing import Any, Self, TypeVar, dataclass_transform
+
+    Of = TypeVar("Of", bound="Record")
+    Reader = Callable[[Any], Any]
 else:
 
     def dataclass_transform(**_options):
@@ -20,6 +26,7 @@ class Record:
     """Fields are the annotations of the subclass; a class attribute is a field's default."""
 
     _fields: tuple[str, ...] = ()
+    _whole = ""  # the field that keeps all that was read, of a record that is a part of something larger
 
     def __init_subclass__(cls) -> None:
         own = tuple(name for name in vars(cls).get("__annotations__", ()) if not name.startswith("_"))
@@ -53,11 +60,19 @@ class Record:
         """A copy with some fields changed."""
         return type(self)(**{name: getattr(self, name) for name in self._fields} | changes)
 
+    def _plain(self) -> dict[str, Any]:
+        """What `read` would make this record of; its values are still as they are."""
+        whole: dict[str, Any] | None = getattr(self, self._whole) if self._whole else None
+        return {name: getattr(self, name) for name in self._fields} if whole is None else whole
+
+    def _check(self) -> None:
+        """Look at what was read, beyond the kinds of values. Raises Unreadable."""
+
 
 def plain(value: Any) -> Any:
     """`value` as what JSON can say: records become dicts, callables and other objects their name."""
     if isinstance(value, Record):
-        return {name: plain(getattr(value, name)) for name in value._fields}
+        return {name: plain(item) for name, item in value._plain().items()}
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -67,3 +82,210 @@ def plain(value: Any) -> Any:
     if isinstance(value, str):
         return str(value)
     return getattr(value, "__qualname__", type(value).__qualname__)
+
+
+# Reading
+
+NESTED = 64  # levels of what may be anything
+
+
+class Unreadable(ValueError):
+    """Why a value is not the record that it should be."""
+
+    def __init__(self, wrong: str, place: str = "") -> None:
+        super().__init__(f"{place}: {wrong}" if place else wrong)
+        self.wrong = wrong
+        self.place = place
+
+    def below(self, name: str) -> Unreadable:
+        """The same, seen from what holds the value as `name`."""
+        return Unreadable(self.wrong, f"{name}.{self.place}" if self.place else name)
+
+
+def read(kind: type[Of], value: object) -> Of:
+    """The record that a value of JSON is. Raises Unreadable for a field that is missing, unknown, or of the wrong kind."""
+    if type(value) is not dict:
+        raise _not("an object", value)
+    readers = _readers_of(kind)
+    fields = {}
+    for name, reader in readers.items():
+        if name in value:
+            try:
+                fields[name] = reader(value[name])
+            except Unreadable as problem:
+                raise problem.below(name) from None
+        elif not hasattr(kind, name):
+            raise Unreadable(f"lacks {name!r}")
+    if kind._whole:
+        fields[kind._whole] = _shallow(value)
+    elif len(fields) != len(value):
+        unknown = next(name for name in value if name not in fields)
+        raise Unreadable(f"has an unknown {_shown(unknown)}")
+    record = kind(**fields)
+    record._check()
+    return record
+
+
+def read_field(kind: type[Record], name: str, value: object) -> Any:
+    """One field of the record that a value of JSON would be, were the rest of it right. Raises Unreadable."""
+    if type(value) is not dict or name not in value:
+        raise Unreadable(f"lacks {name!r}")
+    return _readers_of(kind)[name](value[name])
+
+
+_made: dict[type[Record], dict[str, Reader]] = {}
+
+
+def _readers_of(kind: type[Record]) -> dict[str, Reader]:
+    """What reads each field of a kind of record, made from the annotations when it is first asked for."""
+    readers = _made.get(kind)
+    if readers is None:
+        import sys
+
+        readers = _made[kind] = {}
+        for base in reversed(kind.__mro__):
+            if base is not Record and issubclass(base, Record):
+                names = vars(sys.modules[base.__module__])
+                for name, annotation in base.__annotations__.items():
+                    if name in kind._fields and name != kind._whole:
+                        readers[name] = _reader(annotation, names)
+    return readers
+
+
+def _reader(annotation: str, names: dict[str, Any]) -> Reader:
+    """What reads a value of a type, as annotations write it; records are looked for in `names`, those of a module."""
+    choices = _split(annotation, "|")
+    kinds = tuple(kind for choice in choices for kind in _KINDS.get(choice, ()))
+    others = [choice for choice in choices if choice not in _KINDS]
+    if not others:
+        return _exactly(kinds, annotation)
+    if len(choices) > 1:
+        return _any_of(kinds, [_reader(choice, names) for choice in others], annotation)
+    word, _, inside = annotation.partition("[")
+    if word in ("Any", "object"):
+        return _shallow
+    arguments = _split(inside.removesuffix("]"), ",")
+    if word == "Literal":
+        return _one_of(tuple(argument.strip("\"'") for argument in arguments))
+    if word == "tuple" and arguments[-1] == "...":
+        return _many(_reader(arguments[0], names))
+    if word in ("dict", "Mapping"):
+        return _named(_reader(arguments[1], names))
+    found = names[annotation]
+    assert issubclass(found, Record), f"{annotation} can be read from nothing"
+    return lambda value: read(found, value)
+
+
+def _split(text: str, mark: str) -> list[str]:
+    """The parts of an annotation between marks that are in no brackets."""
+    if mark not in text:
+        return [text]
+    parts, depth = [""], 0
+    for character in text:
+        depth += {"[": 1, "]": -1}.get(character, 0)
+        if character == mark and not depth:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts]
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "None": (type(None),),
+    "bool": (bool,),
+    "int": (int,),
+    "float": (float, int),
+    "str": (str,),
+}
+_SMALLEST, _LARGEST = -(2**63), 2**64 - 1  # of the numbers that the kernel takes anywhere
+
+
+def _exactly(kinds: tuple[type, ...], annotation: str) -> Reader:
+    def reader(value: Any) -> Any:
+        kind = type(value)  # and not isinstance: True is an int
+        if kind not in kinds or (kind is int and not _SMALLEST <= value <= _LARGEST):
+            raise _not(annotation, value)
+        return value
+
+    return reader
+
+
+def _any_of(kinds: tuple[type, ...], readers: list[Reader], annotation: str) -> Reader:
+    def reader(value: Any) -> Any:
+        if type(value) in kinds:
+            return value
+        problem = None
+        for choice in readers:
+            try:
+                return choice(value)
+            except Unreadable as error:
+                problem = error
+        if problem is not None and problem.place:
+            raise problem
+        raise _not(annotation, value)
+
+    return reader
+
+
+def _one_of(words: tuple[str, ...]) -> Reader:
+    def reader(value: Any) -> Any:
+        if type(value) is not str or value not in words:
+            raise _not(f"one of {' '.join(words)}", value)
+        return value
+
+    return reader
+
+
+def _many(each: Reader) -> Reader:
+    def reader(value: Any) -> Any:
+        if type(value) is not list:
+            raise _not("a list", value)
+        try:
+            return tuple(map(each, value))
+        except Unreadable as problem:
+            raise problem.below("[]") from None
+
+    return reader
+
+
+def _named(each: Reader) -> Reader:
+    def reader(value: Any) -> Any:
+        if type(value) is not dict:
+            raise _not("an object", value)
+        found = {}
+        for name, item in value.items():
+            try:
+                found[name] = each(item)
+            except Unreadable as problem:
+                raise problem.below(name) from None
+        return found
+
+    return reader
+
+
+def _shallow(value: Any) -> Any:
+    """A value as it is, unless it is nested so deeply that who goes through it by recursion could not."""
+    level = [value]
+    for _ in range(NESTED):
+        level = [item for held in level if type(held) in _HOLDING for item in _items(held)]
+        if not level:
+            return value
+    raise Unreadable("is nested too deeply")
+
+
+_HOLDING = (list, dict)
+
+
+def _items(held: Any) -> Any:
+    return held.values() if type(held) is dict else held
+
+
+def _not(wanted: str, value: object) -> Unreadable:
+    return Unreadable(f"must be {wanted}, not {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "an object"
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else ascii(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."

@@ -9,30 +9,26 @@ from __future__ import annotations
 import fcntl
 import os
 
-from hakoniwa import fastjson
-from hakoniwa.errors import HakoError
+from hakoniwa import log, record
+from hakoniwa.errors import HakoError, Problems
 from hakoniwa.hostpaths import remove_file
 from hakoniwa.kernel.pidfd import Identity, wait_end
 from hakoniwa.kernel.signals import SIGKILL, pidfd_send_signal
 from hakoniwa.places import ensure_private, lib_dir, log_dir, run_dir
-from hakoniwa.trust import check_folder, read_own
+from hakoniwa.record import Unreadable
+from hakoniwa.statefile import ENDED, LOCK, Damaged, Later, Made, Process, State, folder_of, load, read_known, write_new
+from hakoniwa.trust import check_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-SCHEMA = 1
-_STATE, _LOCK, _RECORDS = "state.json", "lock", ".containers"
+_STATE, _RECORDS = "state.json", ".containers"
 _DYING = 10.0  # seconds that the processes of a killed container may take to vanish
 
 
 class Busy(Exception):
     """Somebody else holds the lock."""
-
-
-def folder_of(name: str) -> str:
-    """Where the state of a container lies."""
-    return os.path.join(run_dir(), name)
 
 
 def log_file(name: str) -> str:
@@ -51,7 +47,7 @@ def take_lock(name: str) -> int:
         except FileNotFoundError:
             ensure_private(run_dir())
             continue
-        lock = _lock_file(os.path.join(folder, _LOCK))
+        lock = _lock_file(os.path.join(folder, LOCK))
         if lock is not None:
             return lock
 
@@ -91,7 +87,7 @@ def _lock_file(path: str) -> int | None:
 
 def release(name: str, lock: int) -> None:
     """Let go of the lock; a folder in which nothing was written down goes with it."""
-    if os.listdir(folder_of(name)) == [_LOCK]:
+    if os.listdir(folder_of(name)) == [LOCK]:
         forget(name, lock)
     else:
         os.close(lock)
@@ -100,126 +96,171 @@ def release(name: str, lock: int) -> None:
 def forget(name: str, lock: int) -> None:
     """Remove the state of a container, whose lock is held; the lock goes last."""
     folder = folder_of(name)
-    for entry in sorted(os.listdir(folder), key=lambda entry: entry == _LOCK):
+    for entry in sorted(os.listdir(folder), key=lambda entry: entry == LOCK):
         os.unlink(os.path.join(folder, entry))
     os.rmdir(folder)
     os.close(lock)
 
 
-def write(name: str, state: dict[str, Any]) -> None:
-    """Replace the state, whole or not at all."""
-    _replace(os.path.join(folder_of(name), _STATE), fastjson.dumps({"schema": SCHEMA, **state}))
-
-
-def _replace(path: str, text: str) -> None:
-    new = f"{path}.new"
-    file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        content = text.encode()
-        while content:
-            content = content[os.write(file, content) :]
-    finally:
-        os.close(file)
+def write(name: str, state: State) -> None:
+    """Replace the state, whole or not at all. Raises OSError."""
+    path = os.path.join(folder_of(name), _STATE)
+    write_new(path, state)
     # Not over the old one: ext4 would wait for the new content to reach the disk (auto_da_alloc in `man 5 ext4`).
-    # In between there is only the complete new one, which `_read` takes as well.
+    # In between there is only the complete new one, which `load` takes as well.
     try:
         os.unlink(path)
     except FileNotFoundError:
         pass
-    os.rename(new, path)
+    os.rename(f"{path}.new", path)
 
 
-def _read(path: str) -> dict[str, Any] | None:
-    """A JSON file, or None where there is none that can be understood."""
-    for candidate in (path, f"{path}.new", path):
-        try:
-            value = fastjson.loads(read_own(candidate).decode())
-        except (FileNotFoundError, NotADirectoryError, ValueError):
-            continue
-        if isinstance(value, dict) and value.get("schema") == SCHEMA:
-            return value
-    return None
-
-
-def read(name: str) -> dict[str, Any] | None:
-    """The state of a container, with `status` as it is now, or None where it has none."""
-    state = _read(os.path.join(folder_of(name), _STATE))
-    if state is not None and state["status"] == "running" and not _runs(state):
-        state["status"] = "dead"  # its supervisor was killed: nobody wrote down how it ended
+def read(name: str) -> State | None:
+    """The state of a container, with `status` as it is now, or None where it has none. Raises Damaged."""
+    state = read_known(State, name, os.path.join(folder_of(name), _STATE))
+    if state is not None and state.status == "running" and not identity(state, "supervisor").lives():
+        # Nobody wrote down how it ended. Without a supervisor, the container is being killed by its parent-death signal.
+        return state.replace(status="dead")
     return state
 
 
-def _runs(state: dict[str, Any]) -> bool:
-    """Whether the supervisor lives. Without one, the container is being killed by its parent-death signal."""
-    return identity(state, "supervisor").lives()
-
-
-def identity(state: dict[str, Any], who: str = "init") -> Identity:
+def identity(state: State, who: str = "init") -> Identity:
     """The identity of the container's first process, or of its `supervisor`."""
-    return Identity(boot=state["boot_id"], **state[who])
+    process: Process = getattr(state, who)
+    return Identity(boot=state.boot_id, pid=process.pid, started=process.started)
 
 
 def names() -> list[str]:
     """The containers that have a state."""
     try:
-        return sorted(entry for entry in os.listdir(run_dir()) if not entry.startswith("."))
+        with os.scandir(run_dir()) as entries:
+            return sorted(
+                entry.name
+                for entry in entries
+                if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
+            )
     except FileNotFoundError:
         return []
 
 
 def clear_leftovers(name: str) -> list[str]:
-    """End and remove what a killed supervisor has left; the lock is held. Returns what was cleared, in words."""
-    state = _read(os.path.join(folder_of(name), _STATE))
-    if state is None or state["status"] != "running":
-        return []
+    """End and remove what a killed supervisor has left; the lock is held. Returns what was cleared, in words.
+
+    Raises HakoError where something could not be.
+    """
+    path = os.path.join(folder_of(name), _STATE)
+    try:
+        value = load(name, path)
+        if value is None or value.get("status") in ENDED:
+            return []
+        state = record.read(State, value)
+    except (Unreadable, OSError):
+        return clear_damaged(name)
     cleared = []
     pidfd = identity(state).open()
     if pidfd is not None:
         pidfd_send_signal(pidfd, SIGKILL)
         wait_end(pidfd, _DYING)
         os.close(pidfd)
-        cleared.append(f"process {state['init']['pid']}")
+        cleared.append(f"process {state.init.pid}")
+    cleared += _remove_left(name, state.cgroups, state.pid_file)
+    write(name, state.replace(status="dead"))
+    return cleared
+
+
+def clear_damaged(name: str) -> list[str]:
+    """Remove the state where it cannot be read, and of what it is about, what can be told from it; the lock is held.
+
+    Returns what was cleared, in words. Raises HakoError where something could not be.
+    """
+    path = os.path.join(folder_of(name), _STATE)
+    try:
+        read(name)
+        return []
+    except Later:
+        raise
+    except Damaged as damaged:
+        problem = damaged.problem
+    try:
+        value = load(name, path)
+    except (Unreadable, OSError):
+        value = None
+    left: list[Any] = []
+    for field, otherwise in (("cgroups", ()), ("pid_file", None)):
+        try:
+            left.append(record.read_field(State, field, value))
+        except Unreadable:
+            left.append(otherwise)
+    cleared = _remove_left(name, *left)
+    _unlink(path)
+    return [*cleared, f"a state that could not be read: {problem}"]
+
+
+def _unlink(path: str) -> None:
+    """Remove a file of ours, and a new one that has not taken its place yet."""
+    for file in (path, f"{path}.new"):
+        try:
+            os.unlink(file)
+        except FileNotFoundError:
+            pass
+
+
+def _remove_left(name: str, cgroups: tuple[str, ...], pid_file: str | None) -> list[str]:
+    """Remove what was made outside of the container. Returns what was removed, in words. Raises HakoError."""
     from hakoniwa.kernel import cgroup
 
-    left = [("cgroup", path, cgroup.remove) for path in state["cgroups"]]
-    if state["pid_file"]:
-        left.append(("file", state["pid_file"], remove_file))
+    left = [("cgroup", path, cgroup.remove) for path in cgroups]
+    if pid_file:
+        left.append(("file", pid_file, remove_file))
+    cleared, problems = [], []
     for what, path, remove in left:
         try:
             remove(path)
             cleared.append(f"{what} {path}")
         except OSError as error:
             if error.errno not in (2, 40):  # ENOENT; ELOOP: the container has put a symlink on the way
-                raise
-    write(name, {**{key: value for key, value in state.items() if key != "schema"}, "status": "dead"})
+                problems.append(HakoError(f"cannot remove the {what} {path}: {error.strerror}", where=name))
+    if problems:
+        raise problems[0] if len(problems) == 1 else Problems(problems)
     return cleared
 
 
-# Records: what was created, kept across reboots, so that `rm` and `inspect` need not execute the file.
+# What was created, kept across reboots, so that `rm` and `inspect` need not execute the file.
 
 
 def _record_path(name: str) -> str:
     return os.path.join(lib_dir(), _RECORDS, f"{name}.json")
 
 
-def write_record(name: str, record: dict[str, Any]) -> None:
-    """Remember a container whose rootfs was made."""
+def write_record(made: Made) -> None:
+    """Remember a container whose rootfs was made. Raises OSError."""
     ensure_private(lib_dir())
     ensure_private(os.path.join(lib_dir(), _RECORDS))
-    _replace(_record_path(name), fastjson.dumps({"schema": SCHEMA, **record}))
+    path = _record_path(made.name)
+    write_new(path, made)
+    os.rename(f"{path}.new", path)
 
 
-def read_record(name: str) -> dict[str, Any] | None:
-    """What was written when the rootfs was made."""
-    return _read(_record_path(name))
+def read_record(name: str) -> Made | None:
+    """What was written when the rootfs was made. Raises Damaged."""
+    return read_known(Made, name, _record_path(name))
 
 
 def remove_record(name: str) -> None:
     """Forget that a rootfs was made."""
+    _unlink(_record_path(name))
+
+
+def clear_damaged_record(name: str) -> list[str]:
+    """Remove the record where it cannot be read. Returns what was cleared, in words. Raises HakoError, OSError."""
     try:
-        os.unlink(_record_path(name))
-    except FileNotFoundError:
-        pass
+        read_record(name)
+        return []
+    except Later:
+        raise
+    except Damaged as damaged:
+        remove_record(name)
+        return [f"a record that could not be read: {damaged.problem}"]
 
 
 def recorded_names() -> list[str]:
@@ -228,19 +269,42 @@ def recorded_names() -> list[str]:
         entries = os.listdir(os.path.join(lib_dir(), _RECORDS))
     except FileNotFoundError:
         return []
-    return sorted(entry.removesuffix(".json") for entry in entries if entry.endswith(".json"))
+    return sorted(
+        {
+            entry.removesuffix(".new").removesuffix(".json")
+            for entry in entries
+            if entry.endswith((".json", ".json.new"))
+        }
+    )
 
 
-def known(name: str) -> dict[str, Any] | None:
-    """The state of a container, or where it has none its record as a state."""
-    state = read(name)
-    if state is not None:
-        return state
-    record = read_record(name)
-    return None if record is None else {**record, "status": "created"}
+def known(name: str) -> State | Made | None:
+    """The state of a container, or where it has none what was written when its rootfs was made. Raises Damaged."""
+    return read(name) or read_record(name)
 
 
-def select(file: str | None, name: str | None) -> list[dict[str, Any]]:
+def is_known(name: str) -> bool:
+    """Whether anything was written of a container, be it damaged."""
+    written = (os.path.join(folder_of(name), _STATE), _record_path(name))
+    return any(os.path.exists(path) or os.path.exists(f"{path}.new") for path in written)
+
+
+def every(*, recorded: bool = True, tell: bool = True) -> list[State | Made]:
+    """All known containers, without `recorded` those that have a state. One that cannot be read is told, and left out."""
+    found = []
+    for name in sorted({*names(), *(recorded_names() if recorded else ())}):
+        try:
+            one = known(name) if recorded else read(name)
+        except Damaged as damaged:
+            if tell:
+                log.write(damaged.lines()[0], "warning")
+            continue
+        if one is not None:
+            found.append(one)
+    return found
+
+
+def select(file: str | None, name: str | None) -> list[State | Made]:
     """The known containers that a command means: of a file (by its real path), of a name, or of both.
 
     Raises HakoError when there is none.
@@ -258,8 +322,7 @@ def select(file: str | None, name: str | None) -> list[dict[str, Any]]:
         return [state]
     assert file is not None
     real = os.path.realpath(file)
-    every = (known(entry) for entry in sorted({*names(), *recorded_names()}))
-    found = [state for state in every if state is not None and state["file"] == real]
+    found = [state for state in every() if state.file == real]
     if not found:
         raise HakoError("no container of this file is known", where=file, hint=f"hako start {file}, or -n NAME")
     return found

@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+_LARGEST_OWN = 32 << 20  # bytes: what a container file of the greatest size says, several times over
 _KIND, _FOLDER, _LINK, _REGULAR = 0o170000, 0o040000, 0o120000, 0o100000
 _STICKY, _GROUP_WRITES, _OTHERS_WRITE = 0o1000, 0o020, 0o002
 _MOST_LINKS = 40  # as the kernel: `man 7 path_resolution`
@@ -120,10 +121,17 @@ def check_folder(folder: str) -> bool:
 
 
 def read_own(path: str) -> bytes:
-    """The bytes of a file that lies in a folder of ours and is ours alone, too. Raises OSError: EPERM where it is not."""
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    """The bytes of a file that lies in a folder of ours and is ours alone, too.
+
+    Raises OSError: EPERM where it is not, EINVAL where it is no regular file, EFBIG where it is larger than any of ours.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         status = os.fstat(file)
+        if status.st_mode & _KIND != _REGULAR:
+            raise OSError(22, "not a regular file", path)
+        if status.st_size > _LARGEST_OWN:
+            raise OSError(27, os.strerror(27), path)
         if status.st_uid not in (0, os.geteuid()) or _who_else_writes(path, status, _owners()) is not None:
             raise PermissionError(1, "the file is not ours alone", path)
         content = b""

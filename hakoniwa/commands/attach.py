@@ -12,14 +12,12 @@ from hakoniwa.kernel import capabilities, signals
 from hakoniwa.options import NAME, Command, Given, Option
 from hakoniwa.plan import Filtered, scheduling_steps, when_filtered
 from hakoniwa.seccomp import programs
-from hakoniwa.spec import Limit, Scheduling
+from hakoniwa.statefile import State
 from hakoniwa.steps import devices, identity, program
 from hakoniwa.supervisor.exec import Exec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from hakoniwa.steps.step import Step
 
 COMMAND = Command(
@@ -45,7 +43,7 @@ def run(given: Given) -> int:
     found = _the_running_one(given)
     container = state.identity(found).open()
     if container is None:
-        raise HakoError(f"container {found['name']!r} has just ended")
+        raise HakoError(f"container {found.name!r} has just ended")
     streams = tuple(number for number in (0, 1, 2) if os.isatty(number))
     executing = Exec(found, container)
     if streams:
@@ -56,13 +54,13 @@ def run(given: Given) -> int:
     return _exit_status(pid, executing)
 
 
-def _the_running_one(given: Given) -> dict[str, Any]:
+def _the_running_one(given: Given) -> State:
     running = alive(given)
     if not running:
         what = given.value("name") or given.file or given.value("target")
         raise HakoError("no container runs", where=str(what), hint="hako start -D runs one")
     if len(running) > 1:
-        names = " ".join(found["name"] for found in running)
+        names = " ".join(found.name for found in running)
         raise HakoError(f"several containers run: {names}", where=str(given.file), hint="choose one with -n NAME")
     return running[0]
 
@@ -77,7 +75,7 @@ def _exit_status(pid: int, executing: Exec) -> int:
     return code if code >= 0 else 128 - code
 
 
-def _attach_with_terminal(given: Given, found: dict[str, Any], executing: Exec, streams: tuple[int, ...]) -> int:
+def _attach_with_terminal(given: Given, found: State, executing: Exec, streams: tuple[int, ...]) -> int:
     from hakoniwa.supervisor.barn import terminal_type
     from hakoniwa.supervisor.front import Front
     from hakoniwa.supervisor.guard import guard_terminal
@@ -106,67 +104,61 @@ def _end(number: int) -> None:
     raise _Ended(number)
 
 
-def _launch(
-    given: Given, found: dict[str, Any], executing: Exec, streams: tuple[int, ...], term: str
-) -> tuple[int, int]:
+def _launch(given: Given, found: State, executing: Exec, streams: tuple[int, ...], term: str) -> tuple[int, int]:
     """Have a process become the command: (pid, pidfd). Raises HakoError when it does not."""
-    environ = {"PATH": program.DEFAULT_PATH, "TERM": term, "container": "hakoniwa", **found["definition"]["environ"]}
-    outside = scheduling_steps(Scheduling(**found["definition"]["scheduling"]))
+    environ = {"PATH": program.DEFAULT_PATH, "TERM": term, "container": "hakoniwa", **found.definition.environ}
+    outside = scheduling_steps(found.definition.scheduling)
     (command, *_) = given.argv or ("a shell",)
     return executing.launch(outside, _plan(given, found, executing, streams), environ, command, streams)
 
 
-def _plan(given: Given, found: dict[str, Any], executing: Exec, streams: tuple[int, ...]) -> list[Step]:
+def _plan(given: Given, found: State, executing: Exec, streams: tuple[int, ...]) -> list[Step]:
     """What an attached command goes through: the container's own restrictions, in the same order."""
-    definition = found["definition"]
+    definition = found.definition
     user, group = given.value("user"), given.value("group")
-    limits = tuple(Limit(**limit) for limit in definition["limits"])
-    held, guarded = _capabilities(given, found), definition["no_new_privs"]
+    held, guarded = _capabilities(given, found), definition.no_new_privs
     filtered = _filtered(found, held)
     return [
         identity.JoinKeyring(),
         identity.FindAccount(
-            uid=_id(user) if user else definition["uid"],
-            gid=_id(group) if group else None if user else definition["gid"],
-            groups=() if user else tuple(definition["groups"]),
+            uid=_id(user) if user else definition.uid,
+            gid=_id(group) if group else None if user else definition.gid,
+            groups=() if user else definition.groups,
         ),
-        *([devices.OpenTerminal(streams=streams, instance=found["devpts"])] if streams else []),
-        *([identity.SetLimits(limits=limits)] if limits else []),
+        *([devices.OpenTerminal(streams=streams, instance=found.devpts)] if streams else []),
+        *([identity.SetLimits(limits=definition.limits)] if definition.limits else []),
         *filtered.early,
-        identity.BecomeUser(capabilities=held, no_new_privs=guarded, groups_asked=bool(definition["groups"])),
+        identity.BecomeUser(capabilities=held, no_new_privs=guarded, groups_asked=bool(definition.groups)),
         identity.DieWithSupervisor(),
-        program.EnterWorkdir(path=definition["workdir"]),
-        *(executing.receive_attributes() if definition["apparmor"] else []),
+        program.EnterWorkdir(path=definition.workdir),
+        *(executing.receive_attributes() if definition.apparmor else []),
         *filtered.late,
         program.Execute(
             command=given.argv,
             init=None,
-            apparmor=definition["apparmor"],
+            apparmor=definition.apparmor,
             filters=filtered.last,
-            where=found["name"],
+            where=found.name,
         ),
     ]
 
 
-def _filtered(found: dict[str, Any], held: int) -> Filtered:
+def _filtered(found: State, held: int) -> Filtered:
     """The container's seccomp programs; made anew for other capabilities, since the profile depends on them."""
-    definition = found["definition"]
-    kept = programs.kept(found["filters"]) if held == found["capabilities"] else None
+    definition = found.definition
+    kept = programs.kept(found.filters) if held == found.capabilities else None
     if kept is None:
-        from hakoniwa.seccomp.described import described_by
-
-        wanted = described_by(definition["seccomp"])
-        kept = programs.programs_for(wanted, held, no_new_privs=definition["no_new_privs"])
-    return when_filtered(kept, definition["seccomp"]["profile"], no_new_privs=definition["no_new_privs"])
+        kept = programs.programs_for(definition.seccomp, held, no_new_privs=definition.no_new_privs)
+    return when_filtered(kept, definition.seccomp.profile, no_new_privs=definition.no_new_privs)
 
 
 def _id(text: str) -> int | str:
     return int(text) if text.isdecimal() else text
 
 
-def _capabilities(given: Given, found: dict[str, Any]) -> int:
+def _capabilities(given: Given, found: State) -> int:
     """The container's own, with -A and without -D."""
-    bits: int = found["capabilities"]
+    bits = found.capabilities
     allowed = _names("-A", given.value("allow"), _held(found))
     lacking = capabilities.names(allowed & ~_held(found))
     if lacking:
@@ -174,9 +166,9 @@ def _capabilities(given: Given, found: dict[str, Any]) -> int:
     return (bits | allowed) & ~_names("-D", given.value("drop"), _held(found))
 
 
-def _held(found: dict[str, Any]) -> int:
+def _held(found: State) -> int:
     """What can be given at most: in a user namespace, everything there is."""
-    return capabilities.every() if found["user_namespace"] else capabilities.held()
+    return capabilities.every() if found.user_namespace else capabilities.held()
 
 
 def _names(option: str, text: str | None, held: int) -> int:

@@ -40,5 +40,5 @@ def run(given: Given) -> int:
         )
     for known, container in zip(sources, barn.containers, strict=True):
         maps = None if os.geteuid() == 0 else choose_maps(for_ordinary_user(container))
-        as_root(lambda known=known, container=container: clone(known["rootfs"], container), maps)  # type: ignore[misc]
+        as_root(lambda known=known, container=container: clone(known.rootfs, container), maps)  # type: ignore[misc]
     return 0

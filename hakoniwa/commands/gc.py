@@ -21,13 +21,17 @@ def run(given: Given) -> int:
             lock = state.take_lock(name)
         except state.Busy:
             continue
-        for what in state.clear_leftovers(name):
+        for what in (*state.clear_leftovers(name), *state.clear_damaged(name)):
             print(printable(f"{name}: {what}"))
             cleared += 1
         if state.read(name) is None:
             state.forget(name, lock)
         else:
             os.close(lock)
+    for name in state.recorded_names():
+        for what in state.clear_damaged_record(name):
+            print(printable(f"{name}: {what}"))
+            cleared += 1
     left = unfinished()
     for path in left:
         as_root(lambda path=path: clear_unfinished(path))  # type: ignore[misc]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hakoniwa.commands.selection import selected
 from hakoniwa.kernel import capabilities
 from hakoniwa.options import NAME, Command, Given
+from hakoniwa.statefile import State
 
 COMMAND = Command(
     name="inspect",
@@ -22,9 +23,9 @@ def run(given: Given) -> int:
 
     definitions = []
     for known in selected(given):
-        definition = dict(known["definition"])
-        if known.get("capabilities") is not None:
-            definition["effective_capabilities"] = capabilities.names(known["capabilities"])
+        definition = dict(known.definition.whole)
+        if isinstance(known, State):
+            definition["effective_capabilities"] = capabilities.names(known.capabilities)
         definitions.append(definition)
     print(json.dumps({"schema": SCHEMA, "containers": definitions}, indent=2))
     return 0

@@ -11,11 +11,8 @@ from hakoniwa.errors import USAGE, HakoError, nearest, printable
 from hakoniwa.kernel import signals
 from hakoniwa.kernel.pidfd import handles, wait_end
 from hakoniwa.options import NAME, Command, Given, Option, usage_error
+from hakoniwa.statefile import Damaged, Made, State
 from hakoniwa.trust import Distrust
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 COMMAND = Command(
     name="kill",
@@ -38,8 +35,8 @@ def run(given: Given) -> int:
     """Send, wait, kill, wait for the supervisor to have removed everything."""
     timeout, number = _timeout(given), _signal(given)
     found = _known(given)
-    cleared = [what for known in found if known["status"] == "dead" for what in _clear(known["name"])]
-    targets = [known for known in found if known["status"] == "running"]
+    cleared = [what for known in found if known.status == "dead" for what in _clear(known.name)]
+    targets = [known for known in found if known.status == "running"]
     if not targets:
         print("hako: nothing is running", file=sys.stderr)
         for what in cleared:
@@ -56,11 +53,11 @@ def run(given: Given) -> int:
     return 125 if failed else 0
 
 
-def _known(given: Given) -> list[dict[str, Any]]:
+def _known(given: Given) -> list[State | Made]:
     """What the command line means; that nothing of the kind is known is no failure here."""
     try:
         return selected(given)
-    except Distrust:
+    except (Damaged, Distrust):
         raise
     except HakoError as error:
         if error.status == USAGE:
@@ -83,11 +80,13 @@ def _only_sends(given: Given, timeout: float) -> bool:
     return timeout == -1 or (given.value("signal") is not None and given.value("timeout") is None)
 
 
-def _wait_for_barns(ended: list[dict[str, Any]]) -> None:
+def _wait_for_barns(ended: list[State]) -> None:
     """Where the last container of a background barn was ended, wait for the barn's own last hooks."""
-    running = [known for known in map(state.read, state.names()) if known and known["status"] == "running"]
+    running = [known for known in state.every(recorded=False, tell=False) if known.status == "running"]
     for found in ended:
-        if found["log"] is None or any(known["barn_process"] == found["barn_process"] for known in running):
+        if found.log is None or found.barn_process is None:
+            continue
+        if any(known.barn_process == found.barn_process for known in running):
             continue
         barn = state.identity(found, "barn_process").open()
         if barn is not None:
@@ -121,13 +120,13 @@ def _signal(given: Given) -> int | None:
 class _Target:
     """One container that is to end."""
 
-    def __init__(self, found: dict[str, Any]) -> None:
-        self.name = found["name"]
-        self.has_pid_namespace = "pid" in found["definition"]["namespaces"]
-        self.init_pid = found["init"]["pid"]
+    def __init__(self, found: State) -> None:
+        self.name = found.name
+        self.has_pid_namespace = "pid" in found.definition.namespaces
+        self.init_pid = found.init.pid
         self.init = state.identity(found).open()
         self.supervisor = state.identity(found, "supervisor").open()
-        self._cgroups: list[str] = found["cgroups"]
+        self._cgroups = found.cgroups
 
     def send(self, number: int | None, *, to_supervisor: bool) -> None:
         """The first signal: `number`, or where it is None what ends the container."""

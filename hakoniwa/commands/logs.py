@@ -11,11 +11,10 @@ from hakoniwa.errors import HakoError
 from hakoniwa.harmless import Harmless
 from hakoniwa.options import NAME, Command, Given, Option
 from hakoniwa.record import Record
+from hakoniwa.statefile import Made, State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from hakoniwa.kernel.pidfd import Identity
 
 COMMAND = Command(
@@ -64,35 +63,34 @@ def run(given: Given) -> int:
 def _logs(given: Given) -> list[_Log]:
     """Those of containers, and before them, where a file is named, that of their barn. Raises HakoError for none."""
     found = selected(given)
-    logs = [_Log(name=known["name"], writer=_identity(known, "supervisor")) for known in found]
+    logs = [_Log(name=known.name, writer=_identity(known, "supervisor")) for known in found]
     if given.value("name") is not None:
         return logs
-    names = {known["name"] for known in found}
-    barns = dict.fromkeys(known["barn"] for known in found if known["barn"] not in names)
+    names = {known.name for known in found}
+    barns = dict.fromkeys(known.barn for known in found if known.barn not in names)
     return [*(log for barn in barns if (log := _barn_log(barn, found)) is not None), *logs]
 
 
 def _barn_logs(given: Given) -> list[_Log]:
     """That of the barn whose name was given, unless a container has it."""
-    every = [state.known(name) for name in sorted({*state.names(), *state.recorded_names()})]
-    known = [one for one in every if one is not None]
     name = given.value("name")
-    if name is None or any(one["name"] == name for one in known):
+    known = state.every(tell=False)
+    if name is None or any(one.name == name for one in known):
         return []
-    log = _barn_log(name, [one for one in known if one["barn"] == name])
+    log = _barn_log(name, [one for one in known if one.barn == name])
     return [] if log is None else [log]
 
 
-def _barn_log(barn: str, members: list[dict[str, Any]]) -> _Log | None:
+def _barn_log(barn: str, members: list[State | Made]) -> _Log | None:
     if not members or not os.path.exists(state.log_file(barn)):
         return None
-    writers = [_identity(member, "barn_process") for member in members if member["barn"] == barn]
+    writers = [_identity(member, "barn_process") for member in members if member.barn == barn]
     living = [writer for writer in writers if writer is not None and writer.lives()]
     return _Log(name=barn, writer=living[0] if living else None)
 
 
-def _identity(known: dict[str, Any], who: str) -> Identity | None:
-    return state.identity(known, who) if who in known else None
+def _identity(known: State | Made, who: str) -> Identity | None:
+    return state.identity(known, who) if isinstance(known, State) and getattr(known, who) else None
 
 
 def _open(path: str) -> int | None:

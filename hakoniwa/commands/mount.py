@@ -23,9 +23,9 @@ def run(given: Given) -> int:
     from hakoniwa.rootfs.mounted import run_on_tree
 
     found = selected(given)
-    places = {known["rootfs"]: known["file"] for known in found}
+    places = {known.rootfs: known.file for known in found}
     if len(places) > 1:
-        names = " ".join(known["name"] for known in found)
+        names = " ".join(known.name for known in found)
         raise HakoError(f"several containers are meant: {names}", where=str(given.file), hint="choose one with -n NAME")
     ((path, file),) = places.items()
     argv = list(given.argv or [os.environ.get("SHELL") or "/bin/sh"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from hakoniwa import state
 from hakoniwa.commands.table import show_table
 from hakoniwa.options import JSON, Command, Given, Option
+from hakoniwa.record import plain
+from hakoniwa.statefile import Made, State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,10 +24,8 @@ SCHEMA = 1
 
 def run(given: Given) -> int:
     """Read every state, and for `--all` every record."""
-    names = {*state.names(), *(state.recorded_names() if given.flag("all") else [])}
-    found = [known for known in map(state.known, sorted(names)) if known is not None]
-    if not given.flag("all"):
-        found = [known for known in found if known["status"] == "running"]
+    everything = given.flag("all")
+    found = [known for known in state.every(recorded=everything) if everything or known.status == "running"]
     if given.flag("json"):
         import json
 
@@ -49,22 +49,23 @@ def run(given: Given) -> int:
     return 0
 
 
-def describe(known: dict[str, Any]) -> dict[str, Any]:
+def describe(known: State | Made) -> dict[str, Any]:
     """A container as `--json` shows it. Pids are those of the host, and null where nothing runs."""
-    runs = known["status"] == "running"
+    has_run = known if isinstance(known, State) else None
+    runs = has_run if has_run and has_run.status == "running" else None
     return {
-        "name": known["name"],
-        "barn": known["barn"],
-        "file": known["file"],
-        "status": known["status"],
-        "pid": known["init"]["pid"] if runs else None,
-        "supervisor_pid": known["supervisor"]["pid"] if runs else None,
-        "created_at": known["created_at"],
-        "exit": known.get("exit"),
-        "error": known.get("error"),
-        "rootfs": known["rootfs"],
-        "log": known.get("log"),
-        "metadata": known["definition"]["metadata"],
+        "name": known.name,
+        "barn": known.barn,
+        "file": known.file,
+        "status": known.status,
+        "pid": runs.init.pid if runs else None,
+        "supervisor_pid": runs.supervisor.pid if runs else None,
+        "created_at": known.created_at,
+        "exit": plain(has_run.exit) if has_run else None,
+        "error": has_run.error if has_run else None,
+        "rootfs": known.rootfs,
+        "log": has_run.log if has_run else None,
+        "metadata": known.definition.metadata,
     }
 
 

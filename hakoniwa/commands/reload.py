@@ -35,16 +35,16 @@ def run(given: Given) -> int:
         )
     failed = False
     for known in running:
-        answer = _ask(known["name"], {"command": "reload"})
+        answer = _ask(known.name, {"command": "reload"})
         if "error" in answer:
             for line in answer["error"].splitlines():
                 print(f"hako: {line}", file=sys.stderr)
             failed = True
         for what, outcome, bad in answer.get("changes", []):
-            print(printable(f"{known['name']}: {what}: {outcome}"))
+            print(printable(f"{known.name}: {what}: {outcome}"))
             failed = failed or bad
         if answer.get("changes") == []:
-            print(f"{known['name']}: nothing has changed")
+            print(f"{known.name}: nothing has changed")
     return 125 if failed else 0
 
 

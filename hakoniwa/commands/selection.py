@@ -7,10 +7,7 @@ import os
 from hakoniwa import state
 from hakoniwa.errors import HakoError
 from hakoniwa.options import Given, Option, usage_error
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+from hakoniwa.statefile import Made, State
 
 PID = Option(
     flags=("-t", "--target"),
@@ -19,28 +16,27 @@ PID = Option(
 )
 
 
-def selected(given: Given) -> list[dict[str, Any]]:
+def selected(given: Given) -> list[State | Made]:
     """The known containers of FILE, of `-n NAME`, or of `-t PID`. Raises HakoError where there is none."""
     if target := given.value("target"):
         return [_by_pid(target)]
     states = state.select(given.file, given.value("name"))
     if given.file is not None and given.value("name") is not None:
-        states = [found for found in states if found["file"] == os.path.realpath(given.file)]
+        states = [found for found in states if found.file == os.path.realpath(given.file)]
         if not states:
             raise HakoError(f"no container {given.value('name')!r} of this file is known", where=given.file)
     return states
 
 
-def alive(given: Given) -> list[dict[str, Any]]:
+def alive(given: Given) -> list[State]:
     """Those of them that run."""
-    return [found for found in selected(given) if found["status"] == "running"]
+    return [found for found in selected(given) if found.status == "running"]
 
 
-def _by_pid(text: str) -> dict[str, Any]:
+def _by_pid(text: str) -> State:
     if not text.isdecimal():
         raise usage_error(f"a pid must be a number, not {text!r}", "-t")
-    for name in state.names():
-        found = state.read(name)
-        if found and found["status"] == "running" and int(text) in (found["init"]["pid"], found["supervisor"]["pid"]):
+    for found in state.every(recorded=False):
+        if found.status == "running" and int(text) in (found.init.pid, found.supervisor.pid):
             return found
     raise HakoError(f"no container has a first process or supervisor {text}", hint="hako ps shows their pids")

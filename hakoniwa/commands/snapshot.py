@@ -13,7 +13,7 @@ from hakoniwa.options import JSON, NAME, Command, Given, Option, usage_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from hakoniwa.statefile import Made, State
 
 COMMAND = Command(
     name="snapshot",
@@ -51,15 +51,15 @@ def checked_name(name: str) -> str:
 
 def rootfs_of(given: Given) -> list[str]:
     """Where the rootfs of the containers lie that are meant, each once."""
-    return list(dict.fromkeys(known["rootfs"] for known in selected(given)))
+    return list(dict.fromkeys(known.rootfs for known in selected(given)))
 
 
-def _list(found: list[dict[str, Any]], *, as_json: bool) -> None:
+def _list(found: list[State | Made], *, as_json: bool) -> None:
     listed = [
-        {"container": known["name"], "snapshot": name, "created_at": kept["created_at"]}
+        {"container": known.name, "snapshot": name, "created_at": kept["created_at"]}
         for known in found
         for name, kept in sorted(
-            (boxes.read(known["rootfs"]) or {"snapshots": {}})["snapshots"].items(),
+            (boxes.read(known.rootfs) or {"snapshots": {}})["snapshots"].items(),
             key=lambda entry: entry[1]["created_at"],
         )
     ]

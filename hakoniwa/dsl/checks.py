@@ -243,17 +243,23 @@ def environment_item(key: object, value: object) -> str:
 def json_item(key: object, value: object) -> object:
     """A free key and a value that JSON can say, at any depth."""
     text(key)
-    _json_value(value)
+    _json_value(value, 0)
     return value
 
 
-def _json_value(value: object) -> None:
+_DEEPEST = 50  # levels: what is written down must be read again (`record.NESTED`)
+
+
+def _json_value(value: object, level: int) -> None:
+    if level > _DEEPEST:
+        raise Wrong(f"nested {_DEEPEST} levels deep at most")
     if isinstance(value, dict):
         for key, item in value.items():
-            json_item(key, item)
+            text(key)
+            _json_value(item, level + 1)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            _json_value(item)
+            _json_value(item, level + 1)
     elif not isinstance(value, (str, int, float, bool, type(None))):
         raise Wrong("made of strings, numbers, True, False, None, lists and dicts")
 

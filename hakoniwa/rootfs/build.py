@@ -15,13 +15,13 @@ from hakoniwa.errors import HakoError
 from hakoniwa.hostpaths import open_outside
 from hakoniwa.kernel.files import exchange
 from hakoniwa.places import ensure_private, lib_dir, make_parents
-from hakoniwa.record import plain
 from hakoniwa.rootfs import layers
 from hakoniwa.rootfs.exposed import program_for_others
 from hakoniwa.rootfs.locking import hold_rootfs, lock_folder
 from hakoniwa.rootfs.making import Making, described
 from hakoniwa.rootfs.progress import progress_for
 from hakoniwa.rootfs.remove import REMOVING, must_hold_no_mount, remove_tree
+from hakoniwa.statefile import Definition, Made
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _hold_replaced(container: Container) -> int:
     """The lock of the rootfs that is to be replaced. Raises HakoError where it is in use, or somebody else's work."""
     path, where = container.rootfs.path, container.rootfs.where
     mark, record = boxes.read(path), state.read_record(container.name)
-    made_here = (mark is not None and mark["asked"]) or (record is not None and record["rootfs"] == path)
+    made_here = (mark is not None and mark["asked"]) or (record is not None and record.rootfs == path)
     if not made_here:
         hint = "remove it by hand, if it is to be replaced"
         raise HakoError(f"the rootfs {path} was not made by hako create", where=where, hint=hint)
@@ -94,7 +94,7 @@ def _put_in_place(container: Container, making: Making, path: str) -> None:
     if before is not None:
         making.mark["snapshots"] = before["snapshots"]
     boxes.write(path, making.mark, folder=making.folder)
-    state.write_record(container.name, record_of(container))
+    state.write_record(record_of(container))
     put_in_place(making.folder, path)
 
 
@@ -163,16 +163,16 @@ def _is_there(path: str) -> bool:
         return False
 
 
-def record_of(container: Container) -> dict[str, object]:
+def record_of(container: Container) -> Made:
     """What is remembered of a container whose rootfs was made (state.py)."""
-    return {
-        "name": container.name,
-        "barn": container.barn,
-        "file": container.file,
-        "rootfs": container.rootfs.path,
-        "created_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "definition": plain(container),
-    }
+    return Made(
+        name=container.name,
+        barn=container.barn,
+        file=container.file,
+        rootfs=container.rootfs.path,
+        created_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        definition=Definition.of(container),
+    )
 
 
 def unfinished() -> list[str]:

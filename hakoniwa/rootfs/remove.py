@@ -24,10 +24,10 @@ def remove_rootfs(path: str) -> None:
         return
     except OSError as error:
         raise HakoError(f"refusing to remove {path}: {error.strerror}", hint="remove it by hand") from None
-    for name in state.names():
-        known = state.read(name)
-        if known and known["rootfs"] == path and known["status"] == "running":
-            raise HakoError(f"the rootfs {path} is in use by container {name!r}", hint=f"hako kill -n {name}")
+    for known in state.every(recorded=False):
+        if known.rootfs == path and known.status == "running":
+            told = f"the rootfs {path} is in use by container {known.name!r}"
+            raise HakoError(told, hint=f"hako kill -n {known.name}")
     must_hold_no_mount(path)
     mark = boxes.read(path)
     lock = hold_rootfs(path) if os.path.isdir(path) else -1

@@ -123,7 +123,7 @@ def clone(path: str, container: Container) -> None:
 
 
 def _record(container: Container) -> None:
-    state.write_record(container.name, record_of(container))
+    state.write_record(record_of(container))
 
 
 def remove_own(mark: dict[str, Any]) -> None:

@@ -8,11 +8,7 @@ from hakoniwa.errors import HakoError
 from hakoniwa.kernel import seccomp
 from hakoniwa.seccomp.docker import read_profile
 from hakoniwa.seccomp.programs import Program, default_program, made_once
-from hakoniwa.spec import ArgumentTest, CallFilter, CallRule, Seccomp
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+from hakoniwa.spec import CallFilter, Seccomp
 
 _LARGEST_PROFILE = 1 << 20
 
@@ -48,18 +44,6 @@ def _own_profile(wanted: Seccomp, held: int) -> Program:
     content = _read_profile(path, wanted.where)
     key = f"{_digest(content.decode('latin-1'))}-{held:x}-{os.uname().release}"
     return made_once(key, lambda: read_profile(content, path, held, machine))
-
-
-def described_by(definition: dict[str, Any]) -> Seccomp:
-    """The filters as a state file has them."""
-    filters = []
-    for one in definition["filters"]:
-        rules = []
-        for rule in one["rules"]:
-            tests = tuple(ArgumentTest(**test) for test in rule["tests"])
-            rules.append(CallRule(**{**rule, "calls": tuple(rule["calls"]), "tests": tests}))
-        filters.append(CallFilter(**{**one, "rules": tuple(rules)}))
-    return Seccomp(**{**definition, "filters": tuple(filters)})
 
 
 def _read_profile(path: str, where: str) -> bytes:

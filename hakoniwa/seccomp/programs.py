@@ -13,7 +13,7 @@ from hakoniwa.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from hakoniwa.spec import CallFilter, Seccomp
 
@@ -27,7 +27,7 @@ class Program(Record):
     content: bytes
 
 
-def kept(paths: list[str]) -> tuple[Program, ...] | None:
+def kept(paths: Sequence[str]) -> tuple[Program, ...] | None:
     """The programs of a running container, or None where one is not kept any more."""
     found = [Program(path=path, content=content) for path in paths if (content := _read(path)) is not None]
     return tuple(found) if len(found) == len(paths) else None

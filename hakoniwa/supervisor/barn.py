@@ -9,8 +9,8 @@ from hakoniwa import log, state
 from hakoniwa.errors import FAILED, HakoError
 from hakoniwa.kernel import signals
 from hakoniwa.plan import Launch
-from hakoniwa.record import plain
 from hakoniwa.spec import INNER_POINTS
+from hakoniwa.statefile import Definition
 from hakoniwa.supervisor import messages
 from hakoniwa.supervisor.base import BarnView, ExitStatus
 from hakoniwa.supervisor.hooks import print_by_line, run_hooks
@@ -21,7 +21,7 @@ from hakoniwa.supervisor.surroundings import Surroundings
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, NoReturn
+    from typing import NoReturn
 
     from hakoniwa.spec import Barn, Container
     from hakoniwa.supervisor.front import Front
@@ -39,7 +39,7 @@ class Member:
         self.inbox: messages.Inbox | None = None
         self.pid = 0
         self.ready = False
-        self.definition: dict[str, Any] | None = None
+        self.definition: Definition | None = None
         self.code: int | None = None
         self.signal: int | None = None
         self.error: HakoError | None = None
@@ -300,7 +300,7 @@ def _be_daemon(process: BarnProcess, caller: int, wait: bool, watch: bool) -> No
         for number in _FORWARDED:
             signals.signal(number, process.forward)
         for member in process.members:
-            member.definition = plain(member.container)
+            member.definition = Definition.of(member.container)
             process.spawn(member, background=True, wait=wait, watch=watch, before=lambda: os.close(caller))
         _wait_for(process, lambda: all(member.is_settled(wait=wait) for member in process.members))
         for member in process.members:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import _socket
 import os
 
-from hakoniwa import fastjson, state
+from hakoniwa import fastjson
+from hakoniwa.statefile import folder_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _BACKLOG = 16
 
 def socket_path(name: str) -> tuple[str, int]:
     """A path of the socket that is short enough for `sun_path` (108 bytes), and the descriptor that it needs open."""
-    folder = os.open(state.folder_of(name), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    folder = os.open(folder_of(name), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     return f"/proc/self/fd/{folder}/{NAME}", folder
 
 
@@ -52,7 +53,7 @@ class Control:
     def remove(name: str) -> None:
         """Take the socket out of the folder."""
         try:
-            os.unlink(os.path.join(state.folder_of(name), NAME))
+            os.unlink(os.path.join(folder_of(name), NAME))
         except FileNotFoundError:
             pass
 

@@ -20,20 +20,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
     from collections.abc import Sequence
-    from typing import Any
 
+    from hakoniwa.statefile import State
     from hakoniwa.steps.step import Step
 
 
 class Exec:
     """One such process. `found` is the container's state, `container` a pidfd of its first process."""
 
-    def __init__(self, found: dict[str, Any], container: int) -> None:
+    def __init__(self, found: State, container: int) -> None:
         self._found = found
-        self._name: str = found["name"]
-        self._join = JoinNamespaces(pidfd=container, flags=namespaces_apart(found["init"]["pid"]))
-        self._root = os.open(f"/proc/{found['init']['pid']}/root", os.O_PATH | os.O_CLOEXEC)
-        groups = [*found["cgroups"], *([found["assigned_cgroup"]] if found["assigned_cgroup"] else [])]
+        self._name = found.name
+        self._join = JoinNamespaces(pidfd=container, flags=namespaces_apart(found.init.pid))
+        self._root = os.open(f"/proc/{found.init.pid}/root", os.O_PATH | os.O_CLOEXEC)
+        groups = [*found.cgroups, *([found.assigned_cgroup] if found.assigned_cgroup else [])]
         *self._joining, self._unified = open_groups(groups) if groups else [-1]
         self._attributes: tuple[_socket.socket, _socket.socket] | None = None
         self.front = -1  # a socket that takes the master of the pty, or -1

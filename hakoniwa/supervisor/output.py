@@ -22,8 +22,9 @@ _F_SETPIPE_SZ = 1031
 
 def open_log(name: str) -> int:
     """The log file of `name`, for appending. Raises HakoError."""
-    path = state.log_file(name)
+    path = f"{name}.log"
     try:
+        path = state.log_file(name)
         ensure_private(os.path.dirname(path))
         return open_outside(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as error:

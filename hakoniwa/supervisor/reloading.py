@@ -11,7 +11,7 @@ from _thread import allocate_lock
 
 from hakoniwa import log
 from hakoniwa.errors import HakoError
-from hakoniwa.record import plain
+from hakoniwa.statefile import Definition
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class Reloading:
             supervisor.container = supervisor.container.replace(hooks=new.hooks, background_hooks=new.background_hooks)
             supervisor.replace_hooks(poll)
             changes.append(reload.Change(what="hooks", outcome="applied"))
-        supervisor.written.identify(plain(supervisor.container), supervisor.base.pid)
+        supervisor.written.definition = Definition.of(supervisor.container)
         supervisor.written.write("running", supervisor.base, None)
         supervisor.run_hooks("after_reload")
         return changes

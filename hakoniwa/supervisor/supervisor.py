@@ -13,8 +13,8 @@ from hakoniwa.hostpaths import open_outside, remove_file
 from hakoniwa.kernel import prctl, signals
 from hakoniwa.kernel.pidfd import handles, has_ended
 from hakoniwa.plan import Launch
-from hakoniwa.record import plain
 from hakoniwa.spec import HOOK_SIGNALS
+from hakoniwa.statefile import Definition
 from hakoniwa.steps.join import open_groups
 from hakoniwa.supervisor import messages, report
 from hakoniwa.supervisor.base import Base, ExitStatus
@@ -155,7 +155,8 @@ class Supervisor:
 
     def _accompany_set_up(self, cloning: Cloning) -> None:
         """What this side does while the first process applies the plan."""
-        self.written.identify(self.around.definition or plain(self.container), self.base.pid)
+        self.written.definition = self.around.definition or Definition.of(self.container)
+        self.written.identify(self.base.pid)
         self.run_hooks("immediately_after_fork_on_parent", may_refuse=True)
         self.run_hooks("after_network_created", may_refuse=True)
         cloning.open_gate()
@@ -167,7 +168,7 @@ class Supervisor:
         from hakoniwa.supervisor.groups import make_groups
 
         self.groups = self.base._groups = make_groups(self.container, self.undo)
-        self.written.facts |= {"cgroups": self.groups.paths, "assigned_cgroup": self.groups.assigned}
+        self.written.cgroups, self.written.assigned_cgroup = tuple(self.groups.paths), self.groups.assigned
         if not self.has_pid_namespace:
             prctl.adopt_orphans()
         return open_groups(self.groups.joined())
@@ -202,7 +203,7 @@ class Supervisor:
             raise error
         if not found.executing:
             raise HakoError("the container was ended before its program ran", where=self.container.where)
-        self.written.facts["devpts"] = found.devpts
+        self.written.devpts = found.devpts
 
     # While it runs
 
@@ -413,10 +414,10 @@ def _needs_groups(container: Container) -> bool:
 def _already_running(name: str) -> HakoError:
     """Who holds the lock."""
     known = state.read(name)
-    if known is None or known["status"] != "running":
+    if known is None or known.status != "running":
         return HakoError(f"container {name!r} is being started or stopped by another command", hint="try again")
-    pid, since = known["init"]["pid"], known["created_at"]
+    pid, since = known.init.pid, known.created_at
     return HakoError(
-        f"container {name!r} is already running: pid {pid}, since {since}, from {known['file']}",
+        f"container {name!r} is already running: pid {pid}, since {since}, from {known.file}",
         hint=f"hako attach -n {name}, or hako kill -n {name}",
     )

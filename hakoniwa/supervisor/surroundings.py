@@ -8,6 +8,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from hakoniwa.statefile import Definition
+
 
 class Surroundings(Record):
     """What the barn's process hands to a supervisor. Descriptors."""
@@ -21,6 +23,6 @@ class Surroundings(Record):
     notes: int  # a pipe to the front process, which writes there what we have to say; -1 without a terminal
     term: str  # the TERM of the payload
     background: bool
-    definition: dict[str, Any] | None  # for the state, where the barn's process has made it to be shared
+    definition: Definition | None  # for the state, where the barn's process has made it to be shared
     watch: bool  # reload when the file changes
     wait: bool  # the caller waits until the container is ready

@@ -7,10 +7,11 @@ import os
 from hakoniwa import state
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.pidfd import boot_id, start_time
+from hakoniwa.statefile import Definition, End, Process, State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Literal
 
     from hakoniwa.plan import Launch
     from hakoniwa.spec import Container
@@ -18,56 +19,72 @@ if TYPE_CHECKING:
 
 
 class WrittenState:
-    """What is known of one run. `facts` may be added to until it is written for the last time."""
+    """What is known of one run. Its attributes may be set until it is written for the last time."""
 
     def __init__(self, container: Container, launch: Launch, base: Base, *, background: bool) -> None:
-        self._name = container.name
-        self._barn_process = os.getppid()
-        self.facts: dict[str, Any] = {
-            "name": container.name,
-            "barn": container.barn,
-            "file": container.file,
-            "created_at": base.created_at,
-            "cgroups": [],
-            "assigned_cgroup": None,
-            "persisted": [kept.path for kept in container.persisted],
-            "pid_file": container.container_pid_file,
-            "rootfs": container.rootfs.path,
-            "log": state.log_file(container.name) if background else None,
-            "devpts": None,
-            "capabilities": launch.capabilities,
-            "filters": [program.path for program in launch.filters],
-            "user_namespace": container.has_user_namespace(),
-            "command": launch.command,
-        }
+        self._container = container
+        self._launch = launch
+        self._created_at = base.created_at
+        self._log = state.log_file(container.name) if background else None
+        self._barn = os.getppid()
+        self._processes: tuple[Process, Process, Process | None] | None = None
+        self._boot = ""
+        self.definition: Definition | None = None
+        self.cgroups: tuple[str, ...] = ()
+        self.assigned_cgroup: str | None = None
+        self.devpts: int | None = None
 
-    def identify(self, definition: dict[str, Any], init: int) -> None:
-        """Note what tells the processes from any later ones with their pids, and the definition; while others are busy."""
-        self.facts |= {
-            "init": _identity(init),
-            "supervisor": _identity(os.getpid()),
-            # The barn's process, which in the background outlives the supervisor by its last hooks.
-            "barn_process": _identity(self._barn_process),
-            "boot_id": boot_id(),
-            "definition": definition,
-        }
+    def identify(self, init: int) -> None:
+        """Note what tells the processes from any later ones with their pids; while others are busy."""
+        self._boot = boot_id()
+        self._processes = _process(init), _process(os.getpid()), self._barn_process()
 
-    def write(self, status: str, base: Base, error: HakoError | None) -> None:
-        """Write it down. Raises HakoError."""
-        ended = base.exit_status
-        facts = {
-            **self.facts,
-            "status": status,
-            "error": None if error is None else str(error),
-            "exit": None if ended is None else {"code": ended.code, "signal": ended.signal},
-        }
+    def _barn_process(self) -> Process | None:
+        """The process that has forked this one, unless it was killed: then its pid may be somebody else's by now."""
         try:
-            state.write(self._name, facts)
+            found = _process(self._barn)
+        except ProcessLookupError:
+            return None
+        return found if os.getppid() == self._barn else None
+
+    def write(self, status: Literal["running", "stopped", "failed"], base: Base, error: HakoError | None) -> None:
+        """Write it down, whole; nothing where the run came to its end before there was anything to tell. Raises HakoError."""
+        if self._processes is None or self.definition is None:
+            return
+        container, ended = self._container, base.exit_status
+        init, supervisor, barn = self._processes
+        found = State(
+            name=container.name,
+            barn=container.barn,
+            file=container.file,
+            rootfs=container.rootfs.path,
+            created_at=self._created_at,
+            definition=self.definition,
+            status=status,
+            boot_id=self._boot,
+            init=init,
+            supervisor=supervisor,
+            barn_process=barn,
+            command=self._launch.command,
+            capabilities=self._launch.capabilities,
+            user_namespace=container.has_user_namespace(),
+            cgroups=self.cgroups,
+            assigned_cgroup=self.assigned_cgroup,
+            persisted=tuple(kept.path for kept in container.persisted),
+            pid_file=container.container_pid_file,
+            log=self._log,
+            devpts=self.devpts,
+            filters=tuple(program.path for program in self._launch.filters),
+            error=None if error is None else str(error),
+            exit=None if ended is None else End(code=ended.code, signal=ended.signal),
+        )
+        try:
+            state.write(container.name, found)
         except OSError as failure:
             raise HakoError(
-                f"cannot write the state of {self._name!r}: {failure.strerror}", hint="is the disk full?"
+                f"cannot write the state of {container.name!r}: {failure.strerror}", hint="is the disk full?"
             ) from None
 
 
-def _identity(pid: int) -> dict[str, int]:
-    return {"pid": pid, "started": start_time(pid)}
+def _process(pid: int) -> Process:
+    return Process(pid=pid, started=start_time(pid))

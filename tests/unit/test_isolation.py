@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from hakoniwa import ids, ranges
+from hakoniwa import ids, ranges, record
 from hakoniwa.errors import HakoError, Problems
 from hakoniwa.kernel import capabilities, idmap
 from hakoniwa.loader import load
 from hakoniwa.plan import Launch, clone_flags, plan
-from hakoniwa.seccomp import compiling, described, docker, names, profile, programs
-from hakoniwa.spec import NO_MAPS, ArgumentTest, CallFilter, CallRule, Container, Maps
+from hakoniwa.seccomp import compiling, docker, names, profile, programs
+from hakoniwa.spec import NO_MAPS, ArgumentTest, CallFilter, CallRule, Container, Maps, Seccomp
 
 Writer = Callable[..., Path]
 
@@ -386,10 +386,8 @@ def test_a_program_is_made_once_and_only_ours_is_trusted(write_file: Writer, mon
 
 
 def test_filters_survive_being_written_down(write_file: Writer) -> None:
-    from hakoniwa.record import plain
-
     wanted = read(write_file('config.seccomp.filter().kill("mkdir", args={1: ("&", 7, 2)})')).seccomp
-    assert described.described_by(json.loads(json.dumps(plain(wanted)))) == wanted
+    assert record.read(Seccomp, json.loads(json.dumps(record.plain(wanted)))) == wanted
 
 
 # Ids

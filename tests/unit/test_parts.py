@@ -8,10 +8,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 
-from hakoniwa import fastjson, options
+from hakoniwa import fastjson, options, record
 from hakoniwa.errors import HakoError, Problems, nearest, printable
 from hakoniwa.kernel import capabilities, signals, trampoline
 from hakoniwa.kernel.libc import compile_file
@@ -68,10 +69,116 @@ def test_fastjson_agrees_with_json(value: object) -> None:
     assert fastjson.loads(json.dumps(value, indent=2)) == value
 
 
-@pytest.mark.parametrize("text", ["", "{", "nul", '{"a": 1} x', "[1,]"])
+NO_JSON = [
+    "",
+    "{",
+    "nul",
+    '{"a": 1} x',
+    "[1,]",
+    '{"a',
+    '{"a": "',
+    '{"a": "\\',
+    '{"a": "\\ud8',
+    '"a\nb"',
+    "[" * 100_000,
+    "1" * 5000,
+]
+
+
+@pytest.mark.parametrize("text", NO_JSON, ids=lambda text: text[:10])
 def test_fastjson_refuses_what_is_none(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # any of them is right
         fastjson.loads(text)
+
+
+def test_fastjson_refuses_it_without_json_being_loaded() -> None:
+    code = f"""
+import sys
+sys.path[:0] = {sys.path!r}
+from hakoniwa import fastjson
+for text in {NO_JSON!r}:
+    try:
+        fastjson.loads(text)
+    except ValueError:
+        continue
+    print(text)
+"""
+    done = subprocess.run([sys.executable, "-ISc", code], capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+
+
+# Records that are read
+
+
+class Inner(Record):
+    number: int
+
+
+class Written(Record):
+    name: str
+    kind: Literal["a", "b"]
+    inner: Inner
+    share: float = 0.5
+    either: int | str | None = None
+    several: tuple[Inner, ...] = ()
+    named: dict[str, int] = {}
+    anything: Any = None
+
+
+def nested(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+GOOD = {"name": "n", "kind": "b", "inner": {"number": 1}}
+
+
+def test_a_record_is_read_as_it_was_written() -> None:
+    written = Written(
+        name="n",
+        kind="a",
+        inner=Inner(number=-1),
+        either="x",
+        several=(Inner(number=2),),
+        named={"a": 1},
+        anything=[{}],
+    )
+    assert record.read(Written, fastjson.loads(fastjson.dumps(written))) == written
+    assert record.read(Written, json.loads(json.dumps(plain(written)))) == written
+
+
+def test_what_has_a_default_may_be_missing() -> None:
+    assert record.read(Written, GOOD) == Written(name="n", kind="b", inner=Inner(number=1))
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ([], "must be an object, not a list"),
+        ({"name": "n", "kind": "a"}, "lacks 'inner'"),
+        ({**GOOD, "inner": {}}, "inner: lacks 'number'"),
+        ({**GOOD, "inner": 3}, "inner: must be an object, not 3"),
+        ({**GOOD, "inner": {"number": True}}, "inner.number: must be int, not true"),
+        ({**GOOD, "inner": {"number": 1.0}}, "inner.number: must be int, not 1.0"),
+        ({**GOOD, "inner": {"number": 10**30}}, "inner.number: must be int, not 1000000000000000000000000000000"),
+        ({**GOOD, "kind": "c"}, "kind: must be one of a b, not 'c'"),
+        ({**GOOD, "kind": []}, "kind: must be one of a b, not a list"),
+        ({**GOOD, "name": None}, "name: must be str, not null"),
+        ({**GOOD, "name": "n", "\x1b[31m": 1}, "has an unknown '\\x1b[31m'"),
+        ({**GOOD, "share": "1"}, "share: must be float, not '1'"),
+        ({**GOOD, "either": {}}, "either: must be int | str | None, not an object"),
+        ({**GOOD, "several": {}}, "several: must be a list, not an object"),
+        ({**GOOD, "several": [{"number": 1}, {}]}, "several.[]: lacks 'number'"),
+        ({**GOOD, "named": {"k": "v"}}, "named.k: must be int, not 'v'"),
+        ({**GOOD, "anything": nested(65)}, "anything: is nested too deeply"),
+    ],
+)
+def test_what_is_no_record_is_told_by_its_place(value: object, problem: str) -> None:
+    with pytest.raises(record.Unreadable) as raised:
+        record.read(Written, value)
+    assert str(raised.value) == problem
 
 
 # Errors

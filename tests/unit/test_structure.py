@@ -23,6 +23,7 @@ FLOORS = [
     ["places", "spec", "options"],
     ["exposed", "ids", "seccomp"],
     ["hostpaths"],
+    ["statefile"],
     ["state", "boxes"],
     ["ranges"],
     ["dsl", "validate"],

@@ -1,0 +1,210 @@
+"""The records that are kept of containers, and their files: written whole, and read with a check.
+
+A file is one JSON object. What cannot be read as the record that it should be is `Damaged`: who goes through all files tells
+that and goes on, and `hako gc` removes it.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hakoniwa import fastjson, record
+from hakoniwa.errors import HakoError
+from hakoniwa.kernel.files import read_file
+from hakoniwa.places import run_dir
+from hakoniwa.record import Record, Unreadable, plain
+from hakoniwa.spec import IdRange, Limit, Scheduling, Seccomp  # `record.read` finds them here
+from hakoniwa.trust import read_own
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Literal, Self, TypeVar
+
+    from hakoniwa.spec import Container
+
+    Known = TypeVar("Known", "State", "Made")
+
+SCHEMA = 1  # to be raised with each field that is added: a file of a later schema is left alone, and not read
+ENDED = ("stopped", "failed", "dead")
+LOCK = "lock"
+_LARGEST_PID = 1 << 22  # PID_MAX_LIMIT, `man 5 proc_sys_kernel`
+
+
+def folder_of(name: str) -> str:
+    """Where the state of a container lies."""
+    return os.path.join(run_dir(), name)
+
+
+class Damaged(HakoError):
+    """What was written of a container cannot be read."""
+
+    _way_out = "hako gc clears it"
+
+    def __init__(self, name: str, path: str, problem: str) -> None:
+        self.problem = problem
+        hint = self._way_out
+        if os.path.dirname(path) == folder_of(name) and (pid := _holder(name)) is not None:
+            hint = f"its supervisor lives: kill {pid} ends it, and then {hint}"
+        super().__init__(f"what is known of it cannot be read: {path}: {problem}", where=name, hint=hint)
+
+
+class Later(Damaged):
+    """It is not damaged: we are too old."""
+
+    _way_out = "that version reads it"
+
+
+class Definition(Record):
+    """What commands need of the description of a container; `whole` is all of it."""
+
+    _whole = "whole"
+
+    whole: dict[str, Any]
+    namespaces: tuple[str, ...]
+    environ: dict[str, str]
+    metadata: dict[str, Any]
+    uid: int | str | None
+    gid: int | str | None
+    groups: tuple[int | str, ...]
+    workdir: str
+    limits: tuple[Limit, ...]
+    scheduling: Scheduling
+    no_new_privs: bool
+    seccomp: Seccomp
+    apparmor: str | None
+    uid_map: tuple[IdRange, ...]
+    gid_map: tuple[IdRange, ...]
+
+    @classmethod
+    def of(cls, container: Container) -> Self:
+        """That of a container."""
+        own = {name: getattr(container, name) for name in cls._fields if name != cls._whole}
+        return cls(whole=plain(container), **own)
+
+
+class Process(Record):
+    """A process at one boot."""
+
+    pid: int
+    started: int
+
+    def _check(self) -> None:
+        if not 0 < self.pid <= _LARGEST_PID:
+            raise Unreadable(f"{self.pid} is no pid", "pid")
+
+
+class End(Record):
+    """How a container ended: `code` as a shell has it."""
+
+    code: int
+    signal: int | None
+
+
+class _Known(Record):
+    """What is known of each container."""
+
+    name: str
+    barn: str
+    file: str
+    rootfs: str
+    created_at: str
+    definition: Definition
+
+
+class Made(_Known):
+    """A container whose rootfs was made."""
+
+    status: Literal["created"] = "created"
+
+
+class State(_Known):
+    """A container that runs, or has run. What has a default may be missing in what an earlier version has written."""
+
+    status: Literal["running", "stopped", "failed", "dead"]
+    boot_id: str
+    init: Process
+    supervisor: Process
+    barn_process: Process | None = None  # in the background it outlives the supervisor by its last hooks
+    command: tuple[str, ...] | None = None  # in the place of the file's
+    capabilities: int
+    user_namespace: bool
+    cgroups: tuple[str, ...]  # made for the container
+    assigned_cgroup: str | None = None
+    persisted: tuple[str, ...] = ()
+    pid_file: str | None
+    log: str | None  # where it runs in the background
+    devpts: int | None = None
+    filters: tuple[str, ...]
+    error: str | None = None
+    exit: End | None = None
+
+
+def _holder(name: str) -> int | None:
+    """The process that holds the lock of a container, as far as /proc/locks tells. `man 5 proc_locks`."""
+    try:
+        status = os.stat(os.path.join(folder_of(name), LOCK))
+        locks = read_file("/proc/locks").decode()
+    except OSError:
+        return None
+    file = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    for line in locks.splitlines():
+        fields = line.split()
+        if fields[1] == "FLOCK" and fields[5] == file and int(fields[4]) > 0:
+            return int(fields[4])
+    return None
+
+
+def write_new(path: str, record: Record) -> None:
+    """Write a record to the file that will take the place of `path`. Raises OSError; then there is none."""
+    new = f"{path}.new"
+    file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        content = fastjson.dumps({"schema": SCHEMA, **record._plain()}).encode()
+        while content:
+            content = content[os.write(file, content) :]
+    except OSError:
+        os.unlink(new)
+        raise
+    finally:
+        os.close(file)
+
+
+def load(name: str, path: str) -> dict[str, Any] | None:
+    """What a file says of a container, or None where there is none.
+
+    Raises OSError, Unreadable where it says nothing, and HakoError where a later version of ours has written it.
+    """
+    for candidate in (path, f"{path}.new", path):
+        try:
+            content = read_own(candidate)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        try:
+            value = fastjson.loads(content.decode())
+        except ValueError as error:
+            raise Unreadable(str(error)) from None
+        if not isinstance(value, dict):
+            raise Unreadable("must be an object")
+        schema = value.pop("schema", None)
+        if type(schema) is not int or schema < 1:
+            raise Unreadable(f"'schema' must be {SCHEMA}")
+        if schema > SCHEMA:
+            raise Later(name, path, f"it is of schema {schema}, which a later version of hakoniwa has written")
+        return value
+    return None
+
+
+def read_known(kind: type[Known], name: str, path: str) -> Known | None:
+    """A record of a container, or None where there is none. Raises Damaged."""
+    try:
+        value = load(name, path)
+        if value is None:
+            return None
+        found = record.read(kind, value)
+        if found.name != name:
+            raise Unreadable(f"is of {found.name!r}")
+    except Unreadable as problem:
+        raise Damaged(name, path, str(problem)) from None
+    except OSError as error:
+        raise Damaged(name, path, error.strerror or str(error)) from None
+    return found
