@@ -29,7 +29,12 @@ class Record:
     _whole = ""  # the field that keeps all that was read, of a record that is a part of something larger
 
     def __init_subclass__(cls) -> None:
-        own = tuple(name for name in vars(cls).get("__annotations__", ()) if not name.startswith("_"))
+        annotations = vars(cls).get("__annotations__")
+        if annotations is None and "__annotate_func__" in vars(
+            cls
+        ):  # Python 3.14 evaluates them when they are asked for
+            annotations = vars(cls)["__annotate_func__"](1)
+        own = tuple(name for name in annotations or () if not name.startswith("_"))
         cls._fields = cls._fields + tuple(name for name in own if name not in cls._fields)
 
     def __init__(self, **values: Any) -> None:

@@ -52,20 +52,25 @@ def clone(namespaces: int, *, cgroup: int | None = None, sibling: bool = False) 
     return pid, os.pidfd_open(pid)  # the child is ours to reap: until then its pid is nobody else's
 
 
-def clone_from(enter: Callable[[], None], namespaces: int, *, cgroup: int | None = None) -> tuple[int, int]:
+def clone_from(
+    enter: Callable[[], None], namespaces: int, *, cgroup: int | None = None, keep: set[int] | None = None
+) -> tuple[int, int]:
     """As `clone`, but from a process that has called `enter` first: to be born in namespaces that we stay out of.
 
-    That process ends at once; the child is ours. Raises OSError for what fails in it, and ChildProcessError where `enter`
-    has ended it.
+    The child is ours. It has no descriptors from 3 on but those of `keep` (None: all). The process in between ends at once.
+    Raises OSError for what fails in it, and ChildProcessError when `enter` has ended it.
     """
     reader, writer = os.pipe2(os.O_CLOEXEC)
     middle, held = clone(0)
     if middle == 0:
         try:
             enter()
+            if keep is not None:
+                close_all_but({*keep, writer})
             pid, _ = clone(namespaces, cgroup=cgroup, sibling=True)
             if pid == 0:
-                os.close(reader)
+                if keep is None:
+                    os.close(reader)
                 os.close(writer)
                 return 0, -1
         except OSError as error:

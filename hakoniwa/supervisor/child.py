@@ -49,7 +49,8 @@ def become(make_steps: Callable[[], Sequence[Step]], context: Context, keep: set
     """
 
     def go() -> None:
-        _be_nobody_s(context, keep)
+        _be_nobody_s(context)
+        process.close_all_but({context.supervisor, context.status, *keep})
         steps = make_steps()
         if not any(isinstance(step, AwaitsMaps) for step in steps):
             prctl.become_undumpable()  # nobody inside may trace this process, or open what it has open
@@ -60,26 +61,25 @@ def become(make_steps: Callable[[], Sequence[Step]], context: Context, keep: set
     _report_what_fails(go, context.status)
 
 
-def become_inside(steps: Sequence[Step], context: Context, keep: set[int]) -> NoReturn:
+def become_inside(steps: Sequence[Step], context: Context) -> NoReturn:
     """Apply steps that were prepared before this process was cloned, inside already. Never returns, and never raises.
 
-    `keep` is as for `become`, and what preparing has opened.
+    It is undumpable already, and has no more descriptors than it needs.
     """
 
     def go() -> None:
         close_imports()
-        _be_nobody_s(context, keep)  # it is undumpable already, as the process that cloned it
+        _be_nobody_s(context)
         apply_all(steps, context)
 
     _report_what_fails(go, context.status)
 
 
-def _be_nobody_s(context: Context, keep: set[int]) -> None:
-    """Let go of what belongs to the process that cloned this one: its signals, session, umask and descriptors."""
+def _be_nobody_s(context: Context) -> None:
+    """Let go of what belongs to the process that cloned this one: its signals, session and umask."""
     signals.reset_all()
     os.setsid()
     os.umask(0o022)
-    process.close_all_but({context.supervisor, context.status, *keep})
     context.tell_executing = lambda: tell_executing(context.status, context.devpts_device)
 
 

@@ -83,8 +83,12 @@ class Exec:
                 os._exit(1)
 
         cgroup = None if self._unified == -1 else self._unified
+        kept = {self._join.pidfd, self._root, self.front, self._unified, context.supervisor, context.status}
+        kept |= {*self._joining, *context.opened(), *self.streams.inherited.values()}
+        if self._attributes:
+            kept.add(self._attributes[1].fileno())
         try:
-            pid, pidfd = process.clone_from(enter, 0, cgroup=cgroup)
+            pid, pidfd = process.clone_from(enter, 0, cgroup=cgroup, keep=kept)
         except ChildProcessError:
             return 0, -1  # it has told why
         except OSError as error:
@@ -92,10 +96,10 @@ class Exec:
         if pid == 0:
             for number, descriptor in self.streams.inherited.items():
                 os.dup2(descriptor, number)
-            kept = {self._join.pidfd, self._root, self.front, *self._joining, *context.opened()}
-            if self._attributes:
-                kept.add(self._attributes[1].fileno())
-            child.become_inside(inside, context, kept)
+            self.streams.close()
+            if self._unified != -1:
+                os.close(self._unified)
+            child.become_inside(inside, context)
         if self._attributes:
             self._send_attributes(pid, context.status)
         return pid, pidfd

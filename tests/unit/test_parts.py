@@ -47,6 +47,31 @@ def test_a_record_is_frozen_and_compares_by_value() -> None:
         point.x = 3  # type: ignore[misc]
 
 
+def test_a_record_has_its_fields_however_annotations_are_kept() -> None:
+    """Python 3.14 evaluates them lazily, unless the module says otherwise."""
+    values: dict[str, Any] = {"Record": Record, "__name__": "lazy"}
+    exec(compile("class Lazy(Record):\n    x: int\n    y: int = 2", "lazy", "exec", dont_inherit=True), values)
+    assert values["Lazy"](x=1)._fields == ("x", "y")
+
+
+SEND_AFTER = """
+import os, socket
+from hakoniwa.steps.devices import OpenTerminal
+from hakoniwa.supervisor import child
+from hakoniwa.supervisor.front import descriptors
+ours, theirs = descriptors.open_pair()
+OpenTerminal(streams=(0,)).prepare(None)
+child.close_imports()
+child.send_master(theirs.fileno(), 1)
+print(len(descriptors.receive(ours)[1]))
+"""
+
+
+def test_the_terminal_is_handed_over_without_an_import() -> None:
+    done = subprocess.run([sys.executable, "-c", SEND_AFTER], capture_output=True, text=True)
+    assert done.stdout == "1\n", done.stderr
+
+
 def test_a_record_wants_its_fields() -> None:
     with pytest.raises(TypeError, match="lacks 'x'"):
         Point()  # type: ignore[call-arg]
@@ -409,10 +434,9 @@ reader, writer = os.pipe()
 refuse = bytes.fromhex("3000000000000000")
 file = trampoline.prepare(filters=(refuse,), attribute="{attribute}", request="{request}")
 if os.fork() == 0:
-    os.dup2(os.open("/proc", os.O_PATH), 42)
+    for held, number in ((writer, 40), (file, 41), (os.open("/proc", os.O_PATH), 42)):
+        os.dup2(held, number)  # out of the way of each other
     os.dup2(42, 6)
-    os.dup2(writer, 40)
-    os.dup2(file, 41)
     os.dup2(40, 3)
     os.dup2(41, 5, inheritable=False)
     import prctl

@@ -95,7 +95,7 @@ SHOW = "import sys; before = set(sys.modules); import {}; print(*sorted(set(sys.
 # What `hako start` may load besides our own: nothing that costs a millisecond.
 ALLOWED = {
     *("__future__", "_ctypes", "_json", "_prctl", "fcntl", "gc", "marshal", "select", "time"),
-    *("os", "os.path", "posixpath", "genericpath", "stat", "_stat", "_collections_abc", "errno"),
+    *("abc", "_abc", "os", "os.path", "posixpath", "genericpath", "stat", "_stat", "_collections_abc", "errno"),
 }
 
 
