@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hakoniwa.exposed import NOTHING, Exposed
 from hakoniwa.record import Record
+from hakoniwa.rewritable import NOTHING, Exposed
 from hakoniwa.spec import NO_MAPS, Maps
 from hakoniwa.steps import devices, identity, mounts, program, root
 from hakoniwa.steps.step import HookPoint, Step

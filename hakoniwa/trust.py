@@ -120,6 +120,11 @@ def check_folder(folder: str) -> bool:
     return True
 
 
+def check_place(path: str) -> None:
+    """Raise Distrust where `path` lies in a folder that everybody can write to, and somebody else has put it there."""
+    _check_folders(follow(path), path, _owners(), strict=False)
+
+
 def read_own(path: str) -> bytes:
     """The bytes of a file that lies in a folder of ours and is ours alone, too.
 

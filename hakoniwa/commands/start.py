@@ -8,11 +8,11 @@ import sys
 from hakoniwa import boxes, log
 from hakoniwa.beside import close_beside
 from hakoniwa.errors import HakoError, printable
-from hakoniwa.exposed import find_exposed
 from hakoniwa.kernel import capabilities
 from hakoniwa.loader import load
 from hakoniwa.options import Command, Given, Option, usage_error
 from hakoniwa.plan import Launch, plan
+from hakoniwa.rewritable import find_exposed
 from hakoniwa.seccomp.programs import programs_for
 from hakoniwa.spec import NO_MAPS
 from hakoniwa.supervisor.barn import run_in_background, run_in_foreground

@@ -22,6 +22,7 @@ from hakoniwa.rootfs.making import Making, described
 from hakoniwa.rootfs.progress import progress_for
 from hakoniwa.rootfs.remove import REMOVING, must_hold_no_mount, remove_tree
 from hakoniwa.statefile import Definition, Made
+from hakoniwa.trust import check_place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def open_aside(path: str, *, rebuild: bool) -> tuple[str, int]:
         try:
             os.mkdir(aside, 0o700)
         except FileExistsError:
-            pass
+            check_place(aside)  # whose it is can change what is built there
         lock = lock_folder(aside)
         if lock == -1:
             raise HakoError(f"the rootfs {path} is being built by another command", hint="wait for it")

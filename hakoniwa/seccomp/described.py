@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from hakoniwa import trust
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import seccomp
 from hakoniwa.seccomp.docker import read_profile
@@ -48,6 +49,7 @@ def _own_profile(wanted: Seccomp, held: int) -> Program:
 
 def _read_profile(path: str, where: str) -> bytes:
     try:
+        trust.check(path)  # who could change it would decide what is forbidden
         with open(path, "rb") as file:
             content = file.read(_LARGEST_PROFILE + 1)
     except OSError as error:

@@ -295,7 +295,9 @@ def test_what_a_stranger_has_put_into_a_state_folder(hako: Hako, box: Writer, pl
     hako("start", path, "--", "true")
     state = places / "run" / "box"
     os.chown(state / "state.json", STRANGER, 0)
-    assert "the file is not ours alone" in hako("ps", "--all", status=125).stderr
+    done = hako("ps", "--all")  # and goes on with the others
+    assert "the file is not ours alone" in done.stderr
+    assert path.name not in done.stdout
     os.chown(state / "state.json", 0, 0)
     os.chown(state, STRANGER, 0)
     assert f"the folder {state} is not ours alone" in hako("start", path, "--", "true", status=125).stderr
@@ -310,3 +312,25 @@ def test_folders_are_made_closed_whatever_the_umask_is(places: Path, box: Writer
     made += [places / word for word in ("run", "log", "cache", "kept")]
     assert len(made) > 8
     assert [found for found in made if not found.is_symlink() and found.stat().st_mode & 0o022] == []
+
+
+# What is built, and what is believed
+
+
+def test_a_build_does_not_go_on_in_a_stranger_s_folder(hako: Hako, write_file: Writer, folder: Path) -> None:
+    aside = folder / ".box.building"
+    aside.mkdir()
+    os.chown(aside, STRANGER, STRANGER)
+    path = write_file(f'config.chroot_to("{folder}/box")\nconfig.bootstrap.strategy = "host"')
+    assert f"uid {STRANGER} has put {aside} there" in hako("create", path, status=125).stderr
+    os.chown(aside, 0, 0)
+    hako("create", path)
+
+
+def test_a_seccomp_profile_of_a_stranger_s(hako: Hako, box: Writer, folder: Path) -> None:
+    profile = folder / "p.json"
+    profile.write_text('{"defaultAction": "SCMP_ACT_ALLOW"}')
+    path = box(f'config.seccomp.profile = "{profile}"')
+    hako("start", path, "--", "true")
+    os.chown(profile, STRANGER, STRANGER)
+    assert f"uid {STRANGER} has put {profile} there" in hako("start", path, "--", "true", status=125).stderr

@@ -21,7 +21,7 @@ FLOORS = [
     ["kernel"],
     ["trust"],
     ["places", "spec", "options"],
-    ["exposed", "ids", "seccomp"],
+    ["ids", "rewritable", "seccomp"],
     ["hostpaths"],
     ["statefile"],
     ["state", "boxes"],
