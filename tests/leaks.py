@@ -97,8 +97,12 @@ class Snapshot:
 
 
 def _open_files() -> list[str]:
-    """Descriptors of this process that still lead somewhere (listing them opens one that does not)."""
-    return [fd for fd in os.listdir("/proc/self/fd") if os.path.islink(f"/proc/self/fd/{fd}")]
+    """Descriptors of this process that still lead somewhere (listing them opens one that does not).
+
+    A library may have itself open (libffi 3.5, for its trampolines).
+    """
+    links = [fd for fd in os.listdir("/proc/self/fd") if os.path.islink(f"/proc/self/fd/{fd}")]
+    return [fd for fd in links if ".so" not in os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))]
 
 
 def _command(pid: str) -> str:
