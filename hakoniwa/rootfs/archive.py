@@ -19,6 +19,7 @@ from hakoniwa.kernel import mount, process
 from hakoniwa.record import Record
 from hakoniwa.rootfs import tar
 from hakoniwa.rootfs.command import how_it_ended
+from hakoniwa.rootfs.environment import environment
 from hakoniwa.rootfs.locking import hold_rootfs
 from hakoniwa.rootfs.output import follow, quoted
 from hakoniwa.rootfs.provision import must_be_provisioned, root_of
@@ -142,7 +143,9 @@ def _pack(container: Container, packing: Packing, compressor: list[str], file: i
         return
     reader, writer = os.pipe2(os.O_CLOEXEC)
     tar.enlarge(writer)
-    child = subprocess.Popen(tar.as_nobody(compressor), stdin=reader, stdout=file, stderr=subprocess.PIPE, cwd="/")
+    child = subprocess.Popen(
+        tar.as_nobody(compressor), stdin=reader, stdout=file, stderr=subprocess.PIPE, cwd="/", env=environment()
+    )
     os.close(reader)
     assert child.stderr is not None
     failure: HakoError | None = None
@@ -229,7 +232,9 @@ def _devices(tree: int, partly: bool) -> list[str]:
     words = ["find", ".", "-xdev", "(", "-type", "b", "-o", "-type", "c", ")", "-print0"]
     os.fchdir(tree)
     errors = subprocess.DEVNULL if partly else None
-    done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, check=not partly)
+    done = subprocess.run(
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=environment(), check=not partly
+    )
     os.chdir("/")
     found = [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
     if found:

@@ -12,6 +12,7 @@ import subprocess
 
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import idmap
+from hakoniwa.rootfs.environment import PATH, environment
 from hakoniwa.rootfs.output import follow, quoted
 
 TYPE_CHECKING = False
@@ -32,7 +33,6 @@ _CONFINED = [
     "--kill-child",
     "--",
 ]
-SEARCHED = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PACKAGES = {
     "lxc-create": "lxc",
     "setpriv": "util-linux",
@@ -58,7 +58,7 @@ def run_step(
         child = subprocess.Popen(
             [*_CONFINED, *argv],
             cwd=folder,
-            env={**os.environ, **(environ or {})},
+            env=environment(environ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -90,7 +90,7 @@ def must_be_host_root(name: str, where: str) -> None:
 
 def must_be_executable(name: str, program: str, where: str, *, package: str = "") -> None:
     """Raise HakoError where a program is not there, or cannot be executed."""
-    if shutil.which(program) or shutil.which(program, path=SEARCHED):
+    if shutil.which(program, path=PATH):
         return
     if os.path.exists(program):
         raise HakoError(f"{name}: {program} is not executable", where=where, hint=f"chmod +x {program}")

@@ -16,6 +16,7 @@ from hakoniwa.errors import HakoError, printable
 from hakoniwa.kernel import capabilities, idmap, mount, paths, prctl, process, signals
 from hakoniwa.plan import NETWORK_FILES, provisioning_steps
 from hakoniwa.rootfs.copying import copy_in
+from hakoniwa.rootfs.environment import PROXIES
 from hakoniwa.rootfs.output import follow, quoted
 from hakoniwa.seccomp.programs import programs_for
 from hakoniwa.spec import Seccomp
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from hakoniwa.steps.step import Step
 
 _NAMESPACES = ("mount", "pid", "ipc", "uts")
-_PASSED_ON = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy")  # the network is the host's, and so is the way out
 
 
 class Inside:
@@ -104,7 +104,7 @@ class _Working:
             "LANG": "C.UTF-8",
             "container": "hakoniwa",
             "DEBIAN_FRONTEND": "noninteractive",  # nobody is there to answer (`man 7 debconf`)
-            **{word: os.environ[word] for name in _PASSED_ON for word in (name, name.upper()) if word in os.environ},
+            **{word: os.environ[word] for word in PROXIES if word in os.environ},
         }
         held = capabilities.every() if inner else capabilities.held()
         self.capabilities = capabilities.mask((*capabilities.DEFAULT, *container.capabilities.named)) & held

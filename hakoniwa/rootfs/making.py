@@ -12,6 +12,7 @@ from hakoniwa.kernel import idmap, mount, process
 from hakoniwa.rootfs import layers, provision
 from hakoniwa.rootfs.boot import Boot
 from hakoniwa.rootfs.definition import asked, digest, function_text
+from hakoniwa.rootfs.environment import environment
 from hakoniwa.rootfs.inside import run_inside
 from hakoniwa.rootfs.remove import remove_tree
 from hakoniwa.rootfs.strayed import Watch
@@ -311,6 +312,8 @@ def copy_merged(container: Container, chain: list[str], folder: str) -> None:
 def copy_tree(source: str, target: str) -> None:
     """Copy the content of a folder with owners, modes, times, links and attributes into another. Raises HakoError."""
     words = ["cp", "--archive", "--reflink=auto", "--no-target-directory", "--", source, target]
-    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        words, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment(), check=False
+    )
     if done.returncode:
         raise HakoError(f"cp failed with exit status {done.returncode}: {done.stderr.strip()[-500:]}")

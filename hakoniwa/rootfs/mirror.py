@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 
+from hakoniwa.rootfs.environment import environment
+
 _USUAL = {"debian": "http://deb.debian.org/debian", "ubuntu": "http://archive.ubuntu.com/ubuntu"}
 
 
@@ -11,7 +13,15 @@ def mirror_of(distribution: str) -> str:
     """The first repository of apt's sources that is one of `distribution`, "debian" or "ubuntu"; else the usual one."""
     words = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]
     try:
-        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(
+            words,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            env=environment(),
+            timeout=30,
+            check=False,
+        )
         listed = done.stdout.split()
     except (FileNotFoundError, subprocess.TimeoutExpired):
         listed = []  # no Debian

@@ -13,6 +13,7 @@ import subprocess
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import mount, process
 from hakoniwa.rootfs import tar
+from hakoniwa.rootfs.environment import environment
 from hakoniwa.rootfs.headers import Passing
 
 TYPE_CHECKING = False
@@ -92,7 +93,9 @@ def _open(file: int) -> tuple[int, subprocess.Popen[bytes], str]:
     for magic, program, package in _COMPRESSIONS:
         if first.startswith(magic):
             words = [tar.find(program, package), "-dc"]
-    child = subprocess.Popen(tar.as_nobody(words), stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/")
+    child = subprocess.Popen(
+        tar.as_nobody(words), stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", env=environment()
+    )
     assert child.stdout is not None
     stream = os.dup(child.stdout.fileno())
     child.stdout.close()

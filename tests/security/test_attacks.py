@@ -304,6 +304,33 @@ def test_no_way_to_a_device(hako: Hako, box: Writer, rootfs: Path) -> None:
     assert "Operation not permitted" in done.stderr
 
 
+def openable() -> tuple[str, int, int]:
+    """Kind and number of a device that the host can open, and that no container has."""
+    for entry in Path("/dev").iterdir():
+        status = entry.lstat()
+        kind = {stat.S_IFBLK: "b", stat.S_IFCHR: "c"}.get(stat.S_IFMT(status.st_mode))
+        if kind is None or os.major(status.st_rdev) in (1, 4, 5, 136):
+            continue
+        try:
+            os.close(os.open(entry, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY))
+        except OSError:
+            continue
+        return kind, os.major(status.st_rdev), os.minor(status.st_rdev)
+    pytest.skip("this kernel has no device that can be opened")
+
+
+def test_what_cap_mknod_opens(hako: Hako, box: Writer) -> None:
+    """Without the defence: the private /dev has devices, and whoever may make nodes there has all of the host's."""
+    kind, major, minor = openable()
+    script = f"mknod /dev/made {kind} {major} {minor} && ( : < /dev/made ) && echo opened"
+    assert hako("start", box('config.capabilities.allow("mknod")'), "--", "sh", "-c", script).stdout == "opened\n"
+    assert hako("start", box(), "--", "sh", "-c", script, status=None).stdout == ""
+    inner = box('config.capabilities.allow("mknod")\nconfig.namespace.unshare("user")')
+    done = hako("start", inner, "--", "sh", "-c", script, status=None)
+    assert done.stdout == ""
+    assert "Operation not permitted" in done.stderr
+
+
 def test_a_setuid_program_gains_nothing(hako: Hako, box: Writer, rootfs: Path) -> None:
     program = rootfs / "bin" / "suid"
     source = b'#include <stdio.h>\n#include <unistd.h>\nint main(void) { printf("%d\\n", geteuid()); return 0; }\n'

@@ -9,6 +9,7 @@ import subprocess
 from hakoniwa.errors import HakoError
 from hakoniwa.rootfs.boot import Boot
 from hakoniwa.rootfs.command import must_be_executable, run_step
+from hakoniwa.rootfs.environment import environment
 from hakoniwa.rootfs.remove import remove_tree
 
 TYPE_CHECKING = False
@@ -45,7 +46,7 @@ def _commit(bootstrap: Bootstrap) -> str:
 
 def _commit_of(url: str, ref: str, where: str) -> str:
     words = ["git", "ls-remote", "--", url, ref, f"refs/heads/{ref}", f"refs/tags/{ref}", f"refs/tags/{ref}^{{}}"]
-    environ = {**os.environ, **_ENVIRON}
+    environ = environment(_ENVIRON)
     try:
         done = subprocess.run(
             words, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environ, timeout=_PATIENCE, check=False

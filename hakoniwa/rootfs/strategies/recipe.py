@@ -38,7 +38,8 @@ def fill(boot: Boot, bootstrap: Bootstrap) -> None:
     name = bootstrap.settings["recipe"]
     path = find(bootstrap, boot.beside)
     script = trust.read_trusted(path, _LARGEST)
-    environ = {"ROOTFS": str(boot.rootfs), **({"MIRROR": _mirror()} if b"MIRROR" in script else {})}
+    environ = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    environ |= {"ROOTFS": str(boot.rootfs), **({"MIRROR": _mirror()} if b"MIRROR" in script else {})}
     run_step(
         f"recipe {name}",
         [path],
