@@ -33,7 +33,7 @@ def find_problems(barn: Barn, shown: str) -> list[HakoError]:
     """Everything of that kind that is an error. What a hook may still bring about is told as a warning."""
     problems = _bare_words(read_file(barn.file), shown)
     for container in barn.containers:
-        problems += _wrong_parameters(container)
+        problems += [*_wrong_parameters(container), *_wrong_options(container)]
         missing = list(_missing(container))
         if barn.hooks_at("setup") or any(container.hooks_at(point) for point in _BEFORE_MOUNTS):
             for problem in missing:
@@ -99,6 +99,27 @@ def _wrong_parameters(container: Container) -> list[HakoError]:
     return [fault for fault in found if fault is not None]
 
 
+# File systems whose options mean nothing outside of them, and have no effect before one is made.
+_ASKED = ("tmpfs", "proc", "devpts", "mqueue", "ramfs", "sysfs")
+
+
+def _wrong_options(container: Container) -> Iterator[HakoError]:
+    """Options that a new file system does not take. The kernel is asked, which answers root alone."""
+    from hakoniwa.kernel import mount as mounting
+    from hakoniwa.steps.mounts import attributes_and_options
+
+    for mount in container.mounts if os.geteuid() == 0 else ():
+        _, options = attributes_and_options(mount.options, 0)
+        if mount.fs not in _ASKED or not options:
+            continue
+        try:
+            said = mounting.try_options(mount.fs, options)
+        except OSError:
+            continue  # not root of the host: the start tells
+        if said:
+            yield HakoError(f"{mount.fs} does not take the options {','.join(options)}: {said}", where=mount.where)
+
+
 def _missing(container: Container) -> Iterator[HakoError]:
     """What the container needs of the host, and is not there."""
     rootfs, profile = container.rootfs, container.seccomp.profile
@@ -117,6 +138,10 @@ def _missing(container: Container) -> Iterator[HakoError]:
             yield HakoError(
                 f"stream {stream.number} cannot be led to {stream.path}: {needed} is missing", where=stream.where
             )
+    if container.lxcfs_root is not None and _is_missing(container.lxcfs_root):
+        yield HakoError(
+            f"lxcfs is not mounted on {container.lxcfs_root}", where=container.where, hint="apt-get install lxcfs"
+        )
     if profile not in (None, "default") and _is_missing(profile):
         yield HakoError(f"the seccomp profile is missing: {profile}", where=container.seccomp.where)
     archive = container.bootstrap.settings.get("archive_path", "")

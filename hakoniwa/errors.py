@@ -67,8 +67,11 @@ def _escape(character: str) -> str:
     return _SHORT.get(character, long)
 
 
+_MOST_KNOWN = 30  # words that one line can list
+
+
 def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
-    """`did you mean 'net'?` when one of `known` is close to `word`, else the list of what is known."""
+    """`did you mean 'net'?` when one of `known` is close to `word`, else the list of what is known, if it is short."""
     try:
         import difflib
     except ImportError:  # in a container's first process, which loads nothing any more
@@ -78,4 +81,4 @@ def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
     if close:
         original = next(name for name in known if name.lower() == close[0])
         return f"did you mean {original!r}?"
-    return "known: " + " ".join(known) if known else ""
+    return "known: " + " ".join(known) if 0 < len(known) <= _MOST_KNOWN else ""

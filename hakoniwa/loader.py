@@ -9,7 +9,7 @@ from hakoniwa import trust
 from hakoniwa.beside import LARGEST, find_beside
 from hakoniwa.dsl import facade
 from hakoniwa.dsl.build import build_barn
-from hakoniwa.dsl.section import Reading, Section
+from hakoniwa.dsl.section import Reading
 from hakoniwa.errors import HakoError, Problems
 from hakoniwa.hostpaths import distrust
 from hakoniwa.kernel.libc import compile_file
@@ -60,7 +60,9 @@ def _execute(path: str) -> Reading:
     except Problems:
         raise Problems(reading.problems) from None
     except HakoError as error:
-        raise error if error.where else HakoError(error.message, where=reading.here(), hint=error.hint) from None
+        raise (
+            error if error.where else HakoError(error.message, where=_line_of(error, reading), hint=error.hint)
+        ) from None
     except Exception as error:
         reading.problems.append(_explain(error, reading, source))
         raise Problems(reading.problems) from error
@@ -94,14 +96,20 @@ def _compile(source: bytes, real: str, shown: str) -> CodeType:
         raise HakoError(f"not a Python file: {error}", where=shown) from None
 
 
-def _explain(error: Exception, reading: Reading, source: bytes) -> HakoError:
-    """An exception of the file as an error at the line of the file that led to it."""
+def _line_of(error: Exception, reading: Reading) -> str:
+    """The line of the file that led to an exception."""
     line, trace = 0, error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == reading.file:
             line = trace.tb_lineno
         trace = trace.tb_next
-    where = f"{reading.shown}:{line}" if line else reading.shown
+    return f"{reading.shown}:{line}" if line else reading.shown
+
+
+def _explain(error: Exception, reading: Reading, source: bytes) -> HakoError:
+    """An exception of the file as an error at the line of the file that led to it."""
+    where = _line_of(error, reading)
+    line = int(where.removeprefix(f"{reading.shown}:")) if where != reading.shown else 0
     if isinstance(error, TypeError):
         told = _explain_arguments(str(error)) or _explain_call(str(error), source.splitlines()[line - 1 : line])
         if told:
@@ -132,15 +140,20 @@ def _explain_arguments(text: str) -> tuple[str, str] | None:
     from hakoniwa.errors import nearest
 
     match = re.match(r"(\w+)\.(\w+)\(\) (.*)", text)
-    kinds: list[type[Section | FilterBuilder]] = [ContainerBuilder, HookWords, *_SECTIONS.values()]
-    kinds += [ProvisionSection, FilterBuilder]
-    classes = {kind.__name__: kind for kind in kinds}
+    kinds: list[type] = [ContainerBuilder, HookWords, *_SECTIONS.values(), ProvisionSection, FilterBuilder]
+    classes = {kind.__name__: kind for kind in [*kinds, facade.Haconiwa]}
     if not match or match[1] not in classes:
         return None
-    kind, word = classes[match[1]], match[2]
-    method = getattr(kind, word)
-    known = [name for name in inspect.signature(method).parameters if name != "self"]
-    unexpected = re.search(r"unexpected keyword argument '(\w+)'", match[3])
-    hint = nearest(unexpected[1], known) if unexpected else f"arguments: {' '.join(known)}"
+    kind, word, told = classes[match[1]], match[2], match[3]
+    parameters = dict(inspect.signature(getattr(kind, word)).parameters)
+    if parameters.pop("self", None):
+        told = re.sub(r"takes (?:from )?.* but (\d+) .*given.*", lambda found: _too_many(int(found[1]) - 1), told)
+    known = [f"{name}=" if one.kind is one.KEYWORD_ONLY else name for name, one in parameters.items()]
+    unexpected = re.search(r"unexpected keyword argument '(\w+)'", told)
+    hint = nearest(unexpected[1], [*parameters]) if unexpected else f"arguments: {' '.join(known) or 'none'}"
     hint = OF_ARGUMENTS.get((word, unexpected[1] if unexpected else ""), hint)
-    return f"{kind._word}.{word}() {match[3]}", hint
+    return f"{getattr(kind, '_word', kind.__name__)}.{word}() {told}", hint
+
+
+def _too_many(count: int) -> str:
+    return f"does not take {count} argument{'s' if count > 1 else ''} without a name"

@@ -24,6 +24,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "shell": ("code",),
     "python": ("code",),
 }
+_LATER = ("image",)
 _OF_OTHERS = ("options",)  # for a strategy that is none of ours
 _PLUGINS = "hakoniwa.strategies"
 
@@ -38,8 +39,10 @@ def _strategy(value: object) -> object:
         from hakoniwa.dsl.haconiwa import STRATEGIES
 
         if value in STRATEGIES:
-            raise checks.Wrong(f"{STRATEGIES[value]!r}, which does here what {value!r} does in haconiwa")
-        raise checks.Wrong(f"a strategy; {nearest(value, [*SETTINGS, *_installed()])}")
+            raise checks.Wrong("a strategy of hakoniwa", f"write {STRATEGIES[value]!r}")
+        if value in _LATER:
+            raise checks.Wrong("a strategy that is carried out already", f"{value!r} is not supported yet")
+        raise checks.Wrong("the name of a strategy", nearest(value, [*SETTINGS, *_installed()]))
     if callable(getattr(value, "bootstrap", None)):
         return value
     raise checks.Wrong("the name of a strategy, or an object with a bootstrap(boot) method")
@@ -125,6 +128,7 @@ class BootstrapSection(Section):
         "components": lambda value: _arguments(checks.words_with_commas(value)),
     }
     _defaults = {"skip": False}
+    _later = _LATER
     _after: list[Hook]
 
     def __init__(self, reading: Reading) -> None:

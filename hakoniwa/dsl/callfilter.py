@@ -115,7 +115,7 @@ class FilterBuilder:
         if not calls:
             reading.problem(f"rule.{action}() names no system call", f'rule.{action}("mkdir")')
         for call in calls:
-            if call not in CALLS:
+            if not isinstance(call, str) or call not in CALLS:
                 reading.problem(f"system call {short(call)} is unknown", nearest(str(call), sorted(CALLS)))
         tests = () if args is None else reading.check(f"rule.{action}(args=)", _tests, args, ())
         self._rules.append(CallRule(action=action, calls=calls, errno=errno, tests=tests, where=reading.here()))

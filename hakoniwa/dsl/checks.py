@@ -10,7 +10,11 @@ if TYPE_CHECKING:
 
 
 class Wrong(ValueError):
-    """The value is not what the setting takes; the text completes "must be ..."."""
+    """The value is not what the setting takes; the text completes "must be ...", and `hint` names the way out."""
+
+    def __init__(self, text: str, hint: str = "") -> None:
+        super().__init__(text)
+        self.hint = hint
 
 
 def text(value: object) -> str:
@@ -56,7 +60,7 @@ def path(value: object) -> str:
         value = os.fspath(value)
     word = text(value)
     if not word:
-        raise Wrong("a path, not an empty string")
+        raise Wrong("a path")
     return word
 
 
@@ -82,11 +86,11 @@ def arguments(value: object) -> tuple[str, ...]:
         value = [value]
     if not isinstance(value, (list, tuple)):
         raise Wrong("a list of strings, or one program path")
-    words = tuple(text(item) for item in value)
+    words = text_list(value)
     if not words or not words[0]:
-        raise Wrong("a list with a program, not empty")
+        raise Wrong("a list that begins with a program")
     if " " in words[0] and len(words) == 1:
-        raise Wrong(f"a list of arguments, never a shell line: {words[0].split()!r}")
+        raise Wrong("a list of arguments, never a shell line", f"write {words[0].split()!r}")
     return words
 
 
@@ -194,6 +198,8 @@ def text_list(value: object) -> tuple[str, ...]:
     """A list of strings."""
     if not isinstance(value, (list, tuple)):
         raise Wrong("a list of strings")
+    if not all(isinstance(item, str) for item in value):
+        raise Wrong("a list of strings alone")
     return tuple(text(item) for item in value)
 
 
@@ -218,7 +224,18 @@ def users(value: object) -> tuple[int | str, ...]:
     """A list of groups, by number or by name."""
     if not isinstance(value, (list, tuple)):
         raise Wrong("a list of names or numbers")
-    return tuple(user(item) for item in value)
+    try:
+        return tuple(user(item) for item in value)
+    except Wrong as wrong:
+        raise Wrong(f"a list, each item {wrong}") from None
+
+
+def closest(value: object, words: tuple[str, ...] | list[str]) -> str:
+    """`did you mean 'net'?` where one of the words is close."""
+    from hakoniwa.errors import nearest
+
+    hint = nearest(str(value), words)
+    return hint if hint.startswith("did") else ""
 
 
 def word_of(*words: str) -> Callable[[object], str]:
@@ -226,7 +243,7 @@ def word_of(*words: str) -> Callable[[object], str]:
 
     def check(value: object) -> str:
         if not isinstance(value, str) or value not in words:
-            raise Wrong(f"one of {' '.join(words)}")
+            raise Wrong(f"one of {' '.join(words)}", closest(value, words))
         return value
 
     return check

@@ -10,7 +10,7 @@ from hakoniwa.dsl.cgroup import CgroupSection
 from hakoniwa.dsl.hooks import HookWords
 from hakoniwa.dsl.namespace import NamespaceSection
 from hakoniwa.dsl.seccomp import SeccompSection
-from hakoniwa.dsl.section import Reading, Section, Table, short
+from hakoniwa.dsl.section import Reading, Section, Table, refuse, short
 from hakoniwa.dsl.sections import (
     CapabilitiesSection,
     CommandSection,
@@ -18,7 +18,6 @@ from hakoniwa.dsl.sections import (
     ResourceSection,
     RootfsSection,
 )
-from hakoniwa.dsl.unsupported import Unsupported, refuse
 from hakoniwa.errors import nearest
 from hakoniwa.spec import BARN_POINTS, INDEPENDENT_MOUNTS, Hook
 
@@ -41,8 +40,6 @@ _SECTIONS: dict[str, type[Section]] = {
     "seccomp": SeccompSection,
 }
 _ON_USE = "provision"  # a section that is loaded and made where a file has it: most starts do without
-_LATER_SECTIONS = ("network", "checkpoint")
-_LATER_SETTINGS = ("run_as_restore",)
 _TABLES: dict[str, Callable[[object, object], object]] = {
     "environ": checks.environment_item,
     "metadata": checks.json_item,
@@ -95,6 +92,10 @@ class ContainerBuilder(HookWords):
     }
     _defaults = {"workdir": "/", "groups": (), "no_new_privs": True, "log_level": "info"}
     _more = (_ON_USE,)
+    _later = (
+        *("network", "checkpoint", "run_as_restore", "pod"),
+        *("restart", "healthcheck", "project", "forward", "env_file"),
+    )
 
     _children: list[ContainerBuilder]
     _mounts: list[WrittenMount]
@@ -114,8 +115,6 @@ class ContainerBuilder(HookWords):
         slots["_flags"]["reloadable"] = []
         for word, section in _SECTIONS.items():
             slots[word] = section(reading)
-        for word in _LATER_SECTIONS:
-            slots[word] = Unsupported(reading, f"config.{word}")
         for word, check in _TABLES.items():
             slots[word] = Table(self, word, check)
 
@@ -123,9 +122,7 @@ class ContainerBuilder(HookWords):
         if name in _TABLES:
             self._must_be_open()
             self.__dict__[name].replace(value)
-        elif name in _LATER_SETTINGS:
-            refuse(self._reading, f"config.{name}")
-        elif name in _SECTIONS or name in _LATER_SECTIONS or name == _ON_USE:
+        elif name in _SECTIONS or name == _ON_USE:
             self._reading.stop(f"config.{name} cannot be assigned", f"set its attributes: config.{name}.NAME = ...")
         else:
             super().__setattr__(name, value)
@@ -167,7 +164,9 @@ class ContainerBuilder(HookWords):
     def chroot_to(self, path: str) -> RootPath:
         """Where the rootfs lies on the host, absolute or relative to the container file."""
         self._must_be_open()
-        checked = self._reading.check("config.chroot_to()", checks.path, path, "/")
+        checked = self._reading.check("config.chroot_to()", checks.path, path)
+        if checked is None:
+            return RootPath("/")
         absolute = self._beside(checked)
         self._flags["chroot_to"] = absolute
         self._places["chroot_to"] = self._reading.here()
@@ -205,6 +204,10 @@ class ContainerBuilder(HookWords):
         fixed = check(f"{word}(readonly=)", checks.flag, readonly, False)
         mapped = check(f"{word}(idmap=)", checks.flag, idmap, False)
         lifted = check(f"{word}(unguarded=)", checks.flag, unguarded, False)
+        if fixed and "rw" in listed:
+            self._reading.problem(
+                f"{word}(readonly=True) and options with 'rw' exclude each other", "remove one of the two"
+            )
         if mapped and kind is not None:
             self._reading.problem(f"{word}(idmap=True) is for bind mounts, and this is a new {short(kind)}")
         if source is None or target is None:
@@ -273,6 +276,8 @@ class ContainerBuilder(HookWords):
     def validate_real_id(self, function: Callable[[int, int], bool]) -> Callable[[int, int], bool]:
         """`function(uid, gid)` says who may run the file."""
         self._barn_only("validate_real_id")
+        if not callable(function):
+            self._reading.stop(f"validate_real_id must get a function, not {short(function)}")
         self._reading.must_take(function, "function of validate_real_id", ("uid, gid",))
         self._flags["real_id"] = Hook(point="validate_real_id", function=function, where=self._reading.here())
         return function

@@ -73,6 +73,10 @@ class _Command(type):
         """The command being run, such as `start`."""
         return session.command
 
+    def __setattr__(cls, name: str, value: object) -> None:
+        where = session.reading.here() if session.reading else ""
+        raise _NoSuchWord(f"Haconiwa.{name} cannot be assigned", where=where, hint="set the values on config")
+
     def __getattr__(cls, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from hakoniwa.dsl import checks
-from hakoniwa.dsl.section import Section, short
-from hakoniwa.dsl.unsupported import refuse
+from hakoniwa.dsl.section import Section, refuse, short
 from hakoniwa.errors import nearest
 from hakoniwa.spec import BARN_POINTS, HOOK_POINTS, HOOK_SIGNALS, BackgroundHook, Hook
 
@@ -67,13 +66,12 @@ class HookWords(Section):
         limit_count: int | None = None,
     ) -> Callable[[Any], Any]:
         """Run the decorated function beside the container: once after the delay, or from then on at every interval."""
-        given = [
-            (value, unit) for value, unit in ((msec, 0.001), (sec, 1), (min, 60), (hour, 3600)) if value is not None
-        ]
+        every = {"msec": (msec, 0.001), "sec": (sec, 1), "min": (min, 60), "hour": (hour, 3600)}
+        given = [(word, value, unit) for word, (value, unit) in every.items() if value is not None]
         if len(given) > 1:
             self._reading.problem("add_async_hook() takes one of msec=, sec=, min= and hour=")
         check = self._reading.check
-        delays = [check("add_async_hook()", checks.duration, value, 0.0) * unit for value, unit in given]
+        delays = [check(f"add_async_hook({word}=)", checks.duration, value, 0.0) * unit for word, value, unit in given]
         interval = None
         if interval_msec is not None:
             interval = check("add_async_hook(interval_msec=)", checks.interval, interval_msec, 1000.0) / 1000

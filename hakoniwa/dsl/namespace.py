@@ -116,10 +116,11 @@ class NamespaceSection(Section):
         self._maps[kind].append(IdRange(inside=low, outside=outside, count=high - low + 1, where=place))
 
     def _known(self, names: tuple[str, ...]) -> list[str]:
+        known = [name for name in names if isinstance(name, str) and name in NAMESPACES]
         for name in names:
-            if name not in NAMESPACES:
+            if name not in known:
                 self._reading.problem(f"namespace {short(name)} is unknown", nearest(str(name), list(NAMESPACES)))
-        return [name for name in names if name in NAMESPACES]
+        return known
 
     def _copy(self) -> Self:
         twin = super()._copy()

@@ -29,7 +29,10 @@ def _script(value: object) -> str:
 
 
 def _mode(value: object) -> int:
-    return checks.number_between(value, 0, 0o7777)
+    try:
+        return checks.number_between(value, 0, 0o7777)
+    except checks.Wrong:
+        raise checks.Wrong("a mode from 0 to 0o7777", "write 0o644 for one") from None
 
 
 class ProvisionSection(Section):
@@ -84,8 +87,9 @@ class ProvisionSection(Section):
     def _add(self, kind: str, name: str | None, always: bool, **facts: Any) -> None:
         self._must_be_open()
         check, where = self._reading.check, self._reading.here()
-        given = "" if name is None else check(f"{self._word}.{kind}(name=)", _name, name, "")
-        each_time = check(f"{self._word}.{kind}(always=)", checks.flag, always, False)
+        word = f"{self._word}.{kind if kind == 'copy' else f'run_{kind}'}"
+        given = "" if name is None else check(f"{word}(name=)", _name, name, "")
+        each_time = check(f"{word}(always=)", checks.flag, always, False)
         other = next((step for step in self._steps if given and step.name == given), None)
         if other is not None:
             self._reading.problem(

@@ -52,7 +52,7 @@ class Reading:
         try:
             return check(value)
         except Wrong as wrong:
-            self.problem(f"{setting} must be {wrong}, not {short(value)}")
+            self.problem(f"{setting} must be {wrong}, not {short(value)}", wrong.hint)
             return default
 
     def must_take(self, function: Callable[..., Any], what: str, lists: tuple[str, ...]) -> None:
@@ -62,6 +62,11 @@ class Reading:
         name = getattr(function, "__name__", "f")
         wanted = " or ".join(f"def {name}({listed})" for listed in lists)
         self.problem(f"the {what} must be {wanted}", parameters(function))
+
+
+def refuse(reading: Reading, word: str) -> None:
+    """Note that `word` is understood and not carried out."""
+    reading.problem(f"{word} is not supported yet", "remove it, or use a newer hakoniwa")
 
 
 def short(value: object) -> str:
@@ -80,6 +85,7 @@ class Section:
     _checks: ClassVar[dict[str, Callable[[Any], Any]]] = {}
     _defaults: ClassVar[dict[str, Any]] = {}
     _more: ClassVar[tuple[str, ...]] = ()  # words that are there once they are used
+    _later: ClassVar[tuple[str, ...]] = ()  # words that this version does not carry out yet
 
     _reading: Reading
     _values: dict[str, Any]
@@ -99,6 +105,10 @@ class Section:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
+        if name in self._later:
+            from hakoniwa.dsl.unsupported import Unsupported
+
+            return Unsupported(self._reading, f"{self._word}.{name}")
         if name not in self._checks:
             self._unknown(name)
         return self._values.get(name, self._defaults.get(name))
@@ -106,8 +116,11 @@ class Section:
     def __setattr__(self, name: str, value: object) -> None:
         if name not in self._checks:
             if hasattr(type(self), name) and not name.startswith("_"):
-                self._reading.stop(f"{self._word}.{name} cannot be assigned", f"call {self._word}.{name}(...)")
-            self._unknown(name)
+                self._reading.stop(f"{self._word}.{name} cannot be assigned", f"call {self._word}.{name}()")
+            if name not in self._later:
+                self._unknown(name)
+            refuse(self._reading, f"{self._word}.{name}")
+            return
         self._write(name, value)
 
     def __delattr__(self, name: str) -> None:
@@ -120,7 +133,8 @@ class Section:
             self._values[name] = self._checks[name](value)
             self._places[name] = place
         except Wrong as wrong:
-            self._reading.problem(f"{self._word}.{name} must be {wrong}, not {short(value)}", where=place)
+            told = f"{self._word}.{name} must be {wrong}, not {short(value)}"
+            self._reading.problem(told, wrong.hint, where=place)
 
     def _must_be_open(self) -> None:
         if not self._reading.open:
@@ -182,7 +196,7 @@ class Table(_Dict):
             super().__setitem__(key, deep_copy(self.check(key, value)))
         except Wrong as wrong:
             word = f"{self.section._word}.{self.setting}[{short(key)}]"
-            self.section._reading.problem(f"{word} must be {wrong}, not {short(value)}")
+            self.section._reading.problem(f"{word} must be {wrong}, not {short(value)}", wrong.hint)
 
     def update(self, *others: Any, **items: Any) -> None:
         """As `dict.update`, each item checked."""

@@ -10,7 +10,7 @@ from hakoniwa.spec import Capabilities, Limit, Scheduling, Stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Self
+    from typing import Any, NoReturn, Self
 
 # The names of `man 2 getrlimit`, without RLIMIT_.
 LIMITS = [
@@ -119,6 +119,12 @@ class ResourceSection(Section):
             self._reading.problem(f"{setting}: the soft limit {soft!r} is above the hard limit {hard!r}", "swap them")
             return
         self._limits[word] = Limit(name=word, soft=lower, hard=upper, where=self._reading.here())
+
+    def _unknown(self, name: str) -> NoReturn:
+        if name.upper() in LIMITS:
+            told = f"{self._word}.{name} is set otherwise"
+            self._reading.stop(told, f'write {self._word}.set_limit("{name.upper()}", SOFT, HARD)')
+        super()._unknown(name)
 
     def _scheduling(self) -> Scheduling:
         return Scheduling(

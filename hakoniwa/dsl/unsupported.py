@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from hakoniwa.dsl.section import Reading
+from hakoniwa.dsl.section import Reading, refuse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Self
-
-
-def refuse(reading: Reading, word: str) -> None:
-    """Note that `word` is understood and not carried out."""
-    reading.problem(f"{word} is not supported yet", "remove it, or use a newer hakoniwa")
 
 
 _READ = ("enabled", "container_ip_with_netmask")  # words that files only read

@@ -65,14 +65,7 @@ def make(fs: str, source: str, options: list[str], attributes: int = 0) -> int:
     """
     context = syscall(FSOPEN, os.fsencode(fs), _CLOEXEC)
     try:
-        if source:
-            syscall(FSCONFIG, context, _SET_STRING, b"source", os.fsencode(source), 0)
-        for option in options:
-            key, equals, value = option.partition("=")
-            if equals:
-                syscall(FSCONFIG, context, _SET_STRING, os.fsencode(key), os.fsencode(value), 0, path=option)
-            else:
-                syscall(FSCONFIG, context, _SET_FLAG, os.fsencode(key), None, 0, path=option)
+        _configure(context, source, options)
         syscall(FSCONFIG, context, _CREATE, None, None, 0)
         return syscall(FSMOUNT, context, _CLOEXEC, attributes)
     except OSError as error:
@@ -82,6 +75,29 @@ def make(fs: str, source: str, options: list[str], attributes: int = 0) -> int:
         raise
     finally:
         os.close(context)
+
+
+def try_options(fs: str, options: list[str]) -> str:
+    """What a file system of type `fs` says of options that it does not take, without one being made. Raises OSError."""
+    context = syscall(FSOPEN, os.fsencode(fs), _CLOEXEC)
+    try:
+        _configure(context, "", options)
+        return ""
+    except OSError as error:
+        return _said(context) or str(error.strerror)
+    finally:
+        os.close(context)
+
+
+def _configure(context: int, source: str, options: list[str]) -> None:
+    if source:
+        syscall(FSCONFIG, context, _SET_STRING, b"source", os.fsencode(source), 0)
+    for option in options:
+        key, equals, value = option.partition("=")
+        if equals:
+            syscall(FSCONFIG, context, _SET_STRING, os.fsencode(key), os.fsencode(value), 0, path=option)
+        else:
+            syscall(FSCONFIG, context, _SET_FLAG, os.fsencode(key), None, 0, path=option)
 
 
 def _said(context: int) -> str:

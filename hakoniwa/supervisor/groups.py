@@ -275,7 +275,20 @@ def _fault_in(path: str, parameter: Parameter) -> HakoError | None:
         told = f"cgroup parameter {name!r} can only be read"
     else:
         return None
-    return HakoError(told, where=parameter.where, hint=nearest(name, writable))
+    hint = _IN_THE_OTHER_VERSION.get(name) or nearest(name, writable)
+    return HakoError(told, where=parameter.where, hint=hint)
+
+
+_MEMORY, _CPU = "config.limit(memory=) is for both versions", "config.limit(cpus=) is for both versions"
+# What is written for one version of cgroups, and means the other: where an unknown parameter has one of these names.
+_IN_THE_OTHER_VERSION = {
+    "memory.max": _MEMORY,
+    "memory.limit_in_bytes": _MEMORY,
+    "cpu.max": _CPU,
+    "cpu.cfs_quota_us": _CPU,
+    "cpu.weight": "cpu.shares in v1",
+    "cpu.shares": "cpu.weight in v2",
+}
 
 
 def _is_writable(path: str, entry: str) -> bool:

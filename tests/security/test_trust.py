@@ -229,7 +229,7 @@ def test_a_package_beside_the_file_brings_no_strategy(hako: Hako, folder: Path, 
     (folder / "brought-1.dist-info" / "entry_points.txt").write_text("[hakoniwa.strategies]\nmine = brought:x\n")
     path = folder / "x.haco.py"
     path.write_text(FILE + '    config.bootstrap.strategy = "mine"\n')
-    assert "must be a strategy" in hako("create", path, status=125).stderr
+    assert "must be the name of a strategy" in hako("create", path, status=125).stderr
     assert not caught.exists()
 
 

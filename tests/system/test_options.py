@@ -94,6 +94,7 @@ def test_check_finds_parameters_that_cannot_be_set(hako: Hako, box: Writer) -> N
     for name, told in (
         ("memory.usage_in_bytes", "'memory.usage_in_bytes' can only be read"),
         ("memory.limit_in_byte", "is unknown to this kernel (did you mean 'memory.limit_in_bytes'?)"),
+        ("memory.max", "is unknown to this kernel (config.limit(memory=) is for both versions)"),
         ("memry.limit_in_bytes", "this host has no v1 cgroup controller 'memry'"),
     ):
         path = box(f'config.cgroup["{name}"] = 1')
@@ -101,3 +102,12 @@ def test_check_finds_parameters_that_cannot_be_set(hako: Hako, box: Writer) -> N
             assert told in hako(*words, status=125).stderr
     hako("check", box('config.cgroup["memory.limit_in_bytes"] = 1'))
     other.rmdir()
+
+
+def test_check_asks_the_kernel_about_options_of_mounts(hako: Hako, box: Writer) -> None:
+    for options, told in (("mode=1777,siez=1m", "Unknown parameter 'siez'"), ("size=x", "Bad value for 'size'")):
+        path = box(f'config.add_mount_point("tmpfs", to="/tmp", fs="tmpfs", options="{options}")')
+        assert told in hako("check", path, status=125).stderr
+    hako("check", box('config.add_mount_point("tmpfs", to="/tmp", fs="tmpfs", options="noexec,size=1m,mode=1777")'))
+    told = hako("check", box('config.lxcfs_root = "/no/such"'), status=125).stderr
+    assert "lxcfs is not mounted on /no/such (apt-get install lxcfs)" in told

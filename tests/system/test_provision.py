@@ -357,7 +357,7 @@ def test_the_way_out_to_the_network_is_passed_on(hako: Hako, write_file: Writer)
         ("p.run_shell('a', name='n'); p.run_shell('b', name='n')", "two steps of provisioning have the name 'n'"),
         ("p.run_python('text')", "config.provision.run_python() must get a function, not 'text'"),
         ("p.copy('a', 'b')", "config.provision.copy(dst) must be an absolute path, not 'b'"),
-        ("p.copy('a', '/b', mode=-1)", "config.provision.copy(mode=) must be a whole number from 0 to 4095, not -1"),
+        ("p.copy('a', '/b', mode=-1)", "config.provision.copy(mode=) must be a mode from 0 to 0o7777, not -1"),
         ("p.copy('a', '/b', uid=-1)", "config.provision.copy(uid=) must be a name, or a number"),
         ("p.run_shel('a')", "config.provision.run_shel is unknown (did you mean 'run_shell'?)"),
     ],

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hakoniwa import spec
-from hakoniwa.errors import Problems
+from hakoniwa.errors import HakoError, Problems
 from hakoniwa.loader import load
 from hakoniwa.spec import Container
 from hakoniwa.steps import mounts
@@ -39,10 +39,10 @@ def problem_of(path: Path) -> str:
         ('config.cgroup("v1")', "config.cgroup is not called (write config.cgroup)"),
         ('config.cgroup_name = "x"', "(write config.cgroup.name; the group is hakoniwa-NAME)"),
         ('config.apparmor_profile = "x"', "(write config.apparmor)"),
-        ('config.bootstrap.strategy = "mruby"', "must be 'python', which does here what 'mruby' does in haconiwa"),
-        ('config.bootstrap.strategy = "lxc-create"', "must be 'lxc', "),
-        ('config.bootstrap.strategy = "git-clone"', "must be 'git', "),
-        ('config.bootstrap.strategy = "unarchive"', "must be 'tarball', "),
+        ('config.bootstrap.strategy = "mruby"', "must be a strategy of hakoniwa, not 'mruby' (write 'python')"),
+        ('config.bootstrap.strategy = "lxc-create"', "(write 'lxc')"),
+        ('config.bootstrap.strategy = "git-clone"', "(write 'git')"),
+        ('config.bootstrap.strategy = "unarchive"', "(write 'tarball')"),
         (
             'config.add_mount_point("x", to="/x", fs="tmpfs", data="size=1m")',
             "argument 'data' (write options=\"size=1m\")",
@@ -117,3 +117,46 @@ def test_options_that_a_bind_mount_does_not_have(write_file: Writer, to: str) ->
     assert told == "a bind mount has no option 'noexce' (did you mean 'noexec'?)"
     assert read(write_file(f'config.add_mount_point("/srv", to="{to}", options={[*spec.MOUNT_WORDS, "rw"]})'))
     assert set(spec.MOUNT_WORDS) == set(mounts._ATTRIBUTES)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("config.daemonize(True)", "config.daemonize() does not take 1 argument without a name (arguments: none)"),
+        ("config.daemonize = True", "config.daemonize cannot be assigned (call config.daemonize())"),
+        ('config.command.set_stdout("x")', "does not take 1 argument without a name (arguments: file= host_file=)"),
+        ("config.init_command = [1]", "must be a list of strings alone, not [1]"),
+        ("config.groups = [None]", "must be a list, each item a name, or a number from 0 to 4294967294, not [None]"),
+        ("config.chroot_to(None)", "config.chroot_to() must be a string, not None"),
+        ('config.chroot_to("")', "config.chroot_to() must be a path, not ''"),
+        ('config.add_mount_point("/x", to="/y", readonly=True, options="rw")', "exclude each other"),
+        ('config.namespace.unshare(["net"])', "namespace ['net'] is unknown (did you mean 'net'?)"),
+        ('config.seccomp.filter().kill(["mkdir"])', "system call ['mkdir'] is unknown (did you mean 'mkdir'?)"),
+        ('config.validate_real_id("x")', "validate_real_id must get a function, not 'x'"),
+        ('config.add_async_hook(print, sec="x")', "add_async_hook(sec=) must be a number from 0 on, not 'x'"),
+        ("config.resource.nofile = 1", '(write config.resource.set_limit("NOFILE", SOFT, HARD))'),
+        ('config.provision.run_shell("x", name="a,b")', "config.provision.run_shell(name=) must be"),
+        ('config.provision.copy("a", "/b", mode="644")', "must be a mode from 0 to 0o7777, not '644' (write 0o644"),
+        (
+            'config.bootstrap.strategy = "debotstrap"',
+            "name of a strategy, not 'debotstrap' (did you mean 'debootstrap'?)",
+        ),
+        ('config.log_level = "warn"', "not 'warn' (did you mean 'warning'?)"),
+        ('Haconiwa.log("x", "warn")', "log level 'warn' is unknown (did you mean 'warning'?)"),
+        ("Haconiwa.log()", "Haconiwa.log() missing 1 required positional argument: 'text' (arguments: text level)"),
+        ('Haconiwa.command = "x"', "Haconiwa.command cannot be assigned"),
+        ("config.nothing_of_the_kind = 1", "config.nothing_of_the_kind is unknown"),
+        *(
+            (f"config.{word}", f"config.{word.partition('(')[0].partition(' ')[0]}")
+            for word in ('restart("on-failure")', 'env_file("x")', "run_as_restore = True", 'bootstrap.image = "x"')
+        ),
+        ('config.bootstrap.strategy = "image"', "'image' is not supported yet"),
+    ],
+)
+def test_wrong_uses_are_told_with_the_right_word(write_file: Writer, line: str, told: str) -> None:
+    with pytest.raises(HakoError) as failure:
+        load(str(path := write_file(line)), "check")
+    (found,) = failure.value.lines()
+    assert found.startswith(f"{path}:4: ")
+    assert told in found
+    assert len(found) < 400
