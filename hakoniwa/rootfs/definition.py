@@ -9,6 +9,7 @@ import os
 import stat
 
 from hakoniwa.errors import HakoError
+from hakoniwa.hostpaths import open_outside
 from hakoniwa.places import ensure_private
 from hakoniwa.rootfs.reading import read_tree, reopen
 
@@ -111,7 +112,7 @@ def content_digest(step: ProvisionStep) -> str:
 
 def file_digest(path: str, cache: str) -> str:
     """The SHA-256 of a file, remembered in the folder `cache` for as long as the file stays as it is. Raises OSError."""
-    with open(path, "rb") as file:
+    with open(open_outside(os.path.abspath(path), os.O_RDONLY), "rb") as file:
         status = os.fstat(file.fileno())
         now = [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
         known = os.path.join(cache, hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:32])

@@ -11,6 +11,7 @@ import signal
 import subprocess
 
 from hakoniwa.errors import HakoError
+from hakoniwa.hostpaths import open_outside
 from hakoniwa.kernel import mount, process
 from hakoniwa.rootfs import tar
 from hakoniwa.rootfs.environment import environment
@@ -36,7 +37,7 @@ def unpack(archive: str, folder: str, options: tuple[str, ...], stage: Stage) ->
     words = [tar.find("tar", "tar"), "--extract", "--file=-", f"--directory={tar.TARGET}", "--numeric-owner"]
     words += ["--same-owner", "--same-permissions", "--acls", "--xattrs", "--xattrs-include=*"]
     words += ["--delay-directory-restore", *options]
-    file = os.open(archive, os.O_RDONLY | os.O_CLOEXEC)
+    file = open_outside(archive, os.O_RDONLY)
     try:
         return _unpack(words, file, folder, stage)
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import HakoError
+from hakoniwa.hostpaths import open_outside
 from hakoniwa.kernel import mount, paths
 from hakoniwa.steps.mounts import attributes_and_options, cover, open_target
 from hakoniwa.steps.step import Context, Outside, Step
@@ -103,13 +104,19 @@ class BindLxcfs(Step):
     def provide(self, outside: Outside | None) -> list[int]:
         """A pipe that tells the number of files and their names, and a detached tree of each."""
         try:
-            entries = sorted(os.scandir(f"{self.root}/proc"), key=lambda entry: entry.name)
+            folder = open_outside(f"{self.root}/proc", os.O_RDONLY | os.O_DIRECTORY)
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
             raise HakoError(
                 f"lxcfs is not mounted on {self.root}: {error.strerror}", where=self.where, hint="apt-get install lxcfs"
             ) from None
         names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
-        trees = [mount.clone_tree(f"{self.root}/proc/{name}") for name in names]
+        trees = []
+        for name in names:
+            file = paths.open_beneath(folder, name)
+            trees.append(mount.clone_tree("", at=file))
+            os.close(file)
+        os.close(folder)
         for tree in trees:
             mount.set_attributes(tree, mount.NOSUID | mount.NODEV | mount.NOEXEC)
         reader, writer = os.pipe2(os.O_CLOEXEC)

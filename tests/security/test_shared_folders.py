@@ -127,6 +127,17 @@ def test_as_a_namespace_to_enter(hako: Hako, box: Writer, places: Path) -> None:
     assert hako("start", direct, "--", "hostname").stdout.strip() == os.uname().nodename
 
 
+def test_as_the_archive_of_a_rootfs(hako: Hako, write_file: Writer, box: Writer, places: Path, busybox: Path) -> None:
+    (places / "share").mkdir()
+    subprocess.run(["tar", "-cf", places / "share" / "root.tar", "-C", busybox, "."], check=True)
+    secret = places / "secret.tar"
+    subprocess.run(["tar", "-cf", secret, "-C", busybox, "."], check=True)
+    hako("start", box('config.add_mount_point("share", to="/share")', "first"), "--", "true")
+    attack(hako, places / "first.haco.py", "root.tar", secret)
+    path = write_file('config.bootstrap.strategy = "tarball"\nconfig.bootstrap.archive_path = "share/root.tar"')
+    assert TOLD in hako("create", path, status=125).stderr
+
+
 def test_as_the_rootfs(hako: Hako, write_file: Writer, places: Path, rootfs: Path) -> None:
     """A rootfs in the shared folder: the symlink leads to the host's root, or to what `rm --rootfs` would then remove."""
     (places / "share" / "deep").mkdir(parents=True)
