@@ -79,6 +79,7 @@ READING = 1 << 1 | 1 << 2  # cap_dac_override and cap_dac_read_search: what read
 
 _VERSION_3 = 0x20080522
 _PR_CAPBSET_READ, _PR_CAPBSET_DROP = 23, 24
+_MOST = 64  # that the sets have room for
 _STRANGER = 2**32 - 2  # the last id, which nothing belongs to; the one of "nobody" owns files here and there
 
 
@@ -119,15 +120,16 @@ def every() -> int:
 
 def limit_bounding(bits: int) -> None:
     """Drop everything but `bits` from the bounding set, numbers unknown to this file included."""
-    number = 0
-    while True:
+    for number in range(_MOST):
+        if bits >> number & 1:
+            continue
         try:
-            present = call("prctl", _PR_CAPBSET_READ, number, 0, 0, 0)
-        except OSError:
-            return  # EINVAL: past the last capability of this kernel
-        if present and not bits >> number & 1:
             call("prctl", _PR_CAPBSET_DROP, number, 0, 0, 0)
-        number += 1
+        except OSError as error:
+            if error.errno == 22:
+                return  # past the last capability of this kernel
+            if call("prctl", _PR_CAPBSET_READ, number, 0, 0, 0):
+                raise  # to lack what was not there takes no cap_setpcap
 
 
 def act_on_files_as(uid: int, gid: int) -> None:

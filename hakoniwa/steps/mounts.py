@@ -182,15 +182,23 @@ class HidePaths(Step):
 
 def cover(context: Context, target: int) -> None:
     """Mount nothing over what `target` refers to, which is closed: an empty folder, or /dev/null."""
-    if stat.S_ISDIR(os.fstat(target).st_mode):
-        tree = empty_folder(context)
-    else:
-        tree = mount.clone_tree("", at=context.null)
-        # Read-only, or a chmod inside would change the host's own device.
-        mount.set_attributes(tree, mount.RDONLY | mount.NOSUID | mount.NOEXEC)
+    tree = empty_folder(context) if stat.S_ISDIR(os.fstat(target).st_mode) else _null_device(context)
     mount.attach(tree, target)
     os.close(target)
     os.close(tree)
+
+
+def _null_device(context: Context) -> int:
+    """A tree that is the host's null device, to be attached somewhere and closed.
+
+    Read-only, or a chmod inside would change the device itself. What is attached once is cloned with its attributes.
+    """
+    if context.mask != -1:
+        return mount.clone_tree("", at=context.mask, recursive=False)
+    tree = mount.clone_tree("", at=context.null)
+    mount.set_attributes(tree, mount.RDONLY | mount.NOSUID | mount.NOEXEC)
+    context.mask = os.dup(tree)
+    return tree
 
 
 def empty_folder(context: Context) -> int:

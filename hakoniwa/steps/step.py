@@ -27,6 +27,7 @@ class Context:
         self.environ = environ  # of the payload
         self.root = -1  # the root of the container, before it is entered
         self.null = -1  # the host's /dev/null, for masking files
+        self.mask = -1  # it, as it was mounted over the first file
         self.empty = -1  # an empty file system, for masking folders
         self.devpts = -1  # the container's devpts, as a mount
         self.front: Callable[[int], None] | None = None  # sends the master of the pty to who owns the terminal
