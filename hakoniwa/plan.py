@@ -10,6 +10,7 @@ from hakoniwa.steps.step import HookPoint, Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from hakoniwa.seccomp.programs import Program
@@ -70,7 +71,7 @@ def plan(container: Container, launch: Launch, hierarchies: tuple[str, ...] = ("
 
 def first_steps(container: Container) -> list[Step]:
     """What the first process does while it is who the supervisor is, before it becomes root of a user namespace."""
-    return [*scheduling_steps(container.scheduling), *_own_namespaces(container)]
+    return [*scheduling_steps(container.scheduling, container.places), *_own_namespaces(container)]
 
 
 def later_steps(container: Container, launch: Launch, hierarchies: tuple[str, ...]) -> list[Step]:
@@ -80,7 +81,9 @@ def later_steps(container: Container, launch: Launch, hierarchies: tuple[str, ..
         HookPoint(point="after_fork"),
         *_network(container),
         *_root(container, launch),
-        identity.FindAccount(uid=container.uid, gid=container.gid, groups=container.groups, where=container.where),
+        identity.FindAccount(
+            uid=container.uid, gid=container.gid, groups=container.groups, places=_account_places(container)
+        ),
         *_mounts(container, launch, hierarchies),
         *_hidden(container),
         *_names(container),
@@ -105,10 +108,11 @@ def become_payload(container: Container, launch: Launch) -> list[Step]:
             no_new_privs=guarded,
             groups_asked=bool(container.groups),
             where=container.capabilities.where,
+            places=_account_places(container),
         ),
         identity.DieWithSupervisor(),
         *_redirects(container, inside=True),
-        program.EnterWorkdir(path=container.workdir, where=container.where),
+        program.EnterWorkdir(path=container.workdir, where=container.place("workdir")),
         *([program.OpenAttributes()] if container.apparmor else []),
         *filtered.late,
         program.Execute(
@@ -116,9 +120,16 @@ def become_payload(container: Container, launch: Launch) -> list[Step]:
             init=container.init,
             apparmor=container.apparmor,
             filters=filtered.last,
-            where=container.where if container.apparmor else "",
+            where="" if launch.command else container.places.get("init_command", ""),
+            init_where=container.place("init"),
+            apparmor_where=container.place("apparmor"),
         ),
     ]
+
+
+def _account_places(container: Container) -> dict[str, str]:
+    """The lines of who the payload is; what is not set follows from the user."""
+    return {word: container.place(word, "uid") for word in ("uid", "gid", "groups")}
 
 
 class Filtered(Record):
@@ -147,7 +158,7 @@ def _put_in_force(filters: tuple[bytes, ...], where: str) -> list[Step]:
     return [identity.PutFiltersInForce(filters=filters, where=where)] if filters else []
 
 
-def scheduling_steps(wanted: Scheduling) -> list[Step]:
+def scheduling_steps(wanted: Scheduling, places: Mapping[str, str]) -> list[Step]:
     """What the file says of priorities; an attached command has the same."""
     steps: list[Step] = []
     if wanted.oom_score_adj is None and wanted.nice is None and wanted.policy is None:
@@ -155,9 +166,12 @@ def scheduling_steps(wanted: Scheduling) -> list[Step]:
     from hakoniwa.steps import scheduling
 
     if wanted.oom_score_adj is not None:
-        steps.append(scheduling.SetOomScore(value=wanted.oom_score_adj, where=wanted.where))
-    if wanted.nice is not None or wanted.policy is not None:
-        steps.append(scheduling.SetScheduling(nice=wanted.nice, policy=wanted.policy, where=wanted.where))
+        where = places.get("oom_score_adj", wanted.where)
+        steps.append(scheduling.SetOomScore(value=wanted.oom_score_adj, where=where))
+    if wanted.policy is not None:
+        steps.append(scheduling.SetPolicy(policy=wanted.policy, where=places.get("sched", wanted.where)))
+    if wanted.nice is not None:
+        steps.append(scheduling.SetNice(nice=wanted.nice, where=places.get("nice", wanted.where)))
     return steps
 
 
@@ -265,7 +279,7 @@ def _lxcfs(container: Container) -> list[Step]:
         return []
     from hakoniwa.steps.shown import BindLxcfs
 
-    return [BindLxcfs(root=container.lxcfs_root, where=container.where)]
+    return [BindLxcfs(root=container.lxcfs_root, where=container.place("lxcfs_root"))]
 
 
 def _mount_point(point: Mount, container: Container, launch: Launch) -> Step:

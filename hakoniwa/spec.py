@@ -262,7 +262,7 @@ class Parameter(Record):
 
 
 class Cgroup(Record):
-    """What a container may use. `memory` is in bytes; `where` is the line of `limit()`."""
+    """What a container may use. `memory` is in bytes; `where` is the line of `assign_only`."""
 
     name: str | None
     v1: tuple[Parameter, ...]
@@ -318,6 +318,11 @@ class Container(Record):
     background_hooks: tuple[BackgroundHook, ...]
     reloadable: tuple[str, ...]  # groups of settings: "cgroup", "resource", "hooks"
     where: str
+    places: Mapping[str, str]  # the lines of settings that are no records of their own
+
+    def place(self, *settings: str) -> str:
+        """The line of the first of these settings that the file has."""
+        return next((self.places[setting] for setting in settings if setting in self.places), self.where)
 
     def hooks_at(self, point: str) -> list[Hook]:
         """The hooks of a point, in the order of the file."""

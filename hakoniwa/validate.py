@@ -164,7 +164,7 @@ def validate_together(containers: list[Container], builder: ContainerBuilder) ->
         path, rootfs = container.container_pid_file, container.rootfs
         if path is not None and path in pid_files:
             told = f"containers {pid_files[path]!r} and {container.name!r} have one pid file, {path}"
-            builder._reading.problem(told, "set container_pid_file in each", container.where)
+            builder._reading.problem(told, "set container_pid_file in each", container.place("container_pid_file"))
         if rootfs.layered and rootfs.path in layers:
             told = f"containers {layers[rootfs.path]!r} and {container.name!r} have one layer, {rootfs.path}"
             hint = "it serves one at a time: chroot_to() another folder in each"

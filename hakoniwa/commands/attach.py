@@ -7,9 +7,9 @@ import sys
 
 from hakoniwa import state
 from hakoniwa.commands.selection import PID, alive
-from hakoniwa.errors import HakoError, nearest
+from hakoniwa.errors import HakoError
 from hakoniwa.kernel import capabilities, signals
-from hakoniwa.options import NAME, Command, Given, Option
+from hakoniwa.options import NAME, Command, Given, Option, usage_error
 from hakoniwa.plan import Filtered, scheduling_steps, when_filtered
 from hakoniwa.seccomp import programs
 from hakoniwa.statefile import State
@@ -107,7 +107,7 @@ def _end(number: int) -> None:
 def _launch(given: Given, found: State, executing: Exec, streams: tuple[int, ...], term: str) -> tuple[int, int]:
     """Have a process become the command: (pid, pidfd). Raises HakoError when it does not."""
     environ = {"PATH": program.DEFAULT_PATH, "TERM": term, "container": "hakoniwa", **found.definition.environ}
-    outside = scheduling_steps(found.definition.scheduling)
+    outside = scheduling_steps(found.definition.scheduling, {})
     (command, *_) = given.argv or ("a shell",)
     return executing.launch(outside, _plan(given, found, executing, streams), environ, command, streams)
 
@@ -115,20 +115,27 @@ def _launch(given: Given, found: State, executing: Exec, streams: tuple[int, ...
 def _plan(given: Given, found: State, executing: Exec, streams: tuple[int, ...]) -> list[Step]:
     """What an attached command goes through: the container's own restrictions, in the same order."""
     definition = found.definition
-    user, group = given.value("user"), given.value("group")
+    user, group = _id(given, "user", "-u"), _id(given, "group", "-g")
+    asked = user is not None
+    # Without -g, the groups follow from the user that -u names.
+    places = dict.fromkeys(("uid", "gid", "groups"), "-u") if asked else {}
+    places |= {"gid": "-g"} if group is not None else {}
     held, guarded = _capabilities(given, found), definition.no_new_privs
     filtered = _filtered(found, held)
     return [
         identity.JoinKeyring(),
         identity.FindAccount(
-            uid=_id(user) if user else definition.uid,
-            gid=_id(group) if group else None if user else definition.gid,
-            groups=() if user else definition.groups,
+            uid=user if asked else definition.uid,
+            gid=group if group is not None or asked else definition.gid,
+            groups=() if asked else definition.groups,
+            places=places,
         ),
         *([devices.OpenTerminal(streams=streams, instance=found.devpts)] if streams else []),
         *([identity.SetLimits(limits=definition.limits)] if definition.limits else []),
         *filtered.early,
-        identity.BecomeUser(capabilities=held, no_new_privs=guarded, groups_asked=bool(definition.groups)),
+        identity.BecomeUser(
+            capabilities=held, no_new_privs=guarded, groups_asked=bool(definition.groups) and not asked, places=places
+        ),
         identity.DieWithSupervisor(),
         program.EnterWorkdir(path=definition.workdir),
         *(executing.receive_attributes() if definition.apparmor else []),
@@ -152,8 +159,19 @@ def _filtered(found: State, held: int) -> Filtered:
     return when_filtered(kept, definition.seccomp.profile, no_new_privs=definition.no_new_privs)
 
 
-def _id(text: str) -> int | str:
-    return int(text) if text.isdecimal() else text
+def _id(given: Given, option: str, shown: str) -> int | str | None:
+    """The user or group of an option, by number or by name; None where it was not given."""
+    text = given.value(option)
+    if text is None:
+        return None
+    from hakoniwa.dsl import checks
+    from hakoniwa.dsl.section import short
+
+    try:
+        number = text.isascii() and text.isdecimal()
+        return checks.user((int(text) if len(text) < 20 else -1) if number else text)
+    except checks.Wrong as wrong:
+        raise usage_error(f"must be {wrong}, not {short(text)}", shown) from None
 
 
 def _capabilities(given: Given, found: State) -> int:
@@ -177,7 +195,6 @@ def _names(option: str, text: str | None, held: int) -> int:
         try:
             bits |= held if word == "all" else capabilities.mask([capabilities.normal(word)])
         except ValueError:
-            raise HakoError(
-                f"capability {word!r} is unknown", where=option, hint=nearest(word, capabilities.NAMES)
-            ) from None
+            hint = capabilities.suggest(word)
+            raise usage_error(f"capability {word!r} is unknown", option, hint) from None
     return bits

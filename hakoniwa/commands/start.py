@@ -133,7 +133,9 @@ def resolve_capabilities(container: Container) -> int:
     lacking = capabilities.names(capabilities.mask(wanted.named) & ~held)
     if lacking:
         raise HakoError(
-            f"capability {lacking[0]!r} is not held by the caller", where=wanted.where, hint="drop it from allow()"
+            f"capability {lacking[0]!r} is not held by the caller",
+            where=container.place(lacking[0]),
+            hint="drop it from allow()",
         )
     bits = held if wanted.everything else capabilities.mask((*capabilities.DEFAULT, *wanted.named)) & held
     bits &= ~capabilities.mask(wanted.dropped)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 
 from hakoniwa.dsl import checks
+from hakoniwa.dsl.cgroup import LIMITED
 from hakoniwa.dsl.container import ContainerBuilder, WrittenMount
-from hakoniwa.dsl.section import deep_copy
+from hakoniwa.dsl.section import Section, deep_copy
 from hakoniwa.places import lib_dir
 from hakoniwa.spec import BARN_POINTS, INDEPENDENT_MOUNTS, Barn, Bootstrap, Container, Mount, Provision, Rootfs
 from hakoniwa.validate import validate, validate_together
@@ -120,7 +121,29 @@ def _build_container(builder: ContainerBuilder, name: str, barn: str) -> Contain
         background_hooks=tuple(builder._background_hooks),
         reloadable=tuple(builder._flags["reloadable"]),
         where=builder._place("name", "chroot_to"),
+        places=_places(builder),
     )
+
+
+# Settings of which a start may find that they cannot be carried out.
+_SINGLE = ("init_command", "init", "workdir", "uid", "gid", "groups", "container_pid_file", "lxcfs_root", "apparmor")
+
+
+def _places(builder: ContainerBuilder) -> dict[str, str]:
+    own = builder.namespace._own
+    return {
+        **_lines(builder, *_SINGLE),
+        **_lines(builder.resource, "nice", "sched", "oom_score_adj"),
+        **_lines(builder.cgroup, *LIMITED),
+        **_lines(builder.namespace, "pid"),
+        **({"cgroup": own["cgroup"]} if "cgroup" in own else {}),
+        **builder.capabilities._places,
+    }
+
+
+def _lines(section: Section, *settings: str) -> dict[str, str]:
+    """Where these settings were written, as far as they were."""
+    return {setting: section._places[setting] for setting in settings if setting in section._places}
 
 
 def _independent(builder: ContainerBuilder, mounts: list[Mount]) -> tuple[str, ...]:

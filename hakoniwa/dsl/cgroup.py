@@ -8,8 +8,10 @@ from hakoniwa.spec import Cgroup, Parameter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Self
 
+_PAGE = 4096  # what the kernel counts memory by
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
 
@@ -32,10 +34,10 @@ def memory_size(value: object) -> int:
     if isinstance(value, str):
         text = value.upper().removesuffix("B").removesuffix("I")
         number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS and text[-1:] else (text, "")
-        if number.isascii() and number.isdecimal():
+        if number.isascii() and number.isdecimal() and len(number) < 20:
             value = int(number) * _UNITS[unit]
-    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
-        raise checks.Wrong('a number of bytes above 0, or a string such as "512M"')
+    if isinstance(value, bool) or not isinstance(value, int) or not _PAGE <= value < 2**63:
+        raise checks.Wrong(f'a number of bytes from {_PAGE} on and below 8E, or a string such as "512M"')
     return value
 
 
@@ -54,6 +56,14 @@ def _group_name(value: object) -> str:
     if not all(c.isascii() and (c.isalnum() or c in "_.-@:\\/") for c in word):
         raise checks.Wrong("made of A-Z a-z 0-9 and _ . - @ : \\")
     return word
+
+
+def _processes(value: object) -> int:
+    return checks.number_between(value, 1, 1 << 22)  # PID_MAX_LIMIT
+
+
+# What `limit()` takes, in its order.
+LIMITED: dict[str, Callable[[object], Any]] = {"memory": memory_size, "cpus": _cpus, "pids": _processes}
 
 
 class V2Section(Section):
@@ -102,16 +112,12 @@ class CgroupSection(V2Section):
     def _limit(self, memory: object, cpus: object, pids: object) -> None:
         """What `config.limit()` does."""
         self._must_be_open()
-        self._places["limits"] = self._reading.here()
-        for word, check, value in (
-            ("memory", memory_size, memory),
-            ("cpus", _cpus, cpus),
-            ("pids", checks.count, pids),
-        ):
+        for (word, check), value in zip(LIMITED.items(), (memory, cpus, pids), strict=True):
             if value is not None:
                 checked = self._reading.check(f"config.limit({word}=)", check, value)
                 if checked is not None:
                     self._limits[word] = checked
+                    self._places[word] = self._reading.here()
 
     def _copy(self) -> Self:
         twin = super()._copy()
@@ -128,5 +134,5 @@ class CgroupSection(V2Section):
             cpus=self._limits.get("cpus"),
             pids=self._limits.get("pids"),
             assign_only=self.v2.assign_only,
-            where=self.v2._place("assign_only") if self.v2.assign_only else self._place("limits"),
+            where=self.v2._place("assign_only"),
         )

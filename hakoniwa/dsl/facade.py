@@ -27,7 +27,7 @@ class Session:
     def __init__(self) -> None:
         self.reading: Reading | None = None
         self.barns: list[ContainerBuilder] = []
-        self.defaults: dict[str, tuple[Any, Reading]] = {}
+        self.defaults: dict[str, tuple[Any, str]] = {}  # values, and their lines in the global file
         self.command = ""
         self.in_global_file = False
 
@@ -44,8 +44,9 @@ class Definition:
             file = sys._getframe(2).f_code.co_filename
             reading = Reading(os.path.realpath(file), file)
         self.builder = ContainerBuilder(reading)
-        for name, (value, _) in session.defaults.items():
+        for name, (value, place) in session.defaults.items():
             setattr(self.builder, name, deep_copy(value))
+            self.builder._places[name] = place
 
     def __enter__(self) -> ContainerBuilder:
         return self.builder
@@ -123,7 +124,7 @@ class Haconiwa(metaclass=_Command):
                 reading.problem(f"default {name!r} is unknown", nearest(name, known))
                 continue
             setattr(probe, name, value)
-            session.defaults[name] = (value, reading)
+            session.defaults[name] = (value, reading.here())
 
     @staticmethod
     def log(text: str, level: str = "info") -> None:

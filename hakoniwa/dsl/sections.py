@@ -161,6 +161,7 @@ class CapabilitiesSection(Section):
     def allow(self, *names: str) -> None:
         """Add capabilities to the default ones; "all" is everything that the caller has."""
         for name in self._known(names):
+            self._places[name] = self._reading.here()
             if name == "all":
                 self._state.update(everything=True, dropped=[])
                 continue
@@ -188,7 +189,7 @@ class CapabilitiesSection(Section):
             try:
                 known.append("all" if str(name).lower() == "all" else capabilities.normal(str(name)))
             except ValueError:
-                self._reading.problem(f"capability {short(name)} is unknown", nearest(str(name), capabilities.NAMES))
+                self._reading.problem(f"capability {short(name)} is unknown", capabilities.suggest(str(name)))
         return known
 
     def _build(self) -> Capabilities:

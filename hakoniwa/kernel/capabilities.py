@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from hakoniwa.errors import nearest
 from hakoniwa.kernel.libc import call
 
 TYPE_CHECKING = False
@@ -85,11 +86,20 @@ _STRANGER = 2**32 - 2  # the last id, which nothing belongs to; the one of "nobo
 
 def normal(name: str) -> str:
     """`CAP_CHOWN`, `chown` and `cap_chown` are one name. Raises ValueError when there is no such capability."""
-    word = name.lower()
-    word = word if word.startswith("cap_") else f"cap_{word}"
+    word = _prefixed(name)
     if word not in NAMES:
         raise ValueError(name)
     return word
+
+
+def suggest(name: str) -> str:
+    """The capability that an unknown name may mean, in words."""
+    return nearest(_prefixed(name), NAMES)
+
+
+def _prefixed(name: str) -> str:
+    word = name.lower()
+    return word if word.startswith("cap_") else f"cap_{word}"
 
 
 def mask(names: Iterable[str]) -> int:

@@ -12,7 +12,11 @@ _LARGEST_ID = 2**32 - 2  # 2**32 - 1 means "no change" to the kernel (man 2 setr
 
 
 class UnknownUser(LookupError):
-    """A user or group name that the files do not have; the text completes "... is not in"."""
+    """A user or group name that the files do not have; `setting` is which of "uid", "gid" and "groups" has it."""
+
+    def __init__(self, what: str, setting: str) -> None:
+        super().__init__(f"{what} is not in the rootfs's {'/etc/passwd' if setting == 'uid' else '/etc/group'}")
+        self.setting = setting
 
 
 class Account(Record):
@@ -36,14 +40,14 @@ def find_account(
     wanted = 0 if user is None else user
     line = _user_line(passwd, wanted)
     if line is None and isinstance(wanted, str):
-        raise UnknownUser(f"user {wanted!r}")
+        raise UnknownUser(f"user {wanted!r}", "uid")
     uid = int(line[2]) if line else int(wanted)
     if gid is not None:
-        primary = _group_id(group, gid)
+        primary = _group_id(group, gid, "gid")
     else:
         primary = int(line[3]) if line else uid
     if groups:
-        extra = tuple(_group_id(group, item) for item in groups)
+        extra = tuple(_group_id(group, item, "groups") for item in groups)
     else:
         extra = _groups_listing(group, line[0]) if line else ()
     home = line[5] if line and line[5].startswith("/") else "/"
@@ -82,13 +86,13 @@ def _user_line(passwd: str, user: int | str) -> list[str] | None:
     return None
 
 
-def _group_id(group: str, wanted: int | str) -> int:
+def _group_id(group: str, wanted: int | str, setting: str) -> int:
     if isinstance(wanted, int):
         return wanted
     for line in _lines(group, 4, (2,)):
         if line[0] == wanted:
             return int(line[2])
-    raise UnknownUser(f"group {wanted!r}")
+    raise UnknownUser(f"group {wanted!r}", setting)
 
 
 def _groups_listing(group: str, name: str) -> tuple[int, ...]:

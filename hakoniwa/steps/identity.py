@@ -12,7 +12,11 @@ from hakoniwa.steps.step import Context, Outside, Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from hakoniwa.spec import Limit
+
+NOWHERE: Mapping[str, str] = {}  # of which "uid", "gid" and "groups" may name where each was asked for
 
 
 class SetHostname(Step):
@@ -55,6 +59,7 @@ class FindAccount(Step):
     uid: int | str | None
     gid: int | str | None
     groups: tuple[int | str, ...]
+    places: Mapping[str, str] = NOWHERE
 
     def __str__(self) -> str:
         return f"look up the user {'0' if self.uid is None else self.uid}"
@@ -65,9 +70,8 @@ class FindAccount(Step):
                 self._read(context, "/etc/passwd"), self._read(context, "/etc/group"), self.uid, self.gid, self.groups
             )
         except UnknownUser as unknown:
-            name = str(unknown.args[0])
-            file = "/etc/group" if name.startswith("group") else "/etc/passwd"
-            raise HakoError(f"{name} is not in the rootfs's {file}", where=self.where, hint="give a number") from None
+            where = self.places.get(unknown.setting, self.where)
+            raise HakoError(str(unknown), where=where, hint="give a number") from None
         context.account = account
         context.environ.setdefault("HOME", account.home)
 
@@ -144,6 +148,7 @@ class BecomeUser(Step):
     capabilities: int
     no_new_privs: bool
     groups_asked: bool = False  # by the file, so that they cannot be left out
+    places: Mapping[str, str] = NOWHERE
 
     def __str__(self) -> str:
         kept = " ".join(capabilities.names(self.capabilities)) or "none"
@@ -153,14 +158,8 @@ class BecomeUser(Step):
         account = context.the_account()
         capabilities.limit_bounding(self.capabilities)
         self._set_groups(context, account)
-        try:
-            os.setresgid(account.gid, account.gid, account.gid)
-            os.setresuid(account.uid, account.uid, account.uid)
-        except OSError as error:
-            if error.errno != 22:
-                raise
-            told = f"user {account.uid} with group {account.gid} is not mapped in the user namespace"
-            raise HakoError(told, where=self.where, hint=_MAP) from None
+        self._set("gid", f"group {account.gid}", lambda: os.setresgid(account.gid, account.gid, account.gid))
+        self._set("uid", f"user {account.uid}", lambda: os.setresuid(account.uid, account.uid, account.uid))
         context.permitted = self.capabilities if account.uid == 0 else 0
         capabilities.set_sets(context.permitted)
         if self.no_new_privs:
@@ -169,15 +168,21 @@ class BecomeUser(Step):
     def _set_groups(self, context: Context, account: Account) -> None:
         if not context.may_set_groups:
             if self.groups_asked:
-                raise HakoError("groups cannot be set with a single group mapped", where=self.where, hint=_MAP)
+                where = self.places.get("groups", self.where)
+                raise HakoError("groups cannot be set with a single group mapped", where=where, hint=_MAP)
             return
+        what = f"one of the groups {' '.join(map(str, account.groups))}"
+        self._set("groups", what, lambda: os.setgroups(list(account.groups)))
+
+    def _set(self, setting: str, what: str, action: Callable[[], None]) -> None:
+        """Take ids, which the user namespace may lack."""
         try:
-            os.setgroups(list(account.groups))
+            action()
         except OSError as error:
             if error.errno != 22:
                 raise
-            told = f"one of the groups {' '.join(map(str, account.groups))} is not mapped in the user namespace"
-            raise HakoError(told, where=self.where, hint=_MAP) from None
+            told = f"{what} is not mapped in the user namespace"
+            raise HakoError(told, where=self.places.get(setting, self.where), hint=_MAP) from None
 
 
 _MAP = "map it with namespace.set_uid_mapping() and set_gid_mapping(); an ordinary user needs ranges in /etc/subuid"

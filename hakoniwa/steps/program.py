@@ -114,6 +114,8 @@ class Execute(Step):
     init: str | None
     apparmor: str | None = None
     filters: tuple[bytes, ...] = ()  # seccomp programs
+    init_where: str = ""
+    apparmor_where: str = ""
 
     def __str__(self) -> str:
         words = " ".join(self.command) if self.command else " or ".join(SHELLS)
@@ -128,10 +130,14 @@ class Execute(Step):
         if self.apparmor:
             from hakoniwa.kernel import apparmor
 
-            attribute, request = apparmor.attribute(), apparmor.on_exec(self.apparmor)
+            try:
+                attribute, request = apparmor.attribute(), apparmor.on_exec(self.apparmor)
+            except HakoError as error:
+                error.where = self.apparmor_where
+                raise
         context.trampoline = trampoline.prepare(attribute=attribute, request=request, filters=self.filters)
         if self.init:
-            context.init_program = _open_init(self.init, self.where)
+            context.init_program = _open_init(self.init, self.init_where)
 
     def apply(self, context: Context) -> None:
         command = self.command or (self._shell(),)

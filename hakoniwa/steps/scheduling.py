@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa.errors import HakoError
 from hakoniwa.steps.step import Context, Step, write_own_file
 
 
@@ -23,25 +22,36 @@ class SetOomScore(Step):
         return "a lower value than the caller's needs cap_sys_resource" if error.errno == 13 else ""
 
 
-class SetScheduling(Step):
-    """Set the policy, then the nice value. `man 7 sched`."""
+class SetPolicy(Step):
+    """Set the scheduling policy, before the nice value. `man 7 sched`."""
 
-    nice: int | None
-    policy: str | None
+    policy: str
 
     def __str__(self) -> str:
-        shown = [f"policy {self.policy}"] if self.policy else []
-        return "set " + " and ".join([*shown, *([f"nice {self.nice}"] if self.nice is not None else [])])
+        return f"set policy {self.policy}"
 
     def apply(self, context: Context) -> None:
-        try:
-            if self.policy is not None:
-                word, _, priority = self.policy.partition(":")
-                number = {"other": os.SCHED_OTHER, "batch": os.SCHED_BATCH, "idle": os.SCHED_IDLE}
-                number |= {"fifo": os.SCHED_FIFO, "rr": os.SCHED_RR}
-                os.sched_setscheduler(0, number[word], os.sched_param(int(priority or 0)))
-            if self.nice is not None:
-                os.setpriority(os.PRIO_PROCESS, 0, self.nice)
-        except PermissionError as error:
-            hint = "that takes cap_sys_nice; a cgroup of its own may also leave no real-time budget (cpu.rt_runtime_us)"
-            raise HakoError(f"cannot {self}: {error.strerror}", where=self.where, hint=hint) from None
+        word, _, priority = self.policy.partition(":")
+        number = {"other": os.SCHED_OTHER, "batch": os.SCHED_BATCH, "idle": os.SCHED_IDLE}
+        number |= {"fifo": os.SCHED_FIFO, "rr": os.SCHED_RR}
+        os.sched_setscheduler(0, number[word], os.sched_param(int(priority or 0)))
+
+    def hint(self, error: OSError) -> str:
+        if not isinstance(error, PermissionError):
+            return ""
+        return "that takes cap_sys_nice; a cgroup of its own may also leave no real-time budget (cpu.rt_runtime_us)"
+
+
+class SetNice(Step):
+    """Set the nice value. `man 2 setpriority`."""
+
+    nice: int
+
+    def __str__(self) -> str:
+        return f"set nice {self.nice}"
+
+    def apply(self, context: Context) -> None:
+        os.setpriority(os.PRIO_PROCESS, 0, self.nice)
+
+    def hint(self, error: OSError) -> str:
+        return "that takes cap_sys_nice" if isinstance(error, PermissionError) else ""

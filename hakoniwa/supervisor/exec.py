@@ -11,6 +11,7 @@ import os
 
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import prctl, process, signals
+from hakoniwa.kernel.pidfd import has_ended
 from hakoniwa.steps.join import EnterRoot, JoinGroups, JoinNamespaces, namespaces_apart, open_groups
 from hakoniwa.steps.step import Context, apply_all, prepare_all
 from hakoniwa.supervisor import child, report
@@ -129,7 +130,11 @@ class Exec:
         found = report.read_report(told, program)
         failure = found.failure
         if failure is None and not found.executing:
-            failure = HakoError("the container has just ended")
+            failure = HakoError(
+                "the container has just ended"
+                if has_ended(self._join.pidfd)
+                else f"the process was killed before it could execute {program}: is the container's memory full?"
+            )
         if failure is not None:
             if pid:
                 os.waitpid(pid, 0)

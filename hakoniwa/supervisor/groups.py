@@ -86,6 +86,21 @@ class Groups:
         """Whether the container is in a group that has a parameter."""
         return any(os.path.exists(f"{path}/{parameter}") for path in self.joined())
 
+    def find_shortage(self, container: Container) -> HakoError | None:
+        """What to tell where the kernel has ended a process for want of memory; None where it has not."""
+        for path in self.joined():
+            for name, limit in (("memory.events", "memory.max"), ("memory.oom_control", "memory.limit_in_bytes")):
+                try:
+                    events = dict(line.split() for line in v2.read(path, name).splitlines())
+                except OSError:
+                    continue
+                if events.get("oom_kill", "0") != "0":
+                    set_by = [one for one in (*container.cgroup.v1, *container.cgroup.v2) if one.name == limit]
+                    where = set_by[0].where if set_by else container.place("memory")
+                    told = f"{v2.read(path, limit)} bytes of memory are too few to start the container in"
+                    return HakoError(told, where=where, hint="raise the limit")
+        return None
+
     def processes(self) -> list[int]:
         """Every process of the v2 group and of those below it."""
         (path,) = (path for path in self.paths if v2.is_group(path))
@@ -105,7 +120,7 @@ def make_groups(container: Container, undo: Undo) -> Groups:
     name = cgroup.PREFIX + ((None if assigned else container.cgroup.name) or container.name)
     groups = Groups([], assigned)
     if assigned is None and _needs_v2_group(container, new):
-        parent = _parent(container, host)
+        parent = _parent(container, host, new)
         _make(groups, parent, name, undo)
         for parameter in new:
             _enable(parent, _controller(parameter), parameter.where)
@@ -143,24 +158,21 @@ def _find_assigned(container: Container, host: Hierarchies) -> str | None:
     return path
 
 
-def _parent(container: Container, host: Hierarchies) -> str:
+def _parent(container: Container, host: Hierarchies, parameters: list[Parameter]) -> str:
     """Where the container's v2 group is made. Raises HakoError."""
+    if container.cgroup.assign_only:
+        what, where = "assign_only", container.cgroup.where
+    elif "pid" not in container.namespaces:
+        what, where = "a container without a pid namespace", container.place("pid")
+    elif parameters:
+        what, where = f"{parameters[0].name!r}", parameters[0].where
+    else:
+        what, where = "a container with a cgroup namespace", container.place("cgroup")
     if host.v2 is None:
-        if container.cgroup.assign_only:
-            what = "assign_only"
-        else:
-            what = (
-                "a container "
-                + ("without a pid" if "pid" not in container.namespaces else "with a cgroup")
-                + " namespace"
-            )
-        raise HakoError(
-            f"{what} needs the v2 cgroup hierarchy",
-            where=container.cgroup.where if container.cgroup.assign_only else container.where,
-            hint="mount -t cgroup2 none /sys/fs/cgroup/unified",
-        )
+        hint = "mount -t cgroup2 none /sys/fs/cgroup/unified"
+        raise HakoError(f"{what} needs the v2 cgroup hierarchy", where=where, hint=hint)
     if host.v2_parent is None:
-        raise HakoError("a cgroup cannot be made", where=container.where, hint=cgroup.DELEGATE)
+        raise HakoError(f"{what} needs a cgroup, and none can be made", where=where, hint=cgroup.DELEGATE)
     return host.v2_parent
 
 
@@ -196,11 +208,12 @@ def _controller(parameter: Parameter) -> str:
 
 def resolve_parameters(container: Container, host: Hierarchies) -> tuple[list[Parameter], list[Parameter]]:
     """The parameters for each version: those of `limit()` for the one that has the controller, then the named ones."""
-    wanted, where = container.cgroup, container.cgroup.where
+    wanted = container.cgroup
     old: list[Parameter] = []
     new: list[Parameter] = []
 
-    def put(controller: str, new_ones: dict[str, str], old_ones: dict[str, str]) -> None:
+    def put(controller: str, limit: str, new_ones: dict[str, str], old_ones: dict[str, str]) -> None:
+        where = container.place(limit)
         if controller in host.v2_controllers:
             new.extend(Parameter(name=name, value=value, where=where) for name, value in new_ones.items())
         elif controller in host.v1:
@@ -209,13 +222,13 @@ def resolve_parameters(container: Container, host: Hierarchies) -> tuple[list[Pa
             raise _no_controller(controller, where, host)
 
     if wanted.memory is not None:
-        put("memory", {"memory.max": str(wanted.memory)}, {"memory.limit_in_bytes": str(wanted.memory)})
+        put("memory", "memory", {"memory.max": str(wanted.memory)}, {"memory.limit_in_bytes": str(wanted.memory)})
     if wanted.pids is not None:
-        put("pids", {"pids.max": str(wanted.pids)}, {"pids.max": str(wanted.pids)})
+        put("pids", "pids", {"pids.max": str(wanted.pids)}, {"pids.max": str(wanted.pids)})
     if wanted.cpus is not None:
         quota = str(round(wanted.cpus * _PERIOD))
         period = {"cpu.cfs_period_us": str(_PERIOD), "cpu.cfs_quota_us": quota}
-        put("cpu", {"cpu.max": f"{quota} {_PERIOD}"}, period)
+        put("cpu", "cpus", {"cpu.max": f"{quota} {_PERIOD}"}, period)
     for parameter in wanted.v1:
         if _controller(parameter) not in host.v1:
             raise _no_controller(_controller(parameter), parameter.where, host, version="v1 ")

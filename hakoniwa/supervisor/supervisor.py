@@ -202,8 +202,13 @@ class Supervisor:
             error.where = error.where or self.container.name
             raise error
         if not found.executing:
-            raise HakoError("the container was ended before its program ran", where=self.container.where)
+            raise self._why_ended_early()
         self.written.devpts = found.devpts
+
+    def _why_ended_early(self) -> HakoError:
+        if self.groups is not None and (shortage := self.groups.find_shortage(self.container)):
+            return shortage
+        return HakoError("the container was ended before its program ran", where=self.container.where)
 
     # While it runs
 
@@ -396,7 +401,9 @@ class Supervisor:
         try:
             file = open_outside(path, flags, 0o644)
         except OSError as error:
-            raise HakoError(f"cannot write the pid file {path}: {error.strerror}", where=self.container.where) from None
+            raise HakoError(
+                f"cannot write the pid file {path}: {error.strerror}", where=self.container.place("container_pid_file")
+            ) from None
         os.write(file, f"{os.getpid()}\n".encode())
         os.close(file)
         self.undo.add(f"remove {path}", lambda: remove_file(path))

@@ -162,7 +162,7 @@ def test_attach_by_name_and_by_pid(hako: Hako, box: Writer) -> None:
         (("-t", "1", "--", "true"), 125, "no container has a first process or supervisor 1"),
         (("-t", "x", "--", "true"), 2, "a pid must be a number"),
         (("-n", "box", "-u", "bob", "--", "true"), 125, "user 'bob' is not in the rootfs's /etc/passwd"),
-        (("-n", "box", "-A", "nope", "--", "true"), 125, "capability 'nope' is unknown"),
+        (("-n", "box", "-A", "nope", "--", "true"), 2, "capability 'nope' is unknown"),
         (("-n", "box", "--", "nope"), 127, "there is no program 'nope' inside"),
         (("-n", "box", "--", "/etc/passwd"), 126, "not executable by this user"),
     ],

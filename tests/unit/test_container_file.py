@@ -175,9 +175,13 @@ def test_sections_serve_as_blocks_and_as_objects(write_file: Writer) -> None:
         ('config.cgroup.v2["memory.max"] = ""', "config.cgroup.v2['memory.max'] must be a number or a string"),
         ('config.cgroup["cpu.shares"] += 1', "config.cgroup['cpu.shares'] is not set"),
         ('config.cgroup.name = "a//b"', "config.cgroup.name must be"),
-        ('config.limit(memory="lots")', "config.limit(memory=) must be a number of bytes above 0, or a string such as"),
+        ('config.limit(memory="lots")', "config.limit(memory=) must be a number of bytes from 4096 on and below 8E"),
+        ('config.limit(memory="999999999999999999999T")', "must be a number of bytes from 4096 on and below 8E"),
+        ('config.limit(memory="' + "9" * 5000 + '")', "must be a number of bytes from 4096 on and below 8E"),
+        ("config.limit(memory=1)", "must be a number of bytes from 4096 on and below 8E"),
+        ('config.limit(cpus=float("nan"))', "config.limit(cpus=) must be a number of processors"),
         ("config.limit(cpus=0)", "config.limit(cpus=) must be a number of processors"),
-        ("config.limit(pids=-1)", "config.limit(pids=) must be a whole number above 0"),
+        ("config.limit(pids=-1)", "config.limit(pids=) must be a whole number from 1 to 4194304"),
         ("config.limit(memroy=3)", "did you mean 'memory'?"),
         ("config.add_async_hook(sec=1, min=2)(print)", "takes one of msec=, sec=, min= and hour="),
         ("config.add_async_hook(sec=-1)(print)", "must be a number from 0 on, not -1"),
@@ -405,6 +409,7 @@ def test_the_global_file_gives_defaults(write_file: Writer, places: Path, monkey
     monkeypatch.setattr("hakoniwa.loader.global_file", lambda: str(defaults))
     container = only(write_file('config.environ["B"] = "2"'))
     assert (container.uid, container.environ) == (7, {"A": "1", "B": "2"})
+    assert container.place("uid") == f"{defaults}:2"
     defaults.write_text("from hakoniwa import Haconiwa\nHaconiwa.configure(udi=7)\n")
     with pytest.raises(HakoError, match="default 'udi' is unknown"):
         loaded(write_file())
