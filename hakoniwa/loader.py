@@ -30,6 +30,7 @@ def load(path: str, command: str) -> Barn:
     session = facade.session
     session.__init__()  # type: ignore[misc]  # a fresh one: `reload` reads a file a second time
     session.command = command
+    facade.Session.first_command = facade.Session.first_command or command
     defaults = global_file()
     if os.path.exists(defaults):
         session.in_global_file = True

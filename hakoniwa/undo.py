@@ -26,8 +26,8 @@ class Undo:
                 remove()
             except FileNotFoundError:
                 continue
-            except OSError as error:
-                failures.append(f"cannot {what}: {error.strerror}")
+            except Exception as error:  # whatever it is, the others are still to be removed
+                failures.append(f"cannot {what}: {getattr(error, 'strerror', None) or error}")
         return failures
 
     def take_first(self) -> tuple[str, Callable[[], object]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from _thread import _local
 
 from hakoniwa.dsl.container import ContainerBuilder
 from hakoniwa.dsl.section import Reading, deep_copy, short
@@ -21,14 +22,19 @@ class Abort(Exception):
     """Raised by a hook that runs before the container does: the start is refused."""
 
 
-class Session:
-    """What the loader and the file share: the reading, the barns that were defined, and the defaults."""
+class Session(_local):
+    """What the loader and the file share: the reading, the barns that were defined, and the defaults.
+
+    Each thread has its own: a file that a reload has given up disturbs no later one.
+    """
+
+    first_command = ""  # that this process was begun for, which hooks are told in whatever thread they run
 
     def __init__(self) -> None:
         self.reading: Reading | None = None
         self.barns: list[ContainerBuilder] = []
         self.defaults: dict[str, tuple[Any, str]] = {}  # values, and their lines in the global file
-        self.command = ""
+        self.command = self.first_command
         self.in_global_file = False
 
 

@@ -129,6 +129,13 @@ def compile_file(source: bytes, file: str) -> CodeType:
     return code
 
 
+def raise_in_thread(ident: int, kind: type[BaseException]) -> None:
+    """Have an exception raised in a thread as soon as it executes Python code. `PyThreadState_SetAsyncExc`, Stable ABI."""
+    function = _Function(dlsym(_program, "PyThreadState_SetAsyncExc"))
+    function.argtypes = (_Pointer, _Object)
+    function(ident, _Object(kind))  # type: ignore[arg-type]  # it holds any object
+
+
 def fork_hooks() -> tuple[Callable[[], int], Callable[[], int], Callable[[], int]]:
     """CPython's own work around a fork: before it, after it in the parent, after it in the child."""
     return (

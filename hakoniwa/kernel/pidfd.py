@@ -22,6 +22,14 @@ def start_time(pid: int) -> int:
         raise ProcessLookupError(3, "no such process", str(pid)) from None
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped by a signal, or by one that traces it (field 3 of `man 5 proc_pid_stat`)."""
+    try:
+        return read_file(f"/proc/{pid}/stat").rpartition(b")")[2].split()[0] in (b"T", b"t")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 class Identity(Record):
     """A process, told from any later one with the same pid."""
 

@@ -1,7 +1,8 @@
 """The control socket of a supervisor: `control.sock` in the folder of its state, which is closed to other users.
 
 One request a connection: a line of JSON, such as {"command": "reload"}; one answer. A connection is served by a thread of
-its own, so that one that says nothing, or garbage, or too much, keeps nobody waiting.
+its own, so that one that says nothing, or garbage, or too much, keeps nobody waiting; where there are too many, one that says
+nothing is let go of.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class Control:
     def __init__(self, name: str, answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         """`answer` is called in the thread of a connection."""
         self._answer = answer
-        self._serving: list[object] = []
+        self._silent: list[_socket.socket] = []  # that have not said what they want, the oldest first
+        self._answering: list[_socket.socket] = []
         path, folder = socket_path(name)
         self._socket = _socket.socket(
             _socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
@@ -58,37 +60,61 @@ class Control:
             pass
 
     def accept(self) -> None:
-        """Take a connection, and have it served."""
-        import socket
-        import threading
-
+        """Take a connection, and have it served. Raises OSError where no descriptor is left."""
         try:
             descriptor, _ = self._socket._accept()  # type: ignore[attr-defined]  # what socket.accept() wraps
         except BlockingIOError:
             return
-        connection = socket.socket(fileno=descriptor)
-        if len(self._serving) >= _MOST or not _is_ours(connection):
+        connection = _socket.socket(fileno=descriptor)
+        if not _is_ours(connection):
             connection.close()
-            return
-        self._serving.append(connection)
-        threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+        elif self._make_room():
+            self._begin(connection)
+        else:
+            _refuse(connection, "there are too many requests at the same time (try again)")
 
-    def _serve(self, connection: Any) -> None:
+    def _make_room(self) -> bool:
+        """Whether one more can be served: in the place of the oldest that says nothing, where there are too many."""
+        if len(self._silent) + len(self._answering) < _MOST:
+            return True
+        try:
+            oldest = self._silent.pop(0)
+        except IndexError:
+            return False
+        try:
+            oldest.shutdown(_socket.SHUT_RDWR)  # its thread wakes up, and closes it
+        except OSError:
+            pass  # it has gone by itself
+        return True
+
+    def _begin(self, connection: _socket.socket) -> None:
+        import threading
+
+        self._silent.append(connection)
+        try:
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+        except RuntimeError as error:
+            self._silent.remove(connection)
+            _refuse(connection, f"the supervisor cannot answer: {error}")
+
+    def _serve(self, connection: _socket.socket) -> None:
         try:
             connection.settimeout(_PATIENCE)
-            request = b""
-            while not request.endswith(b"\n") and len(request) < _LARGEST:
-                more = connection.recv(_LARGEST - len(request))
-                if not more:
-                    return
-                request += more
-            connection.settimeout(None)
-            connection.sendall(fastjson.dumps(self._answered(request)).encode() + b"\n")
+            request = _receive(connection)
+            try:
+                self._silent.remove(connection)
+            except ValueError:
+                return  # another has taken its place
+            if request is not None:
+                self._answering.append(connection)
+                connection.sendall(fastjson.dumps(self._answered(request)).encode() + b"\n")
         except OSError:
-            pass  # it has gone, or said nothing in time
+            pass  # it has gone, or does not read
         finally:
             connection.close()
-            self._serving.remove(connection)
+            for served in (self._silent, self._answering):
+                if connection in served:
+                    served.remove(connection)
 
     def _answered(self, request: bytes) -> dict[str, Any]:
         try:
@@ -100,9 +126,35 @@ class Control:
         return self._answer(asked)
 
 
-def _is_ours(connection: Any) -> bool:
-    """Whether the other side is root or this user, as the kernel says. `man 7 unix`, SO_PEERCRED."""
-    import socket
+def _receive(connection: _socket.socket) -> bytes | None:
+    """A request, or None where none arrives in time."""
+    request = b""
+    while not request.endswith(b"\n") and len(request) < _LARGEST:
+        try:
+            more = connection.recv(_LARGEST - len(request))
+        except OSError:
+            return None
+        if not more:
+            return None
+        request += more
+    return request
 
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+
+def _refuse(connection: _socket.socket, why: str) -> None:
+    """Answer at once, without a thread. What was sent is read before: it would make a connection that is closed one that is reset."""
+    connection.setblocking(False)
+    try:
+        connection.recv(_LARGEST)
+    except OSError:
+        pass
+    try:
+        connection.send(fastjson.dumps({"error": why}).encode() + b"\n")
+    except OSError:
+        pass
+    connection.close()
+
+
+def _is_ours(connection: _socket.socket) -> bool:
+    """Whether the other side is root or this user, as the kernel says. `man 7 unix`, SO_PEERCRED."""
+    credentials = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
     return int.from_bytes(credentials[4:8], "little") in (0, os.geteuid())

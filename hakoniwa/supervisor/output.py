@@ -98,10 +98,17 @@ class LogPipe:
         full = status.st_size + more > LARGEST
         if not full and status.st_nlink:
             return
-        path = state.log_file(self._name)
         try:
-            if full and status.st_nlink:
+            path = state.log_file(self._name)
+            if full and _is_at(path, status):  # else it was moved away when no new one could be opened
                 os.rename(path, f"{path}.1")
             _lead_to(open_log(self._name))
         except (OSError, HakoError):
             pass  # the old one goes on
+
+
+def _is_at(path: str, status: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.stat(path, follow_symlinks=False), status)
+    except FileNotFoundError:
+        return False

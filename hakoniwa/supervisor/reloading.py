@@ -6,12 +6,13 @@ Requests come through the control socket, by SIGHUP in the background, and with 
 from __future__ import annotations
 
 import os
-import select
 from _thread import allocate_lock
 
 from hakoniwa import log
 from hakoniwa.errors import HakoError
+from hakoniwa.log import flush_prints
 from hakoniwa.statefile import Definition
+from hakoniwa.supervisor.loop import Loop, explained
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
 
     from hakoniwa.spec import Barn
     from hakoniwa.supervisor.control import Control
+    from hakoniwa.supervisor.loading import Loader
     from hakoniwa.supervisor.reload import Change
     from hakoniwa.supervisor.supervisor import Supervisor
     from hakoniwa.supervisor.watching import Watcher
 
-_LONGEST = 60.0  # seconds that a connection waits for the main thread
+_QUEUED = 60.0  # seconds that a reload waits for those before it
+_BUSY = 60.0  # seconds that it waits for the main thread, which may be at a hook
 
 
 class _Request:
@@ -47,21 +50,24 @@ class Reloading:
         self._notice = -1  # an eventfd: there are requests
         self._requests: list[_Request] = []
         self._watcher: Watcher | None = None
-        self._file = os.stat(supervisor.container.file) if supervisor.launch.exposed.fixed else None
-        self._loading = allocate_lock()  # one at a time: the file and the loader share a session
+        self._loader: Loader | None = None
+        self._one_at_a_time = allocate_lock()
+        self._beginning = allocate_lock()  # over the two that follow
+        self._begun = False  # a thread reloads without anybody who waits for its answer
+        self._again = False  # and is to do so once more
 
-    def listen(self, poll: select.poll, watch: bool) -> None:
+    def listen(self, loop: Loop, watch: bool) -> None:
         """Open the control socket, and with `watch` begin to look at the file. Raises HakoError."""
         from hakoniwa.supervisor.control import Control
 
         container = self._supervisor.container
-        self._notice = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
+            self._notice = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             self._control = Control(container.name, self._answer)
         except OSError as error:
             raise HakoError(f"cannot make the control socket of {container.name!r}: {error.strerror}") from None
-        poll.register(self._notice, select.POLLIN)
-        poll.register(self._control.descriptor, select.POLLIN)
+        loop.add(self._notice, "reload", self._serve)
+        loop.add(self._control.descriptor, "take a request", self._control.accept)
         if watch:
             from hakoniwa.supervisor.watching import Watcher, escape
 
@@ -72,73 +78,92 @@ class Reloading:
         if self._control is not None:
             self._control.remove(self._supervisor.container.name)
 
-    def serve(self, poll: select.poll, ready: set[int]) -> None:
-        """Take connections, and apply what has been loaded."""
-        if self._control is not None and self._control.descriptor in ready:
-            self._control.accept()
-        if self._notice in ready:
-            os.eventfd_read(self._notice)
-            while self._requests:
-                request = self._requests.pop(0)
-                try:
-                    request.changes = self._apply(poll, request.barn)
-                except HakoError as error:
-                    request.error = error
-                except Exception as error:  # whatever a reload meets, the container goes on
-                    request.error = HakoError(f"{type(error).__name__}: {error}")
-                request.done.set()
+    def _serve(self) -> None:
+        """Apply what has been loaded."""
+        os.eventfd_read(self._notice)
+        while self._requests:
+            request = self._requests.pop(0)
+            try:
+                request.changes = self._apply(request.barn)
+            except HakoError as error:
+                request.error = error
+            except Exception as error:  # whatever a reload meets, the container goes on
+                request.error = HakoError(explained(error))
+            request.done.set()
 
     def begin(self) -> None:
-        """Reload, and log what came of it: nobody waits for an answer."""
-        import threading
-
+        """Reload, and log what came of it: nobody waits for an answer. What comes while one is at it is done after it."""
         if self._notice == -1:
             return  # it is only just being started from the file as it is
-        threading.Thread(target=self._tell, daemon=True).start()
-
-    def _tell(self) -> None:
-        answer = self._answer({"command": "reload"})
-        for line in answer.get("error", "").splitlines():
-            log.write(f"reload: {line}", "error")
-        for what, outcome, failed in answer.get("changes", []):
-            log.write(f"reload: {what}: {outcome}", "error" if failed else "info")
-
-    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Execute the file here, in this thread, and have the main one apply it."""
-        if request["command"] != "reload":
-            return {"error": f"unknown command {request['command']!r} (known: reload)"}
-        from hakoniwa.loader import load
+        with self._beginning:
+            self._again = self._begun
+            if self._begun:
+                return
+            self._begun = True
+        import threading
 
         try:
-            self._must_be_guarded()
-            with self._loading:
-                loaded = _Request(load(self._supervisor.container.file, "reload"))
+            threading.Thread(target=self._tell, daemon=True).start()
+        except RuntimeError as error:
+            self._begun = False
+            log.write(f"{self._supervisor.container.name}: cannot reload: {error}", "error")
+
+    def _tell(self) -> None:
+        while True:
+            answer = self._answer({"command": "reload"})
+            for line in answer.get("error", "").splitlines():
+                log.write(f"reload: {line}", "error")
+            for what, outcome, failed in answer.get("changes", []):
+                log.write(f"reload: {what}: {outcome}", "error" if failed else "info")
+            with self._beginning:
+                if not self._again:
+                    self._begun = False
+                    return
+                self._again = False
+
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Execute the file, and have the main thread apply what it says; called in the thread of a connection."""
+        if request["command"] != "reload":
+            return {"error": f"unknown command {request['command']!r} (known: reload)"}
+        try:
+            loaded = _Request(self._load())
+            changes = self._await(loaded)
         except HakoError as error:
             return {"error": str(error)}
         except Exception as error:
-            return {"error": f"{type(error).__name__}: {error}"}
+            return {"error": explained(error)}
         finally:
-            log.flush_prints()
+            flush_prints()
+        return {"changes": [[change.what, change.outcome, change.failed] for change in changes]}
+
+    def _load(self) -> Barn:
+        if not self._one_at_a_time.acquire(timeout=_QUEUED):
+            raise HakoError("other reloads are being made", hint="try again")
+        try:
+            if self._loader is None:
+                from hakoniwa.supervisor.loading import Loader
+
+                self._loader = Loader(self._supervisor.container.file)
+            return self._loader.load()
+        finally:
+            self._one_at_a_time.release()
+
+    def _await(self, loaded: _Request) -> list[Change]:
+        """Have it applied. Raises HakoError."""
         self._requests.append(loaded)
         os.eventfd_write(self._notice, 1)
-        if not loaded.done.wait(_LONGEST):
-            return {"error": "the supervisor is busy"}
+        if not loaded.done.wait(_BUSY):
+            try:
+                self._requests.remove(loaded)
+            except ValueError:
+                loaded.done.wait()  # it is being applied
+            else:
+                raise HakoError("the supervisor is busy, and nothing has changed", hint="is a hook at work? try again")
         if loaded.error is not None:
-            return {"error": str(loaded.error)}
-        return {"changes": [[change.what, change.outcome, change.failed] for change in loaded.changes]}
+            raise loaded.error
+        return loaded.changes
 
-    def _must_be_guarded(self) -> None:
-        """Raise HakoError where the container could have written the file.
-
-        It is read-only inside by a mount on it. The kernel takes that away when the file is replaced outside, as many
-        editors do: `man 2 rename`, and `man 7 mount_namespaces` on what is removed elsewhere.
-        """
-        file = self._supervisor.container.file
-        if self._file is not None and not os.path.samestat(self._file, os.stat(file)):
-            told = "the file was replaced by another one, which the container can write to"
-            raise HakoError(told, where=file, hint="look at it and start anew; an edit in place can be reloaded")
-
-    def _apply(self, poll: select.poll, barn: Barn) -> list[Change]:
+    def _apply(self, barn: Barn) -> list[Change]:
         """Apply what differs. Raises HakoError where the file does not describe the container any more."""
         from hakoniwa.supervisor import reload
 
@@ -160,8 +185,8 @@ class Reloading:
                 supervisor.container = supervisor.container.replace(limits=new.limits)
             changes += made
         if "hooks" in new.reloadable and reload.hooks_differ(old, new):
+            supervisor.replace_hooks(new.background_hooks)
             supervisor.container = supervisor.container.replace(hooks=new.hooks, background_hooks=new.background_hooks)
-            supervisor.replace_hooks(poll)
             changes.append(reload.Change(what="hooks", outcome="applied"))
         supervisor.written.definition = Definition.of(supervisor.container)
         supervisor.written.write("running", supervisor.base, None)

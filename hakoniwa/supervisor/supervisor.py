@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import select
 import time
 
 from hakoniwa import log, state
@@ -21,6 +20,7 @@ from hakoniwa.supervisor.base import Base, ExitStatus
 from hakoniwa.supervisor.claiming import claim_ids, claim_rootfs
 from hakoniwa.supervisor.cloning import Cloning
 from hakoniwa.supervisor.hooks import run_hooks
+from hakoniwa.supervisor.loop import Loop, explained
 from hakoniwa.supervisor.output import LogPipe, divert_output, lead_through
 from hakoniwa.supervisor.reloading import Reloading
 from hakoniwa.supervisor.streams import Streams
@@ -69,6 +69,7 @@ class Supervisor:
         self.undo = Undo()
         self.base = Base(container, os.getpid(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
         self.written = WrittenState(container, launch, self.base, background=around.background)
+        self.loop = Loop(container.name)
         self.reloading = Reloading(self)
         self.pidfd = -1
         self.terminal = around.terminal
@@ -95,11 +96,12 @@ class Supervisor:
         self.run_hooks("before_fork", may_refuse=True, files=self.around.files)
         cloning, status = self._clone()
         try:
+            self._add_sources(wakeup)
             self._accompany_set_up(cloning)
-            self._settle(status, wakeup)
-            self._run_payload(wakeup)
-        except HakoError as error:
-            self.error = error
+            self._settle(status)
+            self._run_payload()
+        except BaseException as error:
+            self.error = error if isinstance(error, HakoError) else HakoError(f"{type(error).__name__}: {error}")
             cloning.release()
             raise
         finally:
@@ -182,19 +184,20 @@ class Supervisor:
         if hooks:
             run_hooks(hooks, self.base, may_refuse=may_refuse, files=files)
 
-    def _settle(self, status: int, wakeup: int) -> None:
+    def _settle(self, status: int) -> None:
         """Wait until the program runs. Raises HakoError when it does not: its set-up failed, or we were told to end it."""
         told = b""
-        poll = self._poll(status, wakeup)
+        self.loop.add(status)
         while True:
-            ready = self._wait(poll, wakeup)
+            ready = self._wait()
             if status in ready:
                 more = os.read(status, report.LARGEST + 1)
                 told += more
                 if not more or len(told) > report.LARGEST:
                     break
             elif self.pidfd in ready:
-                poll.unregister(self.pidfd)  # it ended: what it had to say is in the pipe, up to its end
+                self.loop.drop(self.pidfd)  # it ended: what it had to say is in the pipe, up to its end
+        self.loop.drop(status)
         os.close(status)
         command = self.launch.command or self.container.init_command or ("a shell",)
         found = report.read_report(told, command[0])
@@ -212,16 +215,18 @@ class Supervisor:
 
     # While it runs
 
-    def _run_payload(self, wakeup: int) -> None:
+    def _run_payload(self) -> None:
         """Tell that it runs, and wait for its end."""
         self._write_pid_file()
         self.written.write("running", self.base, None)
         self.run_hooks("before_start_wait")
-        poll = self._poll(wakeup)
+        self.loop.add(self.pidfd)
         if self.around.background:
-            self.reloading.listen(poll, self.around.watch)
+            self.reloading.listen(self.loop, self.around.watch)
         if self.container.background_hooks:
-            self._listen_for_hooks(poll)  # before the caller hears that it runs: what it does then is not missed
+            self._listen_for_hooks(
+                self.container.background_hooks
+            )  # before the caller hears that it runs: what it does then is not missed
         messages.send(self.around.report, messages.RUNNING, self.base.pid)
         if self.schedule is None:
             self._tell_ready()
@@ -230,34 +235,41 @@ class Supervisor:
         ready: set[int] = set()
         if not self.around.background:
             # A payload that ends at once is not made to wait for a control socket that nobody could have asked for.
-            ready = self._wait(poll, wakeup, longest=_MOMENT)
+            ready = self._wait(longest=_MOMENT)
             if self.pidfd not in ready:
-                self.reloading.listen(poll, self.around.watch)
+                self.reloading.listen(self.loop, self.around.watch)
         while self.pidfd not in ready:
-            ready = self._wait(poll, wakeup)
+            ready = self._wait()
         if self.unready is not None:
             raise self.unready
 
-    def replace_hooks(self, poll: select.poll) -> None:
-        """Have the hooks of the container as it is described now, and no others."""
-        if self.schedule is not None:
-            for descriptor in (self.schedule.timer, self.schedule.notice, *self.schedule.events):
-                poll.unregister(descriptor)
-            self.schedule.end()
+    def replace_hooks(self, hooks: tuple[BackgroundHook, ...]) -> None:
+        """Have these hooks beside the container, and no others. Raises HakoError; then it has those that it had."""
+        before = self.schedule
+        if hooks:
+            self._listen_for_hooks(hooks)
+        else:
             self.schedule = None
-        if self.container.background_hooks:
-            self._listen_for_hooks(poll)
+        if before is not None:
+            for descriptor in before.descriptors():
+                self.loop.drop(descriptor)
+            before.end()
         if self.schedule is not None:
             self.schedule.begin()
 
-    def _listen_for_hooks(self, poll: select.poll) -> None:
+    def _listen_for_hooks(self, hooks: tuple[BackgroundHook, ...]) -> None:
         from hakoniwa.supervisor.workers import Schedule
 
-        self.schedule = Schedule(self.container.background_hooks, self.base, self._tell_ready, self._not_ready)
-        poll.register(self.schedule.timer, select.POLLIN)
-        poll.register(self.schedule.notice, select.POLLIN)
-        for descriptor, (event, _) in self.schedule.events.items():
-            poll.register(descriptor, event.mask)
+        try:
+            schedule = self.schedule = Schedule(hooks, self.base, self._tell_ready, self._not_ready)
+        except (OSError, RuntimeError) as error:  # RuntimeError: no thread can be started
+            told = f"cannot have hooks beside the container: {explained(error)}"
+            raise HakoError(told, where=hooks[0].where, hint="is the number of files or processes limited?") from None
+        self.loop.add(schedule.timer, "run hooks that are due", schedule.expire)
+        self.loop.add(schedule.notice, "take what hooks tell", schedule.take_notice)
+        for descriptor, (event, _) in schedule.events.items():
+            take = lambda descriptor=descriptor: schedule.take_event(descriptor)  # noqa: E731
+            self.loop.add(descriptor, "take an event of a cgroup", take, event.mask)
 
     def _tell_ready(self) -> None:
         self.told_ready = True
@@ -272,54 +284,44 @@ class Supervisor:
         else:
             log.write(str(error), "warning")
 
-    def _poll(self, *more: int) -> select.poll:
-        poll = select.poll()
-        for descriptor in (self.pidfd, self.around.lifeline, self.log.reader if self.log else -1, *more):
-            if descriptor != -1:
-                poll.register(descriptor, select.POLLIN)
-        return poll
+    def _add_sources(self, wakeup: int) -> None:
+        """What is heard from the clone to the end."""
+        self.loop.add(self.pidfd)
+        self.loop.add(wakeup, "take signals", lambda: self._take_signals(os.read(wakeup, 4096)))
+        if self.around.lifeline != -1:
+            self.loop.add(self.around.lifeline, "give the terminal back", self._front_has_gone)
+        if self.log is not None:
+            self.loop.add(self.log.reader, "write the log", self._pass_log_on)
 
-    def _wait(self, poll: select.poll, wakeup: int, longest: float | None = None) -> set[int]:
-        """Sleep until something happens (for `longest` seconds at most), and do what it asks for."""
-        timeout = None if longest is None else longest * 1000
+    def _wait(self, longest: float | None = None) -> set[int]:
+        """Sleep until something happens (for `longest` seconds at most), and do what it asks for. Returns what was ready."""
         if self.deadline is not None:
-            timeout = max(0.0, self.deadline - time.monotonic()) * 1000
-        ready = {descriptor for descriptor, _ in poll.poll(timeout)}
+            longest = max(0.0, self.deadline - time.monotonic())
+        ready = self.loop.turn(longest)
         if self.deadline is not None and time.monotonic() >= self.deadline:
             self._kill()
-        if self.schedule is not None:
-            self._serve_hooks(self.schedule, ready)
-        self.reloading.serve(poll, ready)
-        if self.log is not None and self.log.reader in ready and not self.log.pass_on():
-            poll.unregister(self.log.reader)  # the last process that could write to it has ended
-        if wakeup in ready:
-            self._take_signals(os.read(wakeup, 4096))
-        if self.around.lifeline in ready:
-            poll.unregister(self.around.lifeline)
-            self._front_has_gone()
         if not self.has_pid_namespace:
             self._reap_adopted()
         return ready
 
-    def _serve_hooks(self, schedule: Schedule, ready: set[int]) -> None:
-        """Tell the hooks beside the container what has happened."""
-        if schedule.timer in ready:
-            schedule.expire()
-        if schedule.notice in ready:
-            schedule.take_notice()
-        for descriptor in ready & schedule.events.keys():
-            schedule.take_event(descriptor)
+    def _pass_log_on(self) -> None:
+        assert self.log is not None
+        if not self.log.pass_on():
+            self.loop.drop(self.log.reader)  # the last process that could write to it has ended
 
     def _take_signals(self, numbers: bytes) -> None:
         """Do what signals ask for, in their order."""
         for number in numbers:
-            if number == signals.SIGHUP and self.around.background:
-                self.reloading.begin()
-            elif number in _STOPPING:
-                self._ask_to_end()
-            elif self.schedule is not None:
-                names = {value: name for name, value in HOOK_SIGNALS.items()}
-                self.schedule.signal(number, names.get(number, str(number)))
+            self.loop.attempt(f"do what signal {number} asks for", lambda number=number: self._take_signal(number))  # type: ignore[misc]
+
+    def _take_signal(self, number: int) -> None:
+        if number == signals.SIGHUP and self.around.background:
+            self.reloading.begin()
+        elif number in _STOPPING:
+            self._ask_to_end()
+        elif self.schedule is not None:
+            names = {value: name for name, value in HOOK_SIGNALS.items()}
+            self.schedule.signal(number, names.get(number, str(number)))
 
     @property
     def has_pid_namespace(self) -> bool:
@@ -336,26 +338,33 @@ class Supervisor:
 
     def _front_has_gone(self) -> None:
         """The front process was killed: give the terminal back as it was, and end the container."""
+        self.loop.drop(self.around.lifeline)
+        self._ask_to_end()
         if self.around.saved is not None:
             from hakoniwa.kernel import terminal
 
             terminal.restore(self.terminal, self.around.saved)
-        self._ask_to_end()
 
     def _ask_to_end(self) -> None:
         """TERM, and KILL when time is up; KILL at once when TERM would be ignored."""
         if self.deadline is not None:
             return
-        if self.has_pid_namespace and not handles(self.base.pid, signals.SIGTERM):
+        if self._ignores_term():
             self._kill()
         else:
             signals.pidfd_send_signal(self.pidfd, signals.SIGTERM)
             self.deadline = time.monotonic() + GRACE
 
+    def _ignores_term(self) -> bool:
+        try:
+            return self.has_pid_namespace and not handles(self.base.pid, signals.SIGTERM)
+        except OSError:
+            return False  # no descriptor is left to look with: then it has its time
+
     def _kill(self) -> None:
         self.deadline = None
         if self.groups:
-            self.groups.thaw()
+            self.loop.attempt("thaw the container", self.groups.thaw)
         try:
             signals.pidfd_send_signal(self.pidfd, signals.SIGKILL)
         except ProcessLookupError:
@@ -371,18 +380,21 @@ class Supervisor:
         self.base.exit_status = ExitStatus.of(wait_status, None if self.unready else self.error)
         self.base._pidfd = None
         if self.log is not None:
-            self.log.drain()
-        self.lost = self.streams.finish()
+            self.loop.attempt("write the log", self.log.drain)
+        self.loop.attempt("pass its output on", self._finish_streams)
         self.run_hooks("teardown_container")
         if not self.base.exit_status.success:
             self.run_hooks("after_failure")
-        self.reloading.end()
+        self.loop.attempt("remove the control socket", self.reloading.end)
         for failure in self._undo_but_lock():
             log.write(f"{self.container.name}: {failure}", "warning")
         try:
             self.written.write("stopped" if self.error is None else "failed", self.base, self.error)
         except HakoError as error:
             log.write(str(error), "error")
+
+    def _finish_streams(self) -> None:
+        self.lost = self.streams.finish()
 
     def _undo_but_lock(self) -> list[str]:
         """Remove everything outside the container, and keep the lock until the state says so."""
@@ -400,13 +412,15 @@ class Supervisor:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK | os.O_NOFOLLOW  # waits for nobody to read a FIFO
         try:
             file = open_outside(path, flags, 0o644)
+            self.undo.add(f"remove {path}", lambda: remove_file(path))
+            try:
+                os.write(file, f"{os.getpid()}\n".encode())
+            finally:
+                os.close(file)
         except OSError as error:
             raise HakoError(
                 f"cannot write the pid file {path}: {error.strerror}", where=self.container.place("container_pid_file")
             ) from None
-        os.write(file, f"{os.getpid()}\n".encode())
-        os.close(file)
-        self.undo.add(f"remove {path}", lambda: remove_file(path))
 
 
 def _needs_groups(container: Container) -> bool:

@@ -135,15 +135,23 @@ class Schedule:
         self._ready: list[Worker] = []  # those that just have, put here by their threads
         self._order = 0
         self._due: list[tuple[float, int, Callable[[float], float | None]]] = []
-        self._workers = [Worker(hook, base, self._note_true) for hook in hooks]
-        for worker in self._workers:
-            self._listen(worker, base)
+        self._workers: list[Worker] = []
+        try:
+            for hook in hooks:
+                self._workers.append(Worker(hook, base, self._note_true))
+            for worker in self._workers:
+                self._listen(worker, base)
+        except BaseException:
+            self.end()
+            raise
 
     def _listen(self, worker: Worker, base: Base) -> None:
         """Have a hook hear what comes from elsewhere than a clock, from now on."""
         hook = worker.hook
         for signal in hook.signals:
             self._signals.setdefault(signal, []).append(worker)
+        if hook.cron is not None:
+            _next_cron(hook.cron)  # what that takes is loaded now
         if hook.event is not None:
             path = next(path for path in base.cgroup.paths if os.path.exists(f"{path}/memory.stat"))
             event = MemoryEvent(path, hook.event, hook.level)
@@ -184,9 +192,13 @@ class Schedule:
         timer.take_expiration(self.timer)
         while self._due and self._due[0][0] <= time.monotonic():
             moment, _, action = heapq.heappop(self._due)
-            following = action(moment)
-            if following is not None:
-                self._push(following, action)
+            try:
+                following = action(moment)
+                if following is not None:
+                    self._push(following, action)
+            except BaseException:
+                self._set()  # for those that are left
+                raise
         self._set()
 
     def _tick(self, worker: Worker, moment: float) -> float | None:
@@ -233,8 +245,12 @@ class Schedule:
             watcher.end()
         for worker in self._workers:
             worker.end()
-        for descriptor in (self.timer, self.notice, *self.events):
+        for descriptor in self.descriptors():
             os.close(descriptor)
+
+    def descriptors(self) -> list[int]:
+        """What is to be polled."""
+        return [self.timer, self.notice, *self.events]
 
     def take_event(self, descriptor: int) -> None:
         """Fire the hook of a cgroup event, if it is one."""

@@ -1,8 +1,10 @@
-"""Runs `hako start` with one place at which the supervisor is to be killed: tests stop it there.
+"""Runs `hako start` with one place at which something is to go wrong: tests have it go wrong there.
 
 harness.py child N WORDS...        the first process stops before step N, tells through descriptor 100, and goes on
                                    when descriptor 101 lets it
 harness.py supervisor NAME WORDS   the supervisor kills itself where it would call its method NAME
+harness.py front NAME WORDS        the supervisor kills its parent before it calls its method NAME
+harness.py patience SECONDS WORDS  a reload waits so long for its file
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from hakoniwa import cli
 from hakoniwa.kernel import process
 from hakoniwa.steps import step as steps
 from hakoniwa.steps.step import Context, Step
-from hakoniwa.supervisor import supervisor
+from hakoniwa.supervisor import loading, supervisor
 
 TOLD, LET = 100, 101
 
@@ -47,8 +49,26 @@ def die_at_method(name: str) -> None:
     setattr(supervisor.Supervisor, name, lambda *_arguments, **_options: os.kill(os.getpid(), 9))
 
 
+def kill_the_front_at_method(name: str) -> None:
+    """Have the supervisor kill its parent, and go on once there is no such process any more."""
+    original = getattr(supervisor.Supervisor, name)
+
+    def go_on_alone(*arguments: object, **options: object) -> object:
+        front = os.getppid()
+        os.kill(front, 9)
+        while os.path.exists(f"/proc/{front}"):
+            os.sched_yield()
+        return original(*arguments, **options)
+
+    setattr(supervisor.Supervisor, name, go_on_alone)
+
+
 if kind == "child":
     stop_at_step(int(place))
+elif kind == "front":
+    kill_the_front_at_method(place)
+elif kind == "patience":
+    loading.LONGEST = float(place)
 else:
     die_at_method(place)
 sys.argv[1:] = words

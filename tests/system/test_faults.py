@@ -152,6 +152,26 @@ def test_a_supervisor_killed_in_each_phase(hako: Hako, box: Writer, places: Path
     assert hako("start", path, "--", "echo", "again").stdout == "again\n"
 
 
+@pytest.mark.parametrize("method", ["_take_lock", "_clone", "_accompany_set_up", "_settle", "_run_payload", "_end"])
+def test_a_front_killed_in_each_phase_leaves_a_whole_state_or_none(
+    hako: Hako, box: Writer, places: Path, method: str
+) -> None:
+    path = box(mounts=False)
+    payload = ["true"] if method == "_end" else ["sleep", "1000"]
+    front = subprocess.Popen(
+        [sys.executable, "-I", str(HARNESS), "front", method, "start", str(path), "--", *payload],
+        cwd=places,
+        stderr=subprocess.PIPE,
+    )
+    front.wait(20)
+    front.communicate(timeout=20)  # until the supervisor has ended, which has the other end
+    listed = hako("ps", "-a", "--json")
+    assert listed.stderr == ""
+    assert [one["status"] for one in json.loads(listed.stdout)["containers"]] in (["failed"], ["stopped"], [])
+    hako("gc")
+    assert hako("start", path, "--", "echo", "again").stdout == "again\n"
+
+
 def test_ten_starts_at_the_same_moment(hako: Hako, box: Writer) -> None:
     path = box()
     starts = [hako.background("start", "-D", path, *SLEEP) for _ in range(10)]
@@ -226,6 +246,15 @@ def test_a_full_disk_under_the_library_directory(hako: Hako, write_file: Writer,
     path = write_file('config.bootstrap.strategy = "recipe"\nconfig.bootstrap.recipe = "busybox"')
     assert "recipe busybox failed with exit status" in hako("create", path, status=125).stderr
     assert sorted(os.listdir(lib)) in (["filler"], [".layers", "filler"])
+
+
+def test_a_full_disk_under_the_pid_file(hako: Hako, box: Writer, full: Callable[[str], Path]) -> None:
+    folder = full("pids")
+    path = box(f'config.container_pid_file = "{folder}/box.pid"')
+    told = hako("start", path, *SLEEP, status=125).stderr
+    assert f"cannot write the pid file {folder}/box.pid: No space left on device" in told
+    assert os.listdir(folder) == ["filler"]
+    assert known(hako) == []
 
 
 def test_a_log_that_cannot_be_opened(hako: Hako, box: Writer, places: Path) -> None:

@@ -6,16 +6,22 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from hakoniwa import state
 from hakoniwa.kernel.cgroup import find_hierarchies
+from hakoniwa.kernel.pidfd import wait_end
+from hakoniwa.statefile import State
 from tests.conftest import Hako, wait_for_log
 
 Writer = Callable[..., Path]
 
+HARNESS = Path(__file__).with_name("harness.py")
 ALL = 'config.support_reload("cgroup", "resource", "hooks")\n'
 SLEEP = ("--", "sleep", "1000")
 HOST = find_hierarchies()
@@ -176,6 +182,172 @@ def test_a_client_that_misbehaves_keeps_nobody_waiting(
         assert "error" in json.loads(clients[0].makefile().readline())
     for client in clients:
         client.close()
+
+
+@pytest.mark.parametrize("count", [8, 40])
+def test_clients_that_say_nothing_keep_nobody_waiting(
+    hako: Hako, box: Writer, places: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    path = box(ALL)
+    hako("start", "-D", path, *SLEEP)
+    monkeypatch.chdir(places / "run" / "box")
+    clients = [socket.socket(socket.AF_UNIX) for _ in range(count)]
+    for client in clients:
+        client.connect("control.sock")
+    assert hako("reload", path).stdout == "box: nothing has changed\n"
+    for client in clients:
+        client.close()
+
+
+def test_a_stopped_supervisor_keeps_nobody_waiting(hako: Hako, box: Writer) -> None:
+    path = box(ALL)
+    hako("start", "-D", path, *SLEEP)
+    pid = supervisor(hako)
+    os.kill(pid, signal.SIGSTOP)
+    told = hako("reload", path, status=125).stderr
+    assert f"the supervisor of container 'box' does not answer: it is stopped (kill -CONT {pid})" in told
+    os.kill(pid, signal.SIGCONT)
+    assert hako("reload", path).stdout == "box: nothing has changed\n"
+
+
+def test_a_supervisor_that_never_answers(
+    hako: Hako, box: Writer, places: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hakoniwa.commands import reload
+    from hakoniwa.errors import HakoError
+
+    hako("start", "-D", box(ALL), *SLEEP)
+    (known,) = (one for one in state.every() if isinstance(one, State))
+    monkeypatch.chdir(places / "run" / "box")
+    os.rename("control.sock", "kept")
+    monkeypatch.setattr(reload, "PATIENCE", 0.6)
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind("control.sock")
+        deaf.listen(0)
+        for _ in range(3):  # the first is taken, the others find the queue full
+            with pytest.raises(HakoError, match=r"does not answer: it has not in 0\.6 s \(its pid is "):
+                reload._ask(known, {"command": "reload"})
+    os.rename("kept", "control.sock")
+
+
+HANGS = {"in Python": "while True: pass", "in a call": "import threading; threading.Event().wait()"}
+
+
+@pytest.mark.parametrize("code", HANGS.values(), ids=HANGS)
+def test_a_file_that_hangs_keeps_no_later_reload_waiting(hako: Hako, box: Writer, places: Path, code: str) -> None:
+    path = box(ALL)
+    words = [sys.executable, "-I", str(HARNESS), "patience", "0.5", "start", "-D", str(path), *SLEEP]
+    subprocess.run(words, cwd=places, check=True, timeout=30)
+    for limit in (90, 80):
+        box(ALL + code)
+        told = hako("reload", path, status=125).stderr
+        assert f"{path}: the file has not come to its end after 0.5 s (nothing has changed" in told
+        box(ALL + f'config.resource.set_limit("NOFILE", {limit})')
+        assert f"limit NOFILE: {limit}:{limit}: applied" in hako("reload", path).stdout
+    assert hako("attach", path, "--", "hostname").stdout == "box\n"
+
+
+def test_reloads_that_hang_are_few(hako: Hako, box: Writer, places: Path) -> None:
+    path = box(ALL)
+    words = [sys.executable, "-I", str(HARNESS), "patience", "0.1", "start", "-D", str(path), *SLEEP]
+    subprocess.run(words, cwd=places, check=True, timeout=30)
+    box(ALL + "while True: pass")
+    for _ in range(8):
+        assert "has not come to its end" in hako("reload", path, status=125).stderr
+    box(ALL + "import threading; threading.Event().wait()")
+    for _ in range(4):
+        assert "has not come to its end" in hako("reload", path, status=125).stderr
+    assert "4 earlier reloads have not come to an end" in hako("reload", path, status=125).stderr
+    assert hako("attach", path, "--", "hostname").stdout == "box\n"
+
+
+# Nothing that runs out takes a container down
+
+STARVING = """
+import os, resource, threading
+held = []
+
+@config.add_general_hook("before_start_wait")
+def few(base):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 4096))
+
+@config.add_signal_handler("USR1")
+def take(base):
+    try:
+        while True:
+            held.append(os.dup(1))
+    except OSError as error:
+        base.log(f"taken: {error.strerror}")
+
+@config.add_signal_handler("USR2")
+def free(base):
+    while held:
+        os.close(held.pop())
+    threading.stack_size(0)
+    base.log("freed")
+
+@config.add_signal_handler("TTIN")
+def no_threads(base):
+    threading.stack_size(1 << 46)  # more than there are addresses: pthread_create fails
+    base.log("no threads")
+"""
+
+
+def test_a_reload_while_no_descriptor_is_left(hako: Hako, box: Writer) -> None:
+    path = box(ALL + STARVING)
+    hako("start", "-D", path, *SLEEP)
+    pid = supervisor(hako)
+    os.kill(pid, signal.SIGUSR1)
+    wait_for_log(hako, path, "taken: Too many open files")
+    waiting = hako.background("reload", path)
+    wait_for_log(hako, path, "cannot take a request: Too many open files")
+    os.kill(pid, signal.SIGHUP)
+    wait_for_log(hako, path, "reload: ")
+    assert hako("attach", path, "--", "hostname").stdout == "box\n"
+    os.kill(pid, signal.SIGUSR2)
+    wait_for_log(hako, path, "freed")
+    assert waiting.communicate(timeout=30) == (b"box: nothing has changed\n", b"")
+    assert supervisor(hako) == pid
+
+
+def test_the_end_while_no_descriptor_is_left(hako: Hako, box: Writer) -> None:
+    path = box(STARVING)
+    hako("start", "-D", path, "--", "sh", "-c", "trap 'exit 3' TERM; sleep 1000 & wait")
+    pid = supervisor(hako)
+    os.kill(pid, signal.SIGUSR1)
+    wait_for_log(hako, path, "taken: Too many open files")
+    ending = os.pidfd_open(pid)
+    os.kill(pid, signal.SIGTERM)
+    assert wait_end(ending, 20)
+    os.close(ending)
+    assert "stopped (3)" in hako("status", path).stdout
+
+
+def test_a_reload_while_no_thread_can_be_started(hako: Hako, box: Writer) -> None:
+    path = box(ALL + STARVING)
+    hako("start", "-D", path, *SLEEP)
+    pid = supervisor(hako)
+    os.kill(pid, signal.SIGTTIN)
+    wait_for_log(hako, path, "no threads")
+    for _ in range(10):
+        told = hako("reload", path, status=125).stderr
+        assert "the supervisor cannot answer: can't start new thread" in told
+    os.kill(pid, signal.SIGHUP)
+    wait_for_log(hako, path, "cannot reload: can't start new thread")
+    os.kill(pid, signal.SIGUSR2)
+    wait_for_log(hako, path, "freed")
+    assert hako("reload", path).stdout == "box: nothing has changed\n"
+    assert supervisor(hako) == pid
+
+
+def test_hooks_that_a_reload_cannot_start_leave_the_old_ones(hako: Hako, box: Writer) -> None:
+    path = box(ALL + HOOK.format("old"))
+    hako("start", "-D", path, *SLEEP)
+    box(ALL + "import threading; threading.stack_size(1 << 46)\n" + HOOK.format("new"))
+    told = hako("reload", path, status=125).stderr
+    assert "cannot have hooks beside the container: RuntimeError: can't start new thread" in told
+    os.kill(supervisor(hako), signal.SIGUSR1)
+    wait_for_log(hako, path, "old")
 
 
 def test_a_name_of_the_greatest_length(hako: Hako, box: Writer) -> None:
