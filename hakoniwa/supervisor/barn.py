@@ -14,6 +14,7 @@ from hakoniwa.statefile import Definition
 from hakoniwa.supervisor import messages
 from hakoniwa.supervisor.base import BarnView, ExitStatus
 from hakoniwa.supervisor.hooks import print_by_line, run_hooks
+from hakoniwa.supervisor.loop import explained
 from hakoniwa.supervisor.output import divert_output
 from hakoniwa.supervisor.supervisor import supervise
 from hakoniwa.supervisor.surroundings import Surroundings
@@ -312,9 +313,14 @@ def _be_daemon(process: BarnProcess, caller: int, wait: bool, watch: bool) -> No
             if member.error:
                 messages.send_error(caller, member.error)
         os.close(caller)
+        caller = -1
         _wait_for(process, lambda: all(member.inbox is None for member in process.members))
-    except HakoError as error:
-        messages.send_error(caller, error)
+    except Exception as error:
+        known = error if isinstance(error, HakoError) else HakoError(explained(error))
+        if caller != -1:
+            messages.send_error(caller, known)
+        else:
+            log.write(f"{process.barn.name}: {known}", "error")
     finally:
         _reopen_log(process.barn)
         process.tear_down()

@@ -237,7 +237,7 @@ class Supervisor:
             # A payload that ends at once is not made to wait for a control socket that nobody could have asked for.
             ready = self._wait(longest=_MOMENT)
             if self.pidfd not in ready:
-                self.reloading.listen(self.loop, self.around.watch)
+                self.loop.attempt("hear requests", lambda: self.reloading.listen(self.loop, self.around.watch))
         while self.pidfd not in ready:
             ready = self._wait()
         if self.unready is not None:

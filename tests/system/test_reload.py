@@ -261,6 +261,19 @@ def test_reloads_that_hang_are_few(hako: Hako, box: Writer, places: Path) -> Non
     assert hako("attach", path, "--", "hostname").stdout == "box\n"
 
 
+def test_a_container_that_runs_goes_on_without_a_control_socket(hako: Hako, box: Writer, places: Path) -> None:
+    path = box()
+    hako("start", path, "--", "true")
+    in_the_way = places / "run" / "box" / "control.sock"
+    in_the_way.mkdir()
+    front = hako.background("start", path, "--", "sh", "-c", "read word; echo $word", stdin=subprocess.PIPE)
+    assert front.stdin is not None
+    assert front.stderr is not None
+    assert b"cannot hear requests: cannot make the control socket of 'box'" in front.stderr.readline()
+    in_the_way.rmdir()
+    assert front.communicate(b"fine\n", timeout=30) == (b"fine\n", b"")
+
+
 # Nothing that runs out takes a container down
 
 STARVING = """

@@ -1,0 +1,85 @@
+"""What is written down of containers, and read again."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import hakoniwa
+from hakoniwa import record, state, statefile
+from hakoniwa.errors import Problems
+from hakoniwa.loader import load
+from hakoniwa.rootfs.build import record_of
+
+Writer = Callable[..., Path]
+
+WRITTEN = Path(__file__).with_name("state-1.json")  # by the first version whose states have records for a shape
+
+
+def test_what_an_earlier_version_has_written_can_be_read() -> None:
+    value = json.loads(WRITTEN.read_text())
+    assert value.pop("schema") <= statefile.SCHEMA
+    found = record.read(statefile.State, value)
+    assert found.definition.limits[0].soft == 100
+    assert found.definition.seccomp.filters[0].rules[0].calls == ("mkdir",)
+    assert found.definition.whole["hostname"] == "box"
+
+
+def test_a_record_is_written_whole_or_not_at_all(write_file: Writer, places: Path) -> None:
+    (container,) = load(str(write_file('config.metadata["a"] = "x" * 5000')), "check").containers
+    made = record_of(container)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limit[1]))  # a disk that is full after 100 bytes
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            state.write_record(made)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert os.listdir(places / "lib" / ".containers") == []
+    state.write_record(made)
+    assert os.listdir(places / "lib" / ".containers") == [f"{container.name}.json"]
+    assert state.read_record(container.name) == made
+
+
+def test_metadata_that_could_not_be_read_again_is_an_error(write_file: Writer) -> None:
+    with pytest.raises(Problems, match=r"metadata.* nested 50 levels deep at most"):
+        load(str(write_file('config.metadata["a"] = eval("[" * 60 + "]" * 60)')), "check")
+    (container,) = load(str(write_file('config.metadata["a"] = eval("[" * 50 + "]" * 50)')), "check").containers
+    written = json.loads(json.dumps(record.plain(record_of(container))))
+    assert record.read(statefile.Made, written).definition.metadata == container.metadata
+
+
+ROTATING = """
+import os, resource, sys
+sys.path[:0] = {path!r}
+from hakoniwa.supervisor import output
+output.LARGEST = 100
+output.divert_output("box")
+pipe = output.LogPipe("box")
+
+def pass_on(text):
+    os.write(pipe.writer, text)
+    assert pipe.pass_on()
+
+pass_on(b"a" * 90)
+resource.setrlimit(resource.RLIMIT_NOFILE, (pipe.writer + 1, 4096))
+pass_on(b"b" * 90)
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+pass_on(b"c" * 90)
+pass_on(b"d" * 90)
+"""
+
+
+def test_a_log_is_rotated_once_there_is_a_descriptor_for_it(places: Path) -> None:
+    code = ROTATING.format(path=[str(Path(hakoniwa.__file__).parent.parent)])
+    subprocess.run([sys.executable, "-I", "-c", code], check=True, timeout=30)
+    log = places / "log"
+    assert (log / "box.log").read_text() == "d" * 90
+    assert (log / "box.log.1").read_text() == "c" * 90
