@@ -101,6 +101,7 @@ def become_payload(container: Container, launch: Launch) -> list[Step]:
     seccomp, guarded = container.seccomp, container.no_new_privs
     filtered = when_filtered(launch.filters, seccomp.profile, no_new_privs=guarded, where=seccomp.where)
     return [
+        devices.TakeNull(),
         *([identity.SetLimits(limits=container.limits)] if container.limits else []),
         *filtered.early,
         identity.BecomeUser(

@@ -131,6 +131,7 @@ def _plan(given: Given, found: State, executing: Exec, streams: tuple[int, ...])
             places=places,
         ),
         *([devices.OpenTerminal(streams=streams, instance=found.devpts)] if streams else []),
+        devices.TakeNull(),
         *([identity.SetLimits(limits=definition.limits)] if definition.limits else []),
         *filtered.early,
         identity.BecomeUser(

@@ -18,6 +18,8 @@ _IN_ROOT = 0x10
 O_PATH: Final = os.O_PATH | os.O_CLOEXEC
 _LARGEST = 1 << 20
 
+NULL: Final = os.makedev(1, 3)  # the device number of /dev/null (Documentation/admin-guide/devices.txt)
+
 
 def _openat2(folder: int, path: str, flags: int, mode: int, resolve: int) -> int:
     how = b"".join(value.to_bytes(8, "little") for value in (flags | os.O_CLOEXEC, mode, resolve))

@@ -49,7 +49,7 @@ def _owner(step: ProvisionStep, root: int) -> tuple[int, int]:
     try:
         account = find_account(texts[0], texts[1], step.uid, step.gid, ())
     except UnknownUser as unknown:
-        told = f"{unknown.args[0]} is not in the rootfs's files"
+        told = str(unknown)
         raise HakoError(told, where=step.where, hint="give a number") from None
     return account.uid, account.gid
 

@@ -20,11 +20,10 @@ from hakoniwa.rootfs.environment import PROXIES
 from hakoniwa.rootfs.output import follow, quoted
 from hakoniwa.seccomp.programs import programs_for
 from hakoniwa.spec import Seccomp
-from hakoniwa.steps import identity, program
+from hakoniwa.steps import devices, identity, program
 from hakoniwa.steps.step import Context, apply_all, prepare_all
 from hakoniwa.supervisor.child import close_imports
 from hakoniwa.supervisor.report import read_report, read_to_end, tell_failure
-from hakoniwa.supervisor.streams import own_null
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,13 +116,14 @@ class _Working:
             signals.reset_all()
             os.setsid()
             os.umask(0o022)
-            null = own_null() or os.open("/dev/null", os.O_RDONLY)
+            null = os.open("/dev/null", os.O_RDONLY)
             for number, held in ((0, null), (1, output), (2, output)):
                 os.dup2(held, number)
             process.close_all_but({status})
             prctl.die_with_parent()
             prctl.become_undumpable()
             context = Context(supervisor=-1, status=status, environ=self.environ)
+            context.null_streams = (0,)
             if not idmap.is_host_root():
                 context.look_at_user_namespace()
             self._work(context)
@@ -159,6 +159,7 @@ class _Working:
     def _last_steps(self) -> list[Step]:
         """What makes the payload of a step: credentials, and for a shell the program itself."""
         steps: list[Step] = [
+            devices.TakeNull(),
             identity.BecomeUser(capabilities=self.capabilities, no_new_privs=True),
         ]
         if self.step.kind == "shell":

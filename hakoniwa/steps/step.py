@@ -36,6 +36,7 @@ class Context:
         self.tty_group = TTY_GROUP  # -1 where it is not mapped
         self.account: Account | None = None
         self.trampoline = -1
+        self.null_streams: tuple[int, ...] = ()  # the standard streams that lead to the null device
         self.files: dict[int, int] = {}  # what standard streams are led to by the host's side, by number
         self.attributes = -1  # the folder that an AppArmor profile is asked for in
         self.permitted = 0  # the capabilities of the payload

@@ -143,7 +143,7 @@ class Cloning:
         if self._around.front != -1:
             context.front = lambda master: child.send_master(self._around.front, master)
         later = [descriptor for name, descriptor in entered if name == "mount"]
-        context.files = self.streams.files
+        context.files, context.null_streams = self.streams.files, self.streams.null
         files = self._around.files or set()
         for number in files:
             os.set_inheritable(number, False)  # for the hooks, and not for the program

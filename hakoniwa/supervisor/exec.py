@@ -66,6 +66,7 @@ class Exec:
         context = Context(supervisor=os.pidfd_open(os.getpid()), status=writer, environ=environ)
         if self.front != -1:
             context.front = lambda master: child.send_master(self.front, master)
+        context.null_streams = self.streams.null
         outside = [*outside, self._join]
         inside = [JoinGroups(files=tuple(self._joining)), EnterRoot(joined=self._join, root=self._root), *inside]
         prepare_all([*outside, *inside], context)

@@ -12,7 +12,7 @@ import os
 import stat
 
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import mount
+from hakoniwa.kernel.paths import NULL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from hakoniwa.spec import Stream
     from hakoniwa.supervisor.pump import Pump
 
-_NULL = os.makedev(1, 3)  # Documentation/admin-guide/devices.txt
 _NAMES = ("standard input", "standard output", "standard error")
 
 
@@ -31,6 +30,7 @@ class Streams:
     def __init__(self) -> None:
         self.inherited: dict[int, int] = {}  # by number: what a process inside has instead of ours, from its beginning
         self.files: dict[int, int] = {}  # by number: what it has once its streams are redirected
+        self.null: tuple[int, ...] = ()  # the numbers of those that are to be its own null device (steps/devices.py)
         self._pump: Pump | None = None
 
     def close(self) -> None:
@@ -77,21 +77,16 @@ def choose_streams(
         streams.inherited = {1: os.dup(output), 2: os.dup(output)}
     files = {stream.number: file for stream, file in redirected}
     links: list[tuple[int, int, bool]] = []
-    null: list[int] = []
     for number in (0, 1, 2):
         if number in replaced or (number in streams.inherited and number not in files):
             continue
         kind = _kind(files.get(number, number), number)
         if kind == "null":
-            null.append(number)
-        elif kind == "file":
+            streams.null += (number,)
+        if kind == "file":
             links.append((number, files.get(number, number), number not in files))
         elif number in files:
             streams.files[number] = os.dup(files[number])
-    if null and (device := own_null()) is not None:
-        for number in null:
-            (streams.files if number in files else streams.inherited)[number] = os.dup(device)
-        os.close(device)
     if links:
         streams.pass_through(links)
     for file in files.values():
@@ -109,7 +104,7 @@ def _kind(file: int, number: int) -> str:
     if stat.S_ISDIR(mode):
         told = f"{_NAMES[number]} is a folder, from which the whole host could be reached"
         raise HakoError(told, hint=f"{number}</dev/null")
-    if stat.S_ISCHR(mode) and status.st_rdev == _NULL:
+    if stat.S_ISCHR(mode) and status.st_rdev == NULL:
         return "null"
     if stat.S_ISSOCK(mode):
         return "pass"
@@ -119,26 +114,3 @@ def _kind(file: int, number: int) -> str:
 def _is_anonymous(pipe: int) -> bool:
     """Whether a pipe has no name in any file system. `man 7 pipe`."""
     return os.readlink(f"/proc/self/fd/{pipe}").startswith("pipe:")
-
-
-def own_null() -> int | None:
-    """A null device that is nobody else's, open for reading and writing; the descriptor is the caller's.
-
-    None where no device can be made: there the host's belongs to nobody inside either (`man 7 user_namespaces`).
-    """
-    if os.geteuid() != 0:
-        return None
-    try:
-        tree = mount.make("tmpfs", "null", ["size=4k", "nr_inodes=4", "mode=755"], mount.NOSUID | mount.NOEXEC)
-    except PermissionError:
-        return None
-    try:
-        os.mkdir("dev", 0o755, dir_fd=tree)
-        os.mknod("dev/null", stat.S_IFCHR | 0o666, _NULL, dir_fd=tree)
-        device = os.open("dev/null", os.O_RDWR | os.O_CLOEXEC, dir_fd=tree)
-        os.fchmod(device, 0o666)
-    except PermissionError:
-        return None
-    finally:
-        os.close(tree)
-    return device

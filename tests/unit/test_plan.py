@@ -35,6 +35,7 @@ def test_the_shortest_plan(write_file: Writer) -> None:
         "run the before_chroot hooks",
         "enter the root (pivot_root)",
         "run the after_chroot hooks",
+        "open the container's own /dev/null",
         "become the user, with capabilities cap_chown",
         "set the parent-death signal",
         "enter the folder /",
