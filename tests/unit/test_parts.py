@@ -514,3 +514,22 @@ def test_timers_neither_drift_nor_make_up_for_what_was_missed() -> None:
     assert schedule._tick(worker, now - 3) == now - 3 + 10, "counted from when it was due, not from now"
     assert schedule._tick(worker, now - 45) == now - 45 + 50, "four have passed, and are passed over"
     schedule.end()
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ({}, ["step: said"]),
+        ({"verbose": True}, ["step: said", "debootstrap: I: Retrieving x"]),
+        ({"quiet": True}, []),
+    ],
+)
+def test_what_only_tells_that_a_build_goes_on_is_left_out(
+    capfd: pytest.CaptureFixture[str], how: dict[str, bool], told: list[str]
+) -> None:
+    from hakoniwa.rootfs.progress import progress_for
+
+    progress = progress_for("box", **how)
+    progress.output("step", "said", noise=False)
+    progress.output("debootstrap", "I: Retrieving x", noise=True)
+    assert capfd.readouterr().err.splitlines() == told
