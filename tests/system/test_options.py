@@ -91,17 +91,19 @@ HOST = cgroup.find_hierarchies()
 def test_check_finds_parameters_that_cannot_be_set(hako: Hako, box: Writer) -> None:
     other = Path(HOST.v1["memory"]) / f"other-{os.getpid()}"  # the root of a hierarchy lacks some
     other.mkdir()
-    for name, told in (
-        ("memory.usage_in_bytes", "'memory.usage_in_bytes' can only be read"),
-        ("memory.limit_in_byte", "is unknown to this kernel (did you mean 'memory.limit_in_bytes'?)"),
-        ("memory.max", "is unknown to this kernel (config.limit(memory=) is for both versions)"),
-        ("memry.limit_in_bytes", "this host has no v1 cgroup controller 'memry'"),
-    ):
-        path = box(f'config.cgroup["{name}"] = 1')
-        for words in (("check", path), ("start", path, "--", "true")):
-            assert told in hako(*words, status=125).stderr
-    hako("check", box('config.cgroup["memory.limit_in_bytes"] = 1'))
-    other.rmdir()
+    try:
+        for name, told in (
+            ("memory.usage_in_bytes", "'memory.usage_in_bytes' can only be read"),
+            ("memory.limit_in_byte", "is unknown to this kernel (did you mean 'memory.limit_in_bytes'?)"),
+            ("memory.max", "is unknown to this kernel (config.limit(memory=) is for both versions)"),
+            ("memry.limit_in_bytes", "this host has no v1 cgroup controller 'memry'"),
+        ):
+            path = box(f'config.cgroup["{name}"] = 1')
+            for words in (("check", path), ("start", path, "--", "true")):
+                assert told in hako(*words, status=125).stderr
+        hako("check", box('config.cgroup["memory.limit_in_bytes"] = 1'))
+    finally:
+        other.rmdir()
 
 
 def test_check_asks_the_kernel_about_options_of_mounts(hako: Hako, box: Writer) -> None:

@@ -234,7 +234,10 @@ def test_copy(hako: Hako, write_file: Writer, places: Path) -> None:
     ("line", "told"),
     [
         ("p.copy('no', '/x')", "cannot copy {places}/no: No such file or directory (is it there?)"),
-        ("p.copy('box.haco.py', '/x', uid='nobody2')", "user 'nobody2' is not in the rootfs's /etc/passwd (give a number)"),
+        (
+            "p.copy('box.haco.py', '/x', uid='nobody2')",
+            "user 'nobody2' is not in the rootfs's /etc/passwd (give a number)",
+        ),
         ("p.copy('box.haco.py', '/bin/sh/x')", "/bin/sh: Not a directory"),
         ("p.run_python(lambda: 1 / 0)", "'step 1' failed with exit status 1 ("),
     ],
