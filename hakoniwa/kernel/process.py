@@ -90,6 +90,39 @@ def clone_from(
     return pid, os.pidfd_open(pid)
 
 
+def clone_away(enter: Callable[[], None], namespaces: int, *, cgroup: int | None = None) -> tuple[int, int]:
+    """As `clone`, but after `enter` has joined `namespaces` of others, out of which this process comes back.
+
+    Faster than `clone_from`; for what `enter` leaves behind that can be given back, which a user namespace cannot. Nothing is
+    loaded meanwhile: it would be the others' files. Raises OSError, and what `enter` raises.
+    """
+    root, folder = os.open("/", os.O_PATH | os.O_CLOEXEC), os.open(".", os.O_PATH | os.O_CLOEXEC)
+    files = [FILES.get(name, name) for name, flag in NAMESPACES.items() if namespaces & flag]
+    own = [os.open(f"/proc/self/ns/{file}", os.O_RDONLY | os.O_CLOEXEC) for file in files]
+    pid = -1
+    try:
+        enter()
+        pid, pidfd = clone(0, cgroup=cgroup)
+    finally:
+        if pid:
+            _come_back(own, root, folder)
+    return pid, pidfd
+
+
+def _come_back(namespaces: list[int], root: int, folder: int) -> None:
+    """Join one's own namespaces again, and close what led to them. Who cannot must not go on among others' files."""
+    try:
+        for namespace in namespaces:
+            join(namespace, 0)
+        os.fchdir(root)
+        os.chroot(".")
+        os.fchdir(folder)
+    except OSError:
+        os._exit(125)
+    for descriptor in (root, folder, *namespaces):
+        os.close(descriptor)
+
+
 def join(descriptor: int, namespaces: int) -> None:
     """Enter namespaces of a process (by pidfd), or one by a descriptor of it. `man 2 setns`.
 

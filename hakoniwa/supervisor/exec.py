@@ -1,8 +1,8 @@
 """A further process in a running container, from the clone to its program.
 
 The process that is cloned is a member of the container from its first moment, and the container's processes see it. So what
-it needs from the host is loaded and opened before (`prepare`), and it is born in the container's namespaces: of a process
-between us and it, which has joined them and which nobody inside sees.
+it needs from the host is loaded and opened before (`prepare`), and it is born in the container's namespaces: this process
+joins them for that moment, and nobody inside sees it; or a process in between does, where there is no way back.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import prctl, process, signals
+from hakoniwa.kernel import capabilities, prctl, process, signals
 from hakoniwa.kernel.pidfd import has_ended
 from hakoniwa.steps.join import EnterRoot, JoinGroups, JoinNamespaces, namespaces_apart, open_groups
 from hakoniwa.steps.step import Context, apply_all, prepare_all
@@ -77,20 +77,17 @@ class Exec:
         return pid, self._await_program(pid, pidfd, reader, program)
 
     def _clone(self, outside: Sequence[Step], inside: Sequence[Step], context: Context) -> tuple[int, int]:
-        def enter() -> None:
-            try:
-                apply_all(outside, context)
-            except HakoError as error:
-                report.tell_failure(context.status, error)
-                os._exit(1)
-
-        cgroup = None if self._unified == -1 else self._unified
-        kept = {self._join.pidfd, self._root, self.front, self._unified, context.supervisor, context.status}
+        kept = {self._join.pidfd, self._root, self.front, context.supervisor, context.status}
         kept |= {*self._joining, *context.opened(), *self.streams.inherited.values()}
         if self._attributes:
             kept.add(self._attributes[1].fileno())
+        cgroup = None if self._unified == -1 else self._unified
         try:
-            pid, pidfd = process.clone_from(enter, 0, cgroup=cgroup, keep=kept)
+            if self._needs_process_between(outside):
+                pid, pidfd = self._clone_from_between(outside, context, cgroup, kept | {self._unified})
+            else:
+                flags = self._join.flags & ~self._join.left_for_later()
+                pid, pidfd = process.clone_away(lambda: apply_all(outside, context), flags, cgroup=cgroup)
         except ChildProcessError:
             return 0, -1  # it has told why
         except OSError as error:
@@ -98,13 +95,32 @@ class Exec:
         if pid == 0:
             for number, descriptor in self.streams.inherited.items():
                 os.dup2(descriptor, number)
-            self.streams.close()
-            if self._unified != -1:
-                os.close(self._unified)
+            process.close_all_but(kept)
             child.become_inside(inside, context)
         if self._attributes:
             self._send_attributes(pid, context.status)
         return pid, pidfd
+
+    def _needs_process_between(self, outside: Sequence[Step]) -> bool:
+        """Whether this process cannot join by itself, and come back.
+
+        There is no way back from a user namespace, nor from what other steps set. And who has cap_sys_ptrace inside can open
+        what the child has open when it is born.
+        """
+        traced: bool = bool(self._found.capabilities & capabilities.mask(["cap_sys_ptrace"]))
+        return self._join.has_user_namespace() or len(outside) > 1 or traced
+
+    def _clone_from_between(
+        self, outside: Sequence[Step], context: Context, cgroup: int | None, kept: set[int]
+    ) -> tuple[int, int]:
+        def enter() -> None:
+            try:
+                apply_all(outside, context)
+            except HakoError as error:
+                report.tell_failure(context.status, error)
+                os._exit(1)
+
+        return process.clone_from(enter, 0, cgroup=cgroup, keep=kept)
 
     def _send_attributes(self, pid: int, status: int) -> None:
         from hakoniwa.kernel import apparmor, descriptors
