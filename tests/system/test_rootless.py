@@ -44,7 +44,7 @@ def test_many_ids_where_they_are_granted_and_one_where_not(user: Ordinary) -> No
     found = user.hako("start", path, "--", "sh", "-c", script).stdout.split()
     assert found == [*f"0 {UID} 1".split(), "deny"]
     told = user.hako("start", user.write(HOST + "config.uid = 5", "other"), "-b", "--", "true", status=125).stderr
-    assert "user 5 with group" in told
+    assert "is not mapped in the user namespace" in told
     assert "an ordinary user needs ranges in /etc/subuid" in told
 
 
