@@ -85,6 +85,7 @@ def write_bundle() -> None:
     import hakoniwa.commands.attach
     import hakoniwa.commands.kill
     import hakoniwa.commands.start
+    import hakoniwa.kernel.tree
     import hakoniwa.options
     import hakoniwa.rootfs.shadows
     import hakoniwa.steps.gather

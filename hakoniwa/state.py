@@ -6,12 +6,12 @@ may clear what one has left behind.
 
 from __future__ import annotations
 
-import fcntl
 import os
 
 from hakoniwa import log, record
 from hakoniwa.errors import HakoError, Problems
 from hakoniwa.hostpaths import remove_file
+from hakoniwa.kernel.files import lock_file
 from hakoniwa.kernel.pidfd import Identity, wait_end
 from hakoniwa.kernel.signals import SIGKILL, pidfd_send_signal
 from hakoniwa.places import ensure_private, lib_dir, log_dir, run_dir
@@ -69,20 +69,11 @@ def barn_lock_file(name: str) -> str:
 def _lock_file(path: str) -> int | None:
     """Lock a file, made where it is missing; None when `rm` has taken it away in between. Raises Busy."""
     try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        return lock_file(path)
     except FileNotFoundError:
         return None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(lock), os.stat(path)):
-            return lock
     except BlockingIOError:
-        os.close(lock)
         raise Busy(path) from None
-    except FileNotFoundError:
-        pass
-    os.close(lock)
-    return None
 
 
 def release(name: str, lock: int) -> None:

@@ -9,6 +9,7 @@ import time
 from hakoniwa import boxes
 from hakoniwa.commands.table import show_table
 from hakoniwa.errors import nearest, printable
+from hakoniwa.kernel import tree
 from hakoniwa.options import JSON, Command, Given, Option, usage_error
 from hakoniwa.rootfs import layers
 from hakoniwa.rootfs.download import folder as downloads
@@ -88,10 +89,11 @@ def _size(path: str) -> int:
     if not os.path.isdir(path):
         return os.lstat(path).st_blocks * 512
     seen: dict[int, int] = {}
-    for _, folders, files, descriptor in os.fwalk(path):
-        for name in (*folders, *files):
-            status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-            seen[status.st_ino] = status.st_blocks * 512
+    with tree.Place(path) as place:
+        for event, name in place.walk():
+            if event != tree.ENTERED:
+                status = os.stat(name, dir_fd=place.folder, follow_symlinks=False)
+                seen[status.st_ino] = status.st_blocks * 512
     return sum(seen.values())
 
 

@@ -4,46 +4,90 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import boxes, ranges, state
-from hakoniwa.errors import printable
+from hakoniwa import boxes, log, ranges, state
+from hakoniwa.errors import FAILED, HakoError, printable
 from hakoniwa.options import Command, Given
-from hakoniwa.rootfs.build import clear_unfinished, stale_marks, unfinished
+from hakoniwa.rootfs import layers
+from hakoniwa.rootfs.build import clear_half_written, clear_marks, clear_unfinished, stale_marks, unfinished
 from hakoniwa.rootfs.rootless import as_root
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 COMMAND = Command(name="gc", summary="Clear whatever a crash has left: processes, cgroups, unfinished builds.", file="")
 
 
-def run(given: Given) -> int:
-    """Go through all states whose lock is free, and all unfinished builds."""
-    cleared = 0
-    for name in state.names():
+class _Clearing:
+    """What was cleared so far. What cannot be is told, and keeps nothing else from being cleared."""
+
+    def __init__(self) -> None:
+        self.cleared = 0
+        self.failed = False
+
+    def attempt(self, what: str, action: Callable[[], Iterable[str] | None]) -> None:
+        """Clear something; `action` tells what it has cleared, and nothing where that is `what`."""
         try:
-            lock = state.take_lock(name)
-        except state.Busy:
-            continue
-        for what in (*state.clear_leftovers(name), *state.clear_damaged(name)):
-            print(printable(f"{name}: {what}"))
-            cleared += 1
-        if state.read(name) is None:
-            state.forget(name, lock)
-        else:
-            os.close(lock)
+            done = action()
+            for told in [what] if done is None else done:
+                print(printable(told), flush=True)
+                self.cleared += 1
+        except (HakoError, OSError) as error:
+            reason = str(error) if isinstance(error, HakoError) else f"{error.filename}: {error.strerror}"
+            log.write(f"{what}: {reason}", "warning")
+            self.failed = True
+
+
+def run(given: Given) -> int:
+    """Go through all states whose lock is free, all unfinished builds, and all marks."""
+    clearing = _Clearing()
+    for name in state.names():
+        clearing.attempt(name, lambda name=name: _clear_state(name))  # type: ignore[misc]
     for name in state.recorded_names():
-        for what in state.clear_damaged_record(name):
-            print(printable(f"{name}: {what}"))
-            cleared += 1
-    left = unfinished()
-    for path in left:
-        as_root(lambda path=path: clear_unfinished(path))  # type: ignore[misc]
-        print(printable(f"unfinished build {path}"))
-        cleared += 1
+        clearing.attempt(name, lambda name=name: _clear_record(name))  # type: ignore[misc]
+    for path in unfinished():
+        clearing.attempt(
+            f"unfinished build {path}",
+            lambda path=path: as_root(lambda: clear_unfinished(path)),  # type: ignore[misc]
+        )
     for path in stale_marks():
-        boxes.remove_stale(path)
-        print(printable(f"what was known of {path}"))
-        cleared += 1
-    for name in ranges.free_forgotten():
-        print(printable(f"ids of {name}"))
-        cleared += 1
-    if not cleared:
+        clearing.attempt(f"what was known of {path}", lambda path=path: clear_marks(path))  # type: ignore[misc]
+    for place in boxes.half_written():
+        clearing.attempt(f"mark {place}", lambda place=place: clear_half_written(place))  # type: ignore[misc]
+    for place in boxes.every()[1]:
+        clearing.attempt(f"mark {place}", lambda place=place: _clear_damaged(place))  # type: ignore[misc]
+    for layer in layers.orphans():
+        clearing.attempt(f"unfinished snapshot {layer}", lambda: as_root(layers.clear_orphans))
+    clearing.attempt("ids", lambda: [f"ids of {name}" for name in ranges.free_forgotten()])
+    boxes.clear_claims()
+    if not clearing.cleared and not clearing.failed:
         print("nothing was left")
-    return 0
+    return FAILED if clearing.failed else 0
+
+
+def _clear_state(name: str) -> list[str]:
+    try:
+        lock = state.take_lock(name)
+    except state.Busy:
+        return []
+    try:
+        cleared = [f"{name}: {what}" for what in (*state.clear_leftovers(name), *state.clear_damaged(name))]
+        if state.read(name) is None:
+            state.forget(name, os.dup(lock))
+    finally:
+        os.close(lock)
+    return cleared
+
+
+def _clear_record(name: str) -> list[str]:
+    return [f"{name}: {what}" for what in state.clear_damaged_record(name)]
+
+
+def _clear_damaged(place: str) -> None:
+    """Remove a mark that cannot be read, once its rootfs has gone: until then, that would pass for a plain folder."""
+    if not boxes.is_stale(place):
+        raise HakoError(
+            "it cannot be read, and its rootfs cannot be used",
+            hint="hako create --rebuild makes that anew, hako rm --rootfs removes it",
+        )
+    os.unlink(place)

@@ -6,12 +6,16 @@ import os
 
 from hakoniwa import ranges, state
 from hakoniwa.commands.selection import selected
-from hakoniwa.errors import HakoError
+from hakoniwa.errors import HakoError, Problems
 from hakoniwa.options import NAME, Command, Given, Option
 from hakoniwa.rootfs.remove import remove_rootfs
 from hakoniwa.rootfs.rootless import as_root
 from hakoniwa.statefile import Made, State
 from hakoniwa.steps.namespaces import release
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 COMMAND = Command(
     name="rm",
@@ -35,10 +39,18 @@ def run(given: Given) -> int:
                 where=known.name,
                 hint="leave --rootfs out, and remove it by hand",
             )
-    for known in found:
-        _remove(known, given.flag("rootfs"))
+    problems = []
+    for known in found:  # whatever one has left, the others are removed
+        try:
+            _remove(known, found if given.flag("rootfs") else [])
+        except HakoError as error:
+            problems.append(error)
+        except OSError as error:
+            problems.append(HakoError(f"{error.filename}: {error.strerror}", where=known.name))
     for barn in {known.barn for known in found}:
         _remove_barn_log(barn)
+    if problems:
+        raise problems[0] if len(problems) == 1 else Problems(problems)
     return 0
 
 
@@ -56,8 +68,9 @@ def _remove_logs(name: str) -> None:
             pass
 
 
-def _remove(known: State | Made, rootfs: bool) -> None:
-    name = known.name
+def _remove(known: State | Made, found: Sequence[State | Made]) -> None:
+    """Forget one container, and with its rootfs the records of all in `found` that have the same."""
+    name, path = known.name, known.rootfs
     try:
         lock = state.take_lock(name)
     except state.Busy:
@@ -65,11 +78,16 @@ def _remove(known: State | Made, rootfs: bool) -> None:
             f"container {name!r} is being started or stopped by another command", hint="try again"
         ) from None
     state.clear_leftovers(name)
-    for path in known.persisted if isinstance(known, State) else ():
-        release(path)
-    if rootfs:
-        as_root(lambda: remove_rootfs(known.rootfs))
-        state.remove_record(name)
+    for persisted in known.persisted if isinstance(known, State) else ():
+        release(persisted)
+    alike = [other.name for other in found if other.rootfs == path]
+
+    def forget() -> None:
+        for other in alike:
+            state.remove_record(other)
+
+    if any(map(state.read_record, alike)):
+        as_root(lambda: remove_rootfs(path, forget))
     _remove_logs(name)
     state.forget(name, lock)
     ranges.free_forgotten()

@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
+_NO_XDEV = 0x01
 _NO_MAGICLINKS = 0x02
 _NO_SYMLINKS = 0x04
 _BENEATH = 0x08
@@ -55,6 +56,12 @@ def _is_through_magic(folder: int, path: str) -> bool:
     except OSError as error:
         return error.errno == 40  # ELOOP
     return False
+
+
+def open_folder_beneath(folder: int, name: str) -> int:
+    """Open a folder in `folder` to read it, refusing symlinks (ELOOP) and what is mounted there (EXDEV)."""
+    resolve = _BENEATH | _NO_SYMLINKS | _NO_MAGICLINKS | _NO_XDEV
+    return _openat2(folder, name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, 0, resolve)
 
 
 def make_inside(root: int, path: str, *, folder: bool, mode: int = 0o755, links: int = 40) -> int:

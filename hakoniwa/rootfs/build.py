@@ -1,13 +1,15 @@
 """Build a rootfs aside, and put it in place by one rename when it is complete.
 
-So a rootfs that is there is complete. The folder aside is locked while it is built: what lies unlocked in such a folder
-is left over from a build that was killed, and is cleared by the next; or it was left by a step of provisioning that failed,
-and is taken up at that step.
+So a rootfs that is there is complete. The folder aside has a lock, held while it is built: what lies unlocked in such a
+folder is left over from a build that was killed, and is cleared by the next; or it was left by a step of provisioning that
+failed, and is taken up at that step. The place of the rootfs is locked as well, from before the build until everything
+is written down: so nobody removes the one and the record of the other.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 import time
 
 from hakoniwa import boxes, log, state
@@ -17,19 +19,30 @@ from hakoniwa.kernel.files import exchange
 from hakoniwa.places import ensure_private, lib_dir, make_parents
 from hakoniwa.rootfs import layers
 from hakoniwa.rootfs.exposed import program_for_others
-from hakoniwa.rootfs.locking import hold_rootfs, lock_folder
+from hakoniwa.rootfs.locking import hold_place, try_claim
 from hakoniwa.rootfs.making import Making, described
 from hakoniwa.rootfs.progress import progress_for
-from hakoniwa.rootfs.remove import REMOVING, must_hold_no_mount, remove_tree
+from hakoniwa.rootfs.remove import (
+    REMOVING,
+    REPLACED,
+    discard,
+    must_hold_no_mount,
+    new_place_to_remove,
+    put_back,
+    remove_tree,
+)
 from hakoniwa.statefile import Definition, Made
 from hakoniwa.trust import check_place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hakoniwa.rootfs.missing import How
+    from hakoniwa.rootfs.progress import Progress
     from hakoniwa.spec import Container, Maps
 
-BUILDING = ".building"
+_ENDS = (boxes.BUILDING, REMOVING, REPLACED)
 
 
 def build(container: Container, how: How, *, shared: bool, maps: Maps | None) -> None:
@@ -37,30 +50,25 @@ def build(container: Container, how: How, *, shared: bool, maps: Maps | None) ->
     path = container.rootfs.path
     started = time.monotonic()
     progress = progress_for(container.name, quiet=how.quiet, verbose=how.verbose)
-    replaced = _hold_replaced(container) if how.rebuild and _is_there(path) else -1
     try:
         aside, lock = open_aside(path, rebuild=how.rebuild)
     except OSError as error:
         raise HakoError(
             f"cannot make the rootfs {path}: {error.filename}: {error.strerror}", where=container.rootfs.where
         ) from None
-    making = Making(container, aside, how, progress, maps)
     try:
-        making.make(shared=shared)
-        _put_in_place(container, making, path)
-    except BaseException as error:
-        if making.is_resumable():
-            progress.tell(f"kept what was done: hako create {container.file} goes on at that step, hako gc clears it")
-        else:
-            remove_tree(aside)
-            boxes.remove_stale(aside)
-        if isinstance(error, OSError):
-            raise _explained(container, error) from error
-        raise
+        place = hold_place(path, container.rootfs.where)
+        try:
+            if put_back(path) and not how.rebuild:
+                progress.tell(f"put {path} back, which a killed command had taken out of its place")
+                return
+            if _is_there(path):
+                _must_be_replaceable(container)
+            making = _make(container, how, progress, aside, maps, shared=shared)
+        finally:
+            os.close(place)
     finally:
-        for descriptor in (lock, making.store, replaced):
-            if descriptor != -1:
-                os.close(descriptor)
+        os.close(lock)
     progress.tell(f"built {path} with {described(container)} in {time.monotonic() - started:.2f} s")
     if making.mark["layers"]:
         progress.tell(f"{path} holds no files but layers of them: hako mount {container.file} shows the whole")
@@ -71,16 +79,37 @@ def build(container: Container, how: How, *, shared: bool, maps: Maps | None) ->
         log.write(f"{told} (chmod go-x {os.path.dirname(path)})", "warning")
 
 
-def _hold_replaced(container: Container) -> int:
-    """The lock of the rootfs that is to be replaced. Raises HakoError where it is in use, or somebody else's work."""
+def _make(container: Container, how: How, progress: Progress, aside: str, maps: Maps | None, *, shared: bool) -> Making:
+    """Make it in the folder aside and put it in place, both of which are locked."""
+    making = Making(container, aside, how, progress, maps)
+    try:
+        making.make(shared=shared)
+        _put_in_place(container, making, container.rootfs.path)
+    except BaseException as error:
+        if making.is_resumable():
+            progress.tell(f"kept what was done: hako create {container.file} goes on at that step, hako gc clears it")
+        else:
+            remove_tree(aside)
+            boxes.remove_stale(aside)
+            boxes.remove_stale(container.rootfs.path)
+        if isinstance(error, OSError):
+            raise _explained(container, error) from error
+        raise
+    finally:
+        if making.store != -1:
+            os.close(making.store)
+    return making
+
+
+def _must_be_replaceable(container: Container) -> None:
+    """Raise HakoError where a rootfs is somebody else's work, or something is mounted in it."""
     path, where = container.rootfs.path, container.rootfs.where
-    mark, record = boxes.read(path), state.read_record(container.name)
-    made_here = (mark is not None and mark["asked"]) or (record is not None and record.rootfs == path)
-    if not made_here:
+    mark, record = boxes.salvage(path), state.read_record(container.name)
+    made_here = mark["asked"] if mark is not None else boxes.is_marked(path)
+    if not made_here and (record is None or record.rootfs != path):
         hint = "remove it by hand, if it is to be replaced"
         raise HakoError(f"the rootfs {path} was not made by hako create", where=where, hint=hint)
     must_hold_no_mount(path)
-    return hold_rootfs(path, where)
 
 
 def _explained(container: Container, error: OSError) -> HakoError:
@@ -91,7 +120,7 @@ def _explained(container: Container, error: OSError) -> HakoError:
 def _put_in_place(container: Container, making: Making, path: str) -> None:
     """Mark what was made, and give it its name."""
     os.chmod(making.folder, 0o755)
-    before = boxes.read(path)
+    before = boxes.salvage(path)
     if before is not None:
         making.mark["snapshots"] = before["snapshots"]
     boxes.write(path, making.mark, folder=making.folder)
@@ -113,19 +142,29 @@ def put_in_place(folder: str, path: str) -> None:
             raise HakoError(f"the rootfs {path} is a mount point of its own", hint=hint) from None
     else:
         must_hold_no_mount(path)
-        gone = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}{REMOVING}")
-        remove_tree(gone)
+        _replace(folder, path)
+    boxes.remove_stale(folder)
+    boxes.remove_stale(path)
+
+
+def _replace(folder: str, path: str) -> None:
+    """Put a folder in the place of what is there, and remove that."""
+    gone, lock = new_place_to_remove(path)
+    try:
         try:
             exchange(folder, path)
             os.rename(folder, gone)
         except OSError as error:
             if error.errno != 22:  # EINVAL: this file system cannot swap
                 raise
-            os.rename(path, gone)
+            # What is killed in between is put back by the next command: `put_back`.
+            replaced = boxes.aside_of(path, REPLACED)
+            os.rename(path, replaced)
             os.rename(folder, path)
-        remove_tree(gone)
-    boxes.remove_stale(folder)
-    boxes.remove_stale(path)
+            os.rename(replaced, gone)
+        discard(gone)
+    finally:
+        os.close(lock)
 
 
 def open_aside(path: str, *, rebuild: bool) -> tuple[str, int]:
@@ -133,28 +172,39 @@ def open_aside(path: str, *, rebuild: bool) -> tuple[str, int]:
 
     Raises OSError, or HakoError while another build runs.
     """
-    parent, name = os.path.split(path)
+    make_parent(path)
+    aside = boxes.aside_of(path)
+    try:
+        lock = boxes.claim(aside)
+    except BlockingIOError:
+        raise HakoError(f"the rootfs {path} is being built by another command", hint="wait for it") from None
+    try:
+        if _is_there(path) and not rebuild:
+            raise HakoError(f"the rootfs {path} was built by another command in the meantime", hint="go on")
+        _make_folder(aside)
+    except BaseException:
+        os.close(lock)
+        raise
+    return aside, lock
+
+
+def make_parent(path: str) -> None:
+    """Make the folder that a rootfs is to lie in. Raises OSError."""
+    parent = os.path.dirname(path)
     if parent == lib_dir():
         ensure_private(parent)
     else:
         make_parents(path)
         os.close(open_outside(parent))  # unless a container has put a symlink on the way
-    aside = os.path.join(parent, f".{name}{BUILDING}")
-    while True:
-        try:
-            os.mkdir(aside, 0o700)
-        except FileExistsError:
-            check_place(aside)  # whose it is can change what is built there
-        lock = lock_folder(aside)
-        if lock == -1:
-            raise HakoError(f"the rootfs {path} is being built by another command", hint="wait for it")
-        if lock is None:
-            continue  # put in place, or removed, by another build in between
-        if _is_there(path) and not rebuild:
-            os.close(lock)
-            remove_tree(aside)
-            raise HakoError(f"the rootfs {path} was built by another command in the meantime", hint="go on")
-        return aside, lock
+
+
+def _make_folder(aside: str) -> None:
+    try:
+        os.mkdir(aside, 0o700)
+    except FileExistsError:
+        check_place(aside)  # whose it is can change what is built there
+        if not stat.S_ISDIR(os.lstat(aside).st_mode):
+            raise HakoError(f"{aside} is not a folder", hint="remove it") from None
 
 
 def _is_there(path: str) -> bool:
@@ -183,29 +233,60 @@ def unfinished() -> list[str]:
     except FileNotFoundError:
         return []
     left = []
-    for path in (os.path.join(lib_dir(), entry) for entry in entries if entry.endswith((BUILDING, REMOVING))):
-        lock = lock_folder(path)
-        if lock not in (None, -1):
+    for entry in entries:
+        path = os.path.join(lib_dir(), entry)
+        if entry.startswith(".") and entry.endswith(_ENDS) and (lock := try_claim(path)) != -1:
             os.close(lock)
             left.append(path)
     return [*left, *layers.unfinished()]
 
 
+def clear_unfinished(path: str) -> None:
+    """Remove what is left of one, unless it has been taken up again; put back what was only taken out of its place."""
+    parent, name = os.path.split(path)
+    if parent == boxes.layers_dir():
+        layers.clear(path)
+        return
+    place = os.path.join(parent, name.removeprefix(".").removesuffix(REPLACED))
+    lock = try_claim(place if path.endswith(REPLACED) else path)
+    if lock == -1:
+        return
+    try:
+        if path.endswith(REPLACED):
+            put_back(place)
+        else:
+            remove_tree(path)
+            boxes.remove_stale(path)
+    finally:
+        os.close(lock)
+
+
 def stale_marks() -> list[str]:
     """The places whose marks are of folders that are there no more, and will not be: nothing is built aside."""
-    paths = {str(mark["path"]) for mark in boxes.every()}
+    paths = {str(mark["path"]) for mark in boxes.every()[0]}
     return sorted(
         path
         for path in paths
-        if not os.path.exists(path)
-        and not os.path.exists(os.path.join(os.path.dirname(path), f".{os.path.basename(path)}{BUILDING}"))
+        if not any(map(os.path.exists, (path, boxes.aside_of(path), boxes.aside_of(path, REPLACED))))
     )
 
 
-def clear_unfinished(path: str) -> None:
-    """Remove what is left of one, unless it has been taken up again."""
-    lock = lock_folder(path)
-    if lock is not None and lock != -1:
-        remove_tree(path)
-        boxes.remove_stale(path)
-        os.close(lock)
+def clear_marks(path: str) -> None:
+    """Remove the marks of folders that lie at `path` no more, unless it is being worked on."""
+    _with_place(path, lambda: boxes.remove_stale(path))
+
+
+def clear_half_written(place: str) -> None:
+    """Remove what a killed command has left of a mark, unless its rootfs is being worked on, perhaps by who writes it."""
+    _with_place(boxes.path_of(place), lambda: os.unlink(place))
+
+
+def _with_place(path: str, action: Callable[[], object]) -> None:
+    """Do something while the place of a rootfs is locked; nothing while another has the lock."""
+    if not os.path.isdir(os.path.dirname(path)):
+        action()  # nothing can lie there
+    elif (lock := try_claim(path)) != -1:
+        try:
+            action()
+        finally:
+            os.close(lock)

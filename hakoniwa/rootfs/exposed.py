@@ -6,6 +6,7 @@ import os
 import stat
 
 from hakoniwa import boxes
+from hakoniwa.kernel import tree
 
 _BY_OTHERS = stat.S_IXOTH
 _AS_ANOTHER = stat.S_ISUID | stat.S_ISGID
@@ -19,16 +20,13 @@ def program_for_others(path: str) -> str | None:
     if not _is_open(path):
         return None
     mark = boxes.read(path)
-    folders = [os.path.join(path, "upper") if mark is not None and mark["layers"] else path]
-    while folders:
-        with os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
-                elif entry.is_file(follow_symlinks=False):
-                    mode = entry.stat(follow_symlinks=False).st_mode
-                    if mode & _AS_ANOTHER and mode & _BY_OTHERS:
-                        return entry.path
+    top = os.path.join(path, "upper") if mark is not None and mark["layers"] else path
+    with tree.Place(top) as place:
+        for event, name in place.walk():
+            if event == tree.FILE:
+                mode = os.stat(name, dir_fd=place.folder, follow_symlinks=False).st_mode
+                if stat.S_ISREG(mode) and mode & _AS_ANOTHER and mode & _BY_OTHERS:
+                    return os.path.join(top, place.path(name))
     return None
 
 

@@ -12,7 +12,7 @@ import json
 import os
 import time
 
-from hakoniwa import boxes
+from hakoniwa import boxes, log
 from hakoniwa.errors import HakoError
 from hakoniwa.places import ensure_private, lib_dir
 from hakoniwa.rootfs.locking import lock_folder
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from hakoniwa.rootfs.progress import Progress
 
-BUILDING = ".building"
 _FACTS = "layer.json"
+_BUILT = ("bootstrap", "step")  # kinds that can be built again
 # Of one overlay. Their names must fit into one option of 255 bytes (steps/root.py): four for each, if need be.
 MOST_LAYERS = 60
 
@@ -42,7 +42,7 @@ def obtain(
     place = os.path.join(boxes.layers_dir(), name)
     while not os.path.isdir(place):
         _open_store()
-        aside = place + BUILDING
+        aside = place + boxes.BUILDING
         lock = _lock_aside(aside, progress)
         try:
             if os.path.isdir(place) or not _is_there(aside, lock):
@@ -152,63 +152,115 @@ def names() -> list[str]:
         entries = os.listdir(boxes.layers_dir())
     except FileNotFoundError:
         return []
-    return sorted(entry for entry in entries if not entry.endswith(BUILDING) and not entry.startswith("."))
+    return sorted(entry for entry in entries if not entry.endswith(boxes.BUILDING) and not entry.startswith("."))
 
 
 def users() -> dict[str, int]:
     """How many rootfs and snapshots lie on each layer."""
     found: dict[str, int] = {}
-    for mark in boxes.every():
+    for mark in boxes.every()[0]:
         for chain in (mark["layers"], *(kept["layers"] for kept in mark["snapshots"].values())):
             for layer in chain:
                 found[layer] = found.get(layer, 0) + 1
     return found
 
 
-def remove_unused(candidates: list[str]) -> list[str]:
-    """Remove those of the layers that nothing lies on. Returns them."""
+def unused(candidates: list[str]) -> list[str]:
+    """Those that nothing lies on. Where a mark cannot be read, that is told, and what cannot be built again is kept."""
     used = users()
-    unused = [layer for layer in candidates if layer not in used]
-    for layer in unused:
+    found = [layer for layer in candidates if layer not in used]
+    damaged = [place for place in boxes.every()[1] if not boxes.is_stale(place)]
+    if not damaged or not found:
+        return found
+    hint = "hako gc tells whose they are"
+    log.write(f"snapshots are kept, since marks of rootfs cannot be read: {' '.join(damaged)} ({hint})", "warning")
+    return [layer for layer in found if read_facts(layer).get("kind") in _BUILT]
+
+
+def remove_unused(candidates: list[str]) -> list[str]:
+    """Remove those of the layers that nothing lies on. Returns them. What cannot be removed is told, and stays aside."""
+    found = unused(candidates)
+    for layer in found:
         remove(layer)
-    return unused
+    return found
 
 
 def remove(layer: str) -> None:
     """Remove one layer: out of its place by one rename first, so that it is whole or gone."""
     place = os.path.join(boxes.layers_dir(), layer)
-    gone = f"{place}.removed{BUILDING}"
+    gone = f"{place}.removed-{time.time_ns():x}{boxes.BUILDING}"
     try:
         os.rename(place, gone)
     except FileNotFoundError:
         return
-    remove_tree(gone)
+    try:
+        remove_tree(gone)
+    except OSError as error:
+        _tell(gone, error)
+
+
+def _tell(path: str, error: OSError) -> None:
+    log.write(f"cannot remove {path}: {error.filename}: {error.strerror} (hako gc tries again)", "warning")
 
 
 def prune(*, only_show: bool = False) -> list[str]:
     """Remove every layer that nothing lies on. Raises HakoError while a rootfs is being built."""
+    store = _hold_store_alone()
+    if store == -1:
+        raise HakoError("a rootfs is being built, whose layers would be pruned", hint="wait for it")
+    try:
+        return unused(names()) if only_show else remove_unused(names())
+    finally:
+        os.close(store)
+
+
+def orphans() -> list[str]:
+    """What a snapshot that was killed has made: nothing lies on it, and nothing would find it again."""
+    if not os.path.isdir(boxes.layers_dir()):
+        return []
+    store = _hold_store_alone()
+    if store == -1:
+        return []
+    os.close(store)
+    return unused([layer for layer in names() if read_facts(layer).get("kind") not in _BUILT])
+
+
+def clear_orphans() -> None:
+    """Remove them, unless they are being put to use."""
+    store = _hold_store_alone()
+    if store != -1:
+        remove_unused([layer for layer in names() if read_facts(layer).get("kind") not in _BUILT])
+        os.close(store)
+
+
+def _hold_store_alone() -> int:
+    """A descriptor that holds the lock of the store; -1 while layers are being built or put to use."""
     _open_store()
     store = os.open(boxes.layers_dir(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(store, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(store)
-        raise HakoError("a rootfs is being built, whose layers would be pruned", hint="wait for it") from None
-    try:
-        if only_show:
-            used = users()
-            return [layer for layer in names() if layer not in used]
-        return remove_unused(names())
-    finally:
-        os.close(store)
+        return -1
+    return store
 
 
 def clear_unfinished() -> None:
-    """Remove what killed builds and removals have left."""
+    """Remove what killed builds and removals have left. What cannot be removed is told: others can be built all the same."""
     for path in unfinished():
-        lock = lock_folder(path)
-        if lock is not None and lock != -1:
+        try:
+            clear(path)
+        except OSError as error:
+            _tell(path, error)
+
+
+def clear(path: str) -> None:
+    """Remove what is left of one build or removal, unless it has been taken up again. Raises OSError."""
+    lock = lock_folder(path)
+    if lock is not None and lock != -1:
+        try:
             remove_tree(path)
+        finally:
             os.close(lock)
 
 
@@ -219,7 +271,7 @@ def unfinished() -> list[str]:
     except FileNotFoundError:
         return []
     left = []
-    for path in (os.path.join(boxes.layers_dir(), entry) for entry in entries if entry.endswith(BUILDING)):
+    for path in (os.path.join(boxes.layers_dir(), entry) for entry in entries if entry.endswith(boxes.BUILDING)):
         lock = lock_folder(path)
         if lock not in (None, -1):
             os.close(lock)

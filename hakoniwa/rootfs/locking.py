@@ -1,15 +1,19 @@
-"""Locks on folders: of a build under way, and of a rootfs that is worked on."""
+"""Locks: of the place of a rootfs that is built, used or worked on, and of a folder of the store."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 
+from hakoniwa import boxes
 from hakoniwa.errors import HakoError
 
 
 def lock_folder(path: str) -> int | None:
-    """A descriptor that holds the lock of a folder; -1 when another holds it; None when it is not there any more."""
+    """A descriptor that holds the lock of a folder; -1 when another holds it; None when it is not there any more.
+
+    Only for folders that no container can open: others are locked by their place (boxes.claim).
+    """
     try:
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
@@ -27,18 +31,39 @@ def lock_folder(path: str) -> int | None:
     return None
 
 
-def hold_rootfs(path: str, where: str = "") -> int:
-    """The lock of a rootfs that no container runs on, as a descriptor. Raises HakoError while one does.
+def try_claim(path: str) -> int:
+    """The lock of a place, as a descriptor; -1 while another holds it, or where not even the folder above is there."""
+    try:
+        return boxes.claim(path)
+    except (BlockingIOError, FileNotFoundError):
+        return -1
+
+
+def hold_place(path: str, where: str = "") -> int:
+    """The lock of the place of a rootfs, on which no container runs, as a descriptor. Raises HakoError while one does.
 
     A running container holds the lock of its rootfs (supervisor/supervisor.py).
     """
-    lock = lock_folder(os.path.realpath(path))
-    if lock is None:
-        raise HakoError(f"the rootfs {path} is missing", where=where, hint="hako create makes it")
-    if lock == -1:
+    try:
+        return boxes.claim(path)
+    except BlockingIOError:
         raise HakoError(
             f"the rootfs {path} is in use",
             where=where,
             hint="hako kill ends a container that runs on it; wait for another command",
-        )
+        ) from None
+    except FileNotFoundError:
+        raise _missing(path, where) from None
+
+
+def hold_rootfs(path: str, where: str = "") -> int:
+    """The same for a rootfs that must be there. Raises HakoError."""
+    lock = hold_place(path, where)
+    if not os.path.isdir(path):
+        os.close(lock)
+        raise _missing(path, where)
     return lock
+
+
+def _missing(path: str, where: str) -> HakoError:
+    return HakoError(f"the rootfs {path} is missing", where=where, hint="hako create makes it")

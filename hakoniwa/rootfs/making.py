@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
 
 from hakoniwa import boxes
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import idmap, mount, process
+from hakoniwa.kernel import idmap, mount, process, tree
 from hakoniwa.rootfs import layers, provision
 from hakoniwa.rootfs.boot import Boot
 from hakoniwa.rootfs.definition import asked, digest, function_text
-from hakoniwa.rootfs.environment import environment
+from hakoniwa.rootfs.duplicate import copy_tree
 from hakoniwa.rootfs.inside import run_inside
 from hakoniwa.rootfs.remove import remove_tree
 from hakoniwa.rootfs.strayed import Watch
@@ -68,7 +67,7 @@ class Making:
 
     def _take_up(self) -> bool:
         """Go on with what an earlier build has left, if it was of the same definition and ended by itself."""
-        left = boxes.read(self.folder)
+        left = boxes.salvage(self.folder)
         if left is None or left.get("failed") is None or not self._how.from_cache or not self._how.provision:
             return False
         if left["asked"] != asked(self.container) or self._differs(left):
@@ -226,9 +225,10 @@ def _summary(container: Container) -> str:
 
 def _own(folder: str, uid: int, gid: int) -> None:
     """Give everything in a folder to one owner; symlinks are changed, not followed."""
-    for _, folders, files, descriptor in os.fwalk(folder):
-        for entry in (*folders, *files):
-            os.chown(entry, uid, gid, dir_fd=descriptor, follow_symlinks=False)
+    with tree.Place(folder) as place:
+        for event, name in place.walk():
+            if event != tree.ENTERED:
+                os.chown(name, uid, gid, dir_fd=place.folder, follow_symlinks=False)
     os.chown(folder, uid, gid)
 
 
@@ -307,13 +307,3 @@ def copy_merged(container: Container, chain: list[str], folder: str) -> None:
         remove_tree(top)
     if failure:
         raise HakoError(f"cannot copy the layers to {folder}: {failure}")
-
-
-def copy_tree(source: str, target: str) -> None:
-    """Copy the content of a folder with owners, modes, times, links and attributes into another. Raises HakoError."""
-    words = ["cp", "--archive", "--reflink=auto", "--no-target-directory", "--", source, target]
-    done = subprocess.run(
-        words, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment(), check=False
-    )
-    if done.returncode:
-        raise HakoError(f"cp failed with exit status {done.returncode}: {done.stderr.strip()[-500:]}")

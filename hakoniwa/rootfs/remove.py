@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import os
-import shutil
+import stat
 
-from hakoniwa import boxes, state
+from hakoniwa import boxes, log, state
 from hakoniwa.errors import HakoError
 from hakoniwa.hostpaths import open_outside
-from hakoniwa.kernel import mount
-from hakoniwa.rootfs.locking import hold_rootfs
+from hakoniwa.kernel import mount, tree
+from hakoniwa.rootfs.locking import hold_place, try_claim
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 REMOVING = ".removing"
+_MOST_REMAINS = 100
+REPLACED = ".replaced"  # where there is no swapping: what is out of its place until the new one is there
 
 
-def remove_rootfs(path: str) -> None:
-    """Take a rootfs out of its place by one rename, then remove it. Raises HakoError while it is in use."""
+def remove_rootfs(path: str, forget: Callable[[], object]) -> None:
+    """Take a rootfs out of its place by one rename, then remove it. Raises HakoError while it is in use.
+
+    `forget` is called when the place is empty, and before anybody else can put a rootfs there.
+    """
     if path == "/" or os.path.islink(path):
         raise HakoError(f"refusing to remove {path}", hint="remove it by hand")
     try:
         os.close(open_outside(os.path.dirname(path)))
     except FileNotFoundError:
+        forget()
         return
     except OSError as error:
         raise HakoError(f"refusing to remove {path}: {error.strerror}", hint="remove it by hand") from None
@@ -29,24 +39,82 @@ def remove_rootfs(path: str) -> None:
             told = f"the rootfs {path} is in use by container {known.name!r}"
             raise HakoError(told, hint=f"hako kill -n {known.name}")
     must_hold_no_mount(path)
-    mark = boxes.read(path)
-    lock = hold_rootfs(path) if os.path.isdir(path) else -1
-    parent, name = os.path.split(path)
-    aside = os.path.join(parent, f".{name}{REMOVING}")
-    remove_tree(aside)
+    place = hold_place(path)
     try:
-        os.rename(path, aside)
-    except FileNotFoundError:
-        return
+        put_back(path)
+        mark = boxes.salvage(path)
+        gone = take_out(path)
+        forget()
+        boxes.remove_stale(path)
     finally:
-        if lock != -1:
-            os.close(lock)
-    remove_tree(aside)
-    boxes.remove_stale(path)
+        os.close(place)
+    if gone is not None:
+        try:
+            remove_tree(gone[0])
+        except OSError as error:
+            told = f"cannot remove {gone[0]}: {error.filename}: {error.strerror}"
+            raise HakoError(told, hint="hako gc tries again") from None
+        finally:
+            os.close(gone[1])
     if mark is not None:
         from hakoniwa.rootfs.snapshots import remove_own
 
         remove_own(mark)
+
+
+def take_out(path: str) -> tuple[str, int] | None:
+    """Rename what is to be removed; None where nothing is there. Returns its new path and the lock of that."""
+    gone, lock = new_place_to_remove(path)
+    try:
+        os.rename(path, gone)
+    except OSError as error:
+        os.close(lock)
+        if error.errno == 2:
+            return None
+        raise HakoError(f"cannot remove {path}: {error.strerror}") from None
+    return gone, lock
+
+
+def new_place_to_remove(path: str) -> tuple[str, int]:
+    """An empty place beside a rootfs from which it is removed, and the lock of that. Raises HakoError."""
+    for number in range(_MOST_REMAINS):
+        gone = boxes.aside_of(path, f".{number}{REMOVING}" if number else REMOVING)
+        lock = try_claim(gone)
+        if lock == -1:
+            continue  # an earlier one is being removed yet
+        try:
+            remove_tree(gone)
+        except OSError:
+            os.close(lock)  # what cannot be removed stays for `gc` to tell of
+        else:
+            return gone, lock
+    raise HakoError(f"{_MOST_REMAINS} earlier ones of {path} are not removed yet", hint="hako gc tells why")
+
+
+def discard(gone: str) -> None:
+    """Remove what was replaced. The new one is in place already: that this fails is no failure of the command."""
+    try:
+        remove_tree(gone)
+    except OSError as error:
+        told = f"cannot remove what was replaced: {gone}: {error.filename}: {error.strerror}"
+        log.write(f"{told} (hako gc tries again)", "warning")
+
+
+def put_back(path: str) -> bool:
+    """Put a rootfs back that a killed command has taken out of its place, if no new one is there. The place is locked."""
+    replaced = boxes.aside_of(path, REPLACED)
+    if not os.path.lexists(replaced):
+        return False
+    if not os.path.lexists(path):
+        os.rename(replaced, path)
+        return True
+    gone, lock = new_place_to_remove(path)
+    try:
+        os.rename(replaced, gone)
+        discard(gone)
+    finally:
+        os.close(lock)
+    return False
 
 
 def must_hold_no_mount(path: str) -> None:
@@ -57,11 +125,11 @@ def must_hold_no_mount(path: str) -> None:
 
 
 def remove_tree(path: str) -> None:
-    """Remove a file or folder whole. `shutil.rmtree` walks by descriptors, so that no symlink is followed."""
+    """Remove a file, or a folder of any depth; nothing where none is there. Raises OSError."""
     try:
-        if os.path.islink(path) or not os.path.isdir(path):
-            os.unlink(path)
+        if stat.S_ISDIR(os.lstat(path).st_mode):
+            tree.remove(path)
         else:
-            shutil.rmtree(path)
+            os.unlink(path)
     except FileNotFoundError:
         pass

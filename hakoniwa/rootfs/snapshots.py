@@ -12,11 +12,13 @@ import time
 
 from hakoniwa import boxes, state
 from hakoniwa.errors import HakoError
+from hakoniwa.kernel import tree
 from hakoniwa.kernel.files import exchange
 from hakoniwa.rootfs import layers
-from hakoniwa.rootfs.build import open_aside, put_in_place, record_of
-from hakoniwa.rootfs.locking import hold_rootfs
-from hakoniwa.rootfs.making import copy_tree, prepare_top
+from hakoniwa.rootfs.build import make_parent, open_aside, put_in_place, record_of
+from hakoniwa.rootfs.duplicate import copy_tree
+from hakoniwa.rootfs.locking import hold_place, hold_rootfs
+from hakoniwa.rootfs.making import prepare_top
 from hakoniwa.rootfs.remove import remove_tree
 
 TYPE_CHECKING = False
@@ -105,8 +107,20 @@ def _known(mark: dict[str, Any]) -> str:
 
 def clone(path: str, container: Container) -> None:
     """Make the rootfs of another container a copy of this one as it is now. Raises HakoError."""
-    if os.path.isdir(container.rootfs.path) and os.listdir(container.rootfs.path):
-        raise HakoError(f"the rootfs {container.rootfs.path} is there already", where=container.rootfs.where)
+    target, where = container.rootfs.path, container.rootfs.where
+    make_parent(target)
+    place = hold_place(target, where) if os.path.realpath(target) != os.path.realpath(path) else -1
+    try:
+        if os.path.isdir(target) and os.listdir(target):
+            raise HakoError(f"the rootfs {target} is there already", where=where)
+        _clone(path, container)
+    finally:
+        if place != -1:
+            os.close(place)
+
+
+def _clone(path: str, container: Container) -> None:
+    """The place of the clone is locked."""
     with _Held(path) as held:
         held.must_be_whole()
         if (held.mark["form"] == "host") != container.rootfs.layered:
@@ -144,19 +158,19 @@ def _freeze(held: _Held, what: str) -> list[str]:
         hint = "remove snapshots with --delete, and go back to one, or hako create --rebuild"
         raise HakoError(f"{held.path} lies on {len(chain)} layers already, and cannot on more", hint=hint)
     layer = layers.new({"what": what, "kind": "snapshot", "parent": chain[-1]})
-    tree = boxes.layer_tree(layer)
-    _give_look(upper, tree)
+    files = boxes.layer_tree(layer)
+    _give_look(upper, files)
     try:
         held.mark["layers"] = [*chain, layer]
         held.write()
-        exchange(upper, tree)
+        # Before the swap: an index in there is of the upper layer as it was, and the kernel refuses it with another one.
+        # The folder itself stays, without which nothing can be started.
+        tree.empty(os.path.join(held.path, "work"))
+        exchange(upper, files)
     except OSError as error:
         if error.errno not in (18, 22):  # EXDEV, EINVAL
             raise
-        copy_tree(upper, tree)  # to another file system; what is above now says the same once more
-    work = os.path.join(held.path, "work")
-    remove_tree(work)
-    os.mkdir(work, 0o700)
+        copy_tree(upper, files)  # to another file system; what is above now says the same once more
     return list(held.mark["layers"])
 
 
@@ -205,6 +219,7 @@ def _replace(
     except BaseException:
         remove_tree(aside)
         boxes.remove_stale(aside)
+        boxes.remove_stale(path)
         raise
     finally:
         os.close(lock)

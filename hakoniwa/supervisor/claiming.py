@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 
 from hakoniwa import boxes
@@ -31,24 +30,27 @@ def claim_rootfs(container: Container, launch: Launch, undo: Undo) -> None:
         from hakoniwa.steps.root import open_folder
 
         folder = open_folder(rootfs.path, rootfs.where, container.file)
-    undo.add("release the rootfs", lambda: os.close(folder))
-    # Read-only, it is mounted without an upper layer; but not `host` for who is not root (steps/gather.py).
-    gathered = rootfs.layered and launch.maps.rootless
-    alone = layered and (gathered or not rootfs.readonly)
     try:
-        fcntl.flock(folder, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise _in_use(rootfs, layered=layered, gathered=gathered) from None
-    if launch.layers != boxes.trees_under(rootfs.path):
-        raise HakoError(
-            f"the rootfs {rootfs.path} was replaced by another command in the meantime",
-            where=rootfs.where,
-            hint="try again",
-        )
-    if alone and rootfs.layered:
-        from hakoniwa.rootfs.shadows import refresh
+        # Read-only, it is mounted without an upper layer; but not `host` for who is not root (steps/gather.py).
+        gathered = rootfs.layered and launch.maps.rootless
+        alone = layered and (gathered or not rootfs.readonly)
+        try:
+            lock = boxes.claim(rootfs.path, shared=not alone)
+        except BlockingIOError:
+            raise _in_use(rootfs, layered=layered, gathered=gathered) from None
+        undo.add("release the rootfs", lambda: os.close(lock))
+        if launch.layers != boxes.trees_under(rootfs.path):
+            raise HakoError(
+                f"the rootfs {rootfs.path} was replaced by another command in the meantime",
+                where=rootfs.where,
+                hint="try again",
+            )
+        if alone and rootfs.layered:
+            from hakoniwa.rootfs.shadows import refresh
 
-        refresh(folder)
+            refresh(folder)
+    finally:
+        os.close(folder)
 
 
 def _in_use(rootfs: Rootfs, *, layered: bool, gathered: bool) -> HakoError:

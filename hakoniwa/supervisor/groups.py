@@ -104,7 +104,7 @@ class Groups:
     def processes(self) -> list[int]:
         """Every process of the v2 group and of those below it."""
         (path,) = (path for path in self.paths if v2.is_group(path))
-        return [int(pid) for folder, _, _ in os.walk(path) for pid in v2.read(folder, "cgroup.procs").split()]
+        return v2.processes(path)
 
     def thaw(self) -> None:
         """Let frozen processes go on, so that a signal reaches them."""

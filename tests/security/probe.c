@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -76,6 +77,41 @@ static int reach(const char *name) {
     return tell("connect", connect(s, (void *)&address, offsetof(struct sockaddr_un, sun_path) + 1 + strlen(name)));
 }
 
+/* probe pass NAME: lock the root folder and hand it to whoever listens at an abstract socket. */
+static int pass(const char *name) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    strncpy(address.sun_path + 1, name, sizeof address.sun_path - 2);
+    int s = socket(AF_UNIX, SOCK_STREAM, 0), root = open("/", O_RDONLY | O_DIRECTORY);
+    if (connect(s, (void *)&address, offsetof(struct sockaddr_un, sun_path) + 1 + strlen(name)) < 0)
+        return tell("connect", -1);
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(sizeof root)];
+    } control = {.header = {.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof root)}};
+    memcpy(CMSG_DATA(&control.header), &root, sizeof root);
+    struct iovec byte = {.iov_base = "x", .iov_len = 1};
+    struct msghdr message = {
+        .msg_iov = &byte, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control.space};
+    return tell("lock", flock(root, LOCK_SH)) | tell("pass", sendmsg(s, &message, 0));
+}
+
+/* probe nest COUNT: make folders in each other, below the working folder, and a file in the last. */
+static int nest(int count) {
+    while (count-- > 0)
+        if (mkdir("n", 0755) < 0 || chdir("n") < 0)
+            return tell("nest", -1);
+    return tell("nest", creat("end", 0644));
+}
+
+/* probe sink: go down through them. */
+static int sink(void) {
+    int count = 0;
+    while (chdir("n") == 0)
+        count++;
+    printf("%d ", count);
+    return tell("sink", access("end", F_OK));
+}
+
 /* probe climb: out of a chroot, by a second one with the working folder left outside. */
 static int climb(void) {
     mkdir("/climb", 0700);
@@ -126,6 +162,12 @@ int main(int argc, char **argv) {
         return reach(argv[2]);
     if (!strcmp(word, "socket") && argc > 2)
         return make_sockets(atoi(argv[2]));
+    if (!strcmp(word, "pass") && argc > 2)
+        return pass(argv[2]);
+    if (!strcmp(word, "nest") && argc > 2)
+        return nest(atoi(argv[2]));
+    if (!strcmp(word, "sink"))
+        return sink();
     if (!strcmp(word, "climb"))
         return climb();
     if (!strcmp(word, "uid"))

@@ -239,4 +239,4 @@ def test_the_hooks_of_a_barn_run_for_the_start_that_wins_alone(hako: Hako, box: 
     assert (places / "ran").read_text() == "setup "
     hako("kill", path)
     assert (places / "ran").read_text() == "setup teardown "
-    assert os.listdir(places / "run") == ["box"]
+    assert sorted(os.listdir(places / "run")) == [".rootfs", "box"]

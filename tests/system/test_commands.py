@@ -331,7 +331,8 @@ def test_new_writes_a_file_that_works_as_it_stands(hako: Hako, places: Path) -> 
     assert "is there already" in hako("create").stderr
     hako("rm", "--rootfs", "dev.haco.py")
     assert sorted(os.listdir(places / "lib")) == [".boxes", ".containers"]
-    assert os.listdir(places / "lib" / ".containers") == os.listdir(places / "run") == []
+    assert os.listdir(places / "lib" / ".containers") == []
+    assert os.listdir(places / "run") == [".rootfs"]
 
 
 @pytest.mark.parametrize("strategy", ["shell", "recipe", "python"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,14 @@ from hakoniwa.spec import Container
 Writer = Callable[..., Path]
 
 SHELL = 'config.bootstrap.strategy = "shell"\n'
+MARK: dict[str, object] = {
+    "asked": "x",
+    "form": "plain",
+    "layers": [],
+    "steps": {},
+    "provisioning": None,
+    "snapshots": {},
+}
 
 
 @pytest.fixture
@@ -104,19 +113,75 @@ def test_a_mark_belongs_to_a_path_and_an_inode(places: Path) -> None:
     long = places / ("deep" * 40) / ("er" * 60)
     for folder in (places / "a", places / "a%2Fb", places / "a" / "b", long):
         folder.mkdir(parents=True)
-        boxes.write(str(folder), {"layers": [], "name": folder.name})
+        boxes.write(str(folder), {**MARK, "name": folder.name})
     assert boxes.read(str(places / "a%2Fb")) == boxes.read(str(places / "a%2Fb"))
     assert (boxes.read(str(places / "a" / "b")) or {})["name"] == "b"
     assert (boxes.read(str(long)) or {})["name"] == long.name
-    assert len(boxes.every()) == 4
+    assert len(boxes.every()[0]) == 4
     (places / "a" / "b").rmdir()
     (places / "filler").mkdir()
     (places / "a" / "b").mkdir()
     if boxes.read(str(places / "a" / "b")) is None:  # unless the inode was given out again
         boxes.remove_stale(str(places / "a" / "b"))
-        assert len(boxes.every()) == 3
+        assert len(boxes.every()[0]) == 3
     boxes.remove_stale(str(places / "a"))
     assert (boxes.read(str(places / "a")) or {})["name"] == "a"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "[" * 100_000,
+        '{"schema": 2}',
+        *(json.dumps({**MARK, "schema": 1, "path": "/elsewhere"} | change) for change in ({}, {"path": 3})),
+    ],
+)
+def test_a_mark_that_cannot_be_read(places: Path, content: str) -> None:
+    folder = places / "box"
+    folder.mkdir()
+    boxes.write(str(folder), MARK)
+    (mark,) = (places / "lib" / ".boxes").iterdir()
+    mark.write_text(content)
+    _must_be_damaged(folder, mark)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({key: None} for key in MARK if key != "provisioning"),
+        {"provisioning": 3},
+        {"failed": []},
+        {"form": "stick"},
+        {"layers": ["../x"]},
+        {"layers": [""]},
+        {"layers": [[]]},
+        {"steps": {"name x": 3}},
+        {"snapshots": {"one": None}},
+        {"snapshots": {"one": {**MARK}}},
+        {"snapshots": {"one": {**MARK, "layers": "abc", "created_at": "now"}}},
+    ],
+)
+def test_a_mark_in_which_something_is_wrong(places: Path, change: dict[str, object]) -> None:
+    folder = places / "box"
+    folder.mkdir()
+    boxes.write(str(folder), {**MARK, **change})
+    (mark,) = (places / "lib" / ".boxes").iterdir()
+    _must_be_damaged(folder, mark)
+
+
+def _must_be_damaged(folder: Path, mark: Path) -> None:
+    with pytest.raises(HakoError, match="is damaged"):
+        boxes.read(str(folder))
+    assert boxes.salvage(str(folder)) is None
+    assert boxes.is_marked(str(folder))
+    assert boxes.every() == ([], [str(mark)])
+    assert not boxes.is_stale(str(mark))
+    folder.rmdir()
+    assert boxes.is_stale(str(mark))
+    assert boxes.read(str(folder)) is None
 
 
 def test_words_after_the_file(tmp_path: Path) -> None:

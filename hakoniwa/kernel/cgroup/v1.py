@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from hakoniwa.kernel.files import read_file
 from hakoniwa.kernel.pidfd import wait_end
 from hakoniwa.kernel.signals import SIGKILL, pidfd_send_signal
 
@@ -57,19 +58,16 @@ def thaw(path: str) -> None:
             file.write("THAWED")
 
 
-def kill(path: str) -> None:
-    """End every process of the group and of those below it, and wait until they have ended."""
-    thaw(path)
-    for folder, _, _ in os.walk(path):
-        while pids := _processes(folder):
-            for pid in pids:
-                _end(pid)
+def _kill(folder: int) -> None:
+    """End every process of one group, and wait until they have ended."""
+    while pids := _processes(folder):
+        for pid in pids:
+            _end(pid)
 
 
-def _processes(folder: str) -> list[int]:
-    with open(f"{folder}/cgroup.procs") as file:
-        # 0 is a process of another pid namespace than ours, which has no number here.
-        return [int(line) for line in file if line.strip() != "0"]
+def _processes(folder: int) -> list[int]:
+    # 0 is a process of another pid namespace than ours, which has no number here.
+    return [int(pid) for pid in read_file("cgroup.procs", folder=folder).split() if pid != b"0"]
 
 
 def _end(pid: int) -> None:
@@ -87,15 +85,24 @@ def _end(pid: int) -> None:
 
 
 def remove(path: str) -> None:
-    """Empty the group and remove it with those below it. Raises FileNotFoundError when it is gone already."""
-    if not os.path.isdir(path):
-        raise FileNotFoundError(2, os.strerror(2), path)
-    kill(path)
-    for folder, _, _ in os.walk(path, topdown=False):
-        _remove_folder(folder)
+    """End every process of the group and of those below it, and remove them all.
+
+    Raises FileNotFoundError when it is gone already.
+    """
+    from hakoniwa.kernel import tree
+
+    thaw(path)
+    with tree.Place(path) as place:
+        _kill(place.folder)
+        for event, name in place.walk():
+            if event == tree.ENTERED:
+                _kill(place.folder)
+            elif event == tree.LEFT:
+                _remove_folder(name, place.folder)
+    _remove_folder(path)
 
 
-def _remove_folder(folder: str) -> None:
+def _remove_folder(path: str, above: int | None = None) -> None:
     """Busy is a group for a moment after its last process has ended, which no event of this version tells."""
     import select
     import time
@@ -103,7 +110,7 @@ def _remove_folder(folder: str) -> None:
     end = time.monotonic() + _PATIENCE
     while True:
         try:
-            os.rmdir(folder)
+            os.rmdir(path, dir_fd=above)
         except OSError as error:
             if error.errno != 16 or time.monotonic() > end:  # EBUSY
                 raise

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from hakoniwa.kernel.files import read_file
+
 
 def is_group(path: str) -> bool:
     """Whether a folder is a group of this version (cgroup.events is in none of the other)."""
@@ -44,8 +46,34 @@ def kill(path: str) -> None:
             events.seek(0)
 
 
+def processes(path: str) -> list[int]:
+    """Every process of the group and of those below it, of which a container makes as many and as deep as it likes."""
+    from hakoniwa.kernel import tree
+
+    found = read(path, "cgroup.procs").split()
+    with tree.Place(path) as place:
+        for event, _ in place.walk():
+            if event == tree.ENTERED:
+                found += read_file("cgroup.procs", folder=place.folder).decode().split()
+    return [int(pid) for pid in found]
+
+
 def remove(path: str) -> None:
     """Empty the group and remove it with those below it. Raises FileNotFoundError when it is gone already."""
     kill(path)
-    for folder, _, _ in os.walk(path, topdown=False):
-        os.rmdir(folder)
+    try:
+        os.rmdir(path)
+    except OSError as error:
+        if error.errno != 16:  # EBUSY: there are groups below it
+            raise
+        _remove_below(path)
+        os.rmdir(path)
+
+
+def _remove_below(path: str) -> None:
+    from hakoniwa.kernel import tree
+
+    with tree.Place(path) as place:
+        for event, name in place.walk():
+            if event == tree.LEFT:
+                os.rmdir(name, dir_fd=place.folder)

@@ -7,10 +7,10 @@ import re
 import subprocess
 
 from hakoniwa.errors import HakoError
+from hakoniwa.kernel import tree
 from hakoniwa.rootfs.boot import Boot
 from hakoniwa.rootfs.command import must_be_executable, run_step
 from hakoniwa.rootfs.environment import environment
-from hakoniwa.rootfs.remove import remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,8 +80,21 @@ def fill(boot: Boot, bootstrap: Bootstrap) -> None:
     git("checking out", "checkout", "--quiet", "--detach", "FETCH_HEAD")
     if os.path.lexists(os.path.join(folder, ".gitmodules")):
         git("fetching submodules", "submodule", "--quiet", "update", "--init", "--recursive", "--depth=1")
-    for found, _, _ in os.walk(folder):  # a submodule has one, too
-        remove_tree(os.path.join(found, ".git"))
+    _remove_repositories(folder)
+
+
+def _remove_repositories(folder: str) -> None:
+    """Remove each `.git`: that of a submodule is a file."""
+    with tree.Place(folder) as place:
+        for event, name in place.walk():
+            if name != ".git":
+                continue
+            if event == tree.FILE:
+                os.unlink(name, dir_fd=place.folder)
+            elif event == tree.ENTERED:
+                tree.empty(place.folder)
+            else:
+                os.rmdir(name, dir_fd=place.folder)
 
 
 def _checked(options: tuple[str, ...], where: str) -> list[str]:
