@@ -42,8 +42,6 @@ COMMANDS = {
 ALIASES = {"init": "new", "run": "start", "--version": "version"}
 LATER = ("checkpoint", "restore")
 
-_SIGINT_STATUS = 130
-
 
 def main() -> NoReturn:
     """Run the command line of this process and exit with its status."""
@@ -52,16 +50,16 @@ def main() -> NoReturn:
         os.execv(sys.executable, [sys.executable, "-I", "-m", "hakoniwa", *sys.argv[1:]])
     gc.disable()  # an eighth of a start; a supervisor, which lives on, switches it on again
     words = sys.argv[1:]
-    signals.signal(signals.SIGCHLD, signals.SIG_DFL)  # where a caller ignores it, the exit status of a child is lost
+    signals.begin()
     _open_standard_streams()
     try:
         status = _run(words)
     except HakoError as error:
         _print_error(error, "--debug" in words)
         status = error.status
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupted:
         print("hako: interrupted", file=sys.stderr)
-        status = _SIGINT_STATUS
+        status = 128 + getattr(interrupted, "number", signals.SIGINT)
     except BrokenPipeError:
         status = 0  # who read our output has had enough
     except OSError as error:
@@ -126,7 +124,12 @@ def _run(words: list[str]) -> int:
         return 0
     if module.COMMAND.file == "needed" and not (module.COMMAND.by_name and given.value("name")):
         given = given.replace(file=given.file or _only_file(name))
-    status: int = module.run(given)
+    status: int
+    if module.COMMAND.undone:
+        with signals.Undoing():
+            status = module.run(given)
+    else:
+        status = module.run(given)
     return status
 
 

@@ -38,6 +38,7 @@ class Command(Record):
     takes_argv: bool = False
     by_name: bool = False  # whether `-n NAME` serves in place of FILE
     words: tuple[str, ...] = ()  # what comes after FILE
+    undone: bool = False  # whether it undoes what it has begun when a signal asks it to end
 
 
 DEBUG = Option(flags=("--debug",), help="show tracebacks")

@@ -68,8 +68,8 @@ class Ordinary:
         path.write_text(f"from hakoniwa import Haconiwa\nwith Haconiwa.define() as config:\n{lines}\n")
         return path
 
-    def run(self, *words: str | Path, status: int | None = 0) -> subprocess.CompletedProcess[str]:
-        """Run a program to the end."""
+    def background(self, *words: str | Path) -> subprocess.Popen[bytes]:
+        """Run a program beside the test, which must see to its end."""
         project = HAKO.parent.parent.parent
         above = [folder for folder in reversed(project.parents) if not folder.stat().st_mode & 0o001]
         environ = {
@@ -81,9 +81,17 @@ class Ordinary:
             "VARIABLES": f"{self.variables()} PATH=/usr/sbin:/usr/bin:/sbin:/bin",
         }
         argv = ["unshare", "--mount", "sh", "-c", SCRIPT, "sh", *map(str, words)]
-        done = subprocess.run(
-            argv, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LONGEST
-        )
+        pipe = subprocess.PIPE
+        return subprocess.Popen(argv, env=environ, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+
+    def run(self, *words: str | Path, status: int | None = 0) -> subprocess.CompletedProcess[str]:
+        """Run a program to the end."""
+        running = self.background(*words)
+        try:
+            out, err = running.communicate(timeout=LONGEST)
+        finally:
+            running.kill()
+        done = subprocess.CompletedProcess(running.args, running.returncode, out.decode(), err.decode())
         assert status is None or done.returncode == status, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr, done.stderr
         return done

@@ -19,7 +19,9 @@ def main() -> None:
     target = os.path.join(os.path.dirname(sys.executable), "hako")
     lines = [
         f"#!{sys.executable} -IS",
-        "import sys",
+        "import _signal, sys",
+        # Python would make an exception of INT, which is lost in whatever catches it; nothing is made yet.
+        "if _signal.getsignal(2) is _signal.default_int_handler: _signal.signal(2, _signal.SIG_DFL)",
         f"sys.path.insert(0, {project!r})",
         "from hakoniwa import quickimport",
         # Only our own modules come from the checkout, and the standard library's from nowhere else.

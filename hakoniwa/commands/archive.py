@@ -41,6 +41,7 @@ COMMAND = Command(
         Option(flags=("-v", "--verbose"), help="tell each member"),
         QUIET,
     ),
+    undone=True,
 )
 
 

@@ -9,6 +9,7 @@ from hakoniwa import state
 from hakoniwa.commands.selection import PID, alive
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import capabilities, signals
+from hakoniwa.kernel.files import wait_readable
 from hakoniwa.options import NAME, Command, Given, Option, usage_error
 from hakoniwa.plan import Filtered, scheduling_steps, when_filtered
 from hakoniwa.seccomp import programs
@@ -35,8 +36,6 @@ COMMAND = Command(
     by_name=True,
 )
 
-_FORWARDED = (signals.SIGTERM, signals.SIGINT, signals.SIGHUP, signals.SIGQUIT)
-
 
 def run(given: Given) -> int:
     """Join the one container that is meant."""
@@ -49,9 +48,13 @@ def run(given: Given) -> int:
     if streams:
         return _attach_with_terminal(given, found, executing, streams)
     pid, pidfd = _launch(given, found, executing, (), "dumb")
-    for number in _FORWARDED:
-        signals.signal(number, lambda number, _frame: signals.pidfd_send_signal(pidfd, number))
-    return _exit_status(pid, executing)
+    wakeup = signals.listen(signals.ending())
+    asked = False
+    while pidfd not in wait_readable(pidfd, wakeup):
+        for number in signals.take(wakeup):
+            signals.pidfd_send_signal(pidfd, number)
+            asked = True
+    return _exit_status(pid, executing, wakeup, asked=asked)
 
 
 def _the_running_one(given: Given) -> State:
@@ -65,10 +68,10 @@ def _the_running_one(given: Given) -> State:
     return running[0]
 
 
-def _exit_status(pid: int, executing: Exec) -> int:
+def _exit_status(pid: int, executing: Exec, wakeup: int, *, asked: bool = False) -> int:
     """Wait for the end. Raises HakoError when the command has succeeded, and not all that it has written has arrived."""
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    for error in executing.streams.finish():
+    for error in executing.streams.finish(wakeup, asked=asked):
         if code == 0:
             raise error
         print(f"hako: {error}", file=sys.stderr)
@@ -85,11 +88,12 @@ def _attach_with_terminal(given: Given, found: State, executing: Exec, streams: 
     executing.front = front.theirs.fileno()
     pid, pidfd = _launch(given, found, executing, streams, terminal_type())
     front.close_theirs()
+    wakeup = signals.listen((*signals.ending(), signals.SIGWINCH))
     try:
-        front.run(pidfd, lambda: True, _end)
+        front.run(wakeup, pidfd, lambda: True, _end)
     except _Ended as ended:
         return 128 + ended.number  # the command loses its terminal (SIGHUP), and then its parent (SIGKILL)
-    return _exit_status(pid, executing)
+    return _exit_status(pid, executing, wakeup)
 
 
 class _Ended(Exception):

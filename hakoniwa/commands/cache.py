@@ -28,6 +28,7 @@ COMMAND = Command(
     options=(Option(flags=("--dry-run",), help="prune: tell what would be removed, and remove nothing"), JSON),
     file="",
     words=("ls|prune",),
+    undone=True,
 )
 
 

@@ -17,6 +17,7 @@ COMMAND = Command(
     options=(NAME,),
     by_name=True,
     words=("OTHER",),
+    undone=True,
 )
 
 

@@ -20,6 +20,7 @@ COMMAND = Command(
         QUIET,
         Option(flags=("-v", "--verbose"), help="tell each line that debootstrap and templates of lxc-create print"),
     ),
+    undone=True,
 )
 
 

@@ -15,7 +15,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-COMMAND = Command(name="gc", summary="Clear whatever a crash has left: processes, cgroups, unfinished builds.", file="")
+COMMAND = Command(
+    name="gc", summary="Clear whatever a crash has left: processes, cgroups, unfinished builds.", file="", undone=True
+)
 
 
 class _Clearing:

@@ -9,7 +9,7 @@ from hakoniwa import state
 from hakoniwa.commands.selection import PID, selected
 from hakoniwa.errors import USAGE, HakoError, nearest, printable
 from hakoniwa.kernel import signals
-from hakoniwa.kernel.pidfd import handles, wait_end
+from hakoniwa.kernel.pidfd import takes, wait_end
 from hakoniwa.options import NAME, Command, Given, Option, usage_error
 from hakoniwa.statefile import Damaged, Made, State
 from hakoniwa.trust import Distrust
@@ -135,7 +135,7 @@ class _Target:
             return
         if number is None:
             number = signals.SIGTERM
-            ignored = self.has_pid_namespace and not handles(self.init_pid, number)
+            ignored = self.has_pid_namespace and not takes(self.init_pid, number)
             if not to_supervisor and ignored:
                 number = signals.SIGKILL
         if number == signals.SIGKILL:

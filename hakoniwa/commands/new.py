@@ -26,6 +26,7 @@ COMMAND = Command(
         Option(flags=("--template",), value="T", help="begin with another file", later=True),
     ),
     file="optional",
+    undone=True,
 )
 
 _FILE = """\

@@ -24,6 +24,7 @@ COMMAND = Command(
         ),
         QUIET,
     ),
+    undone=True,
 )
 
 

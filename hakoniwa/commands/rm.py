@@ -22,6 +22,7 @@ COMMAND = Command(
     summary="Forget a stopped container: its state and its log.",
     options=(NAME, Option(flags=("--rootfs",), help="remove its rootfs, too")),
     by_name=True,
+    undone=True,
 )
 
 

@@ -11,6 +11,7 @@ COMMAND = Command(
     options=(NAME,),
     by_name=True,
     words=("SNAPSHOT",),
+    undone=True,
 )
 
 

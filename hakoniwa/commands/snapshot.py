@@ -21,6 +21,7 @@ COMMAND = Command(
     options=(NAME, Option(flags=("-d", "--delete"), help="remove the snapshot of that name"), JSON),
     by_name=True,
     words=("[SNAPSHOT]",),
+    undone=True,
 )
 
 

@@ -8,7 +8,7 @@ import sys
 from hakoniwa import boxes, log
 from hakoniwa.beside import close_beside
 from hakoniwa.errors import HakoError, printable
-from hakoniwa.kernel import capabilities
+from hakoniwa.kernel import capabilities, signals
 from hakoniwa.loader import load
 from hakoniwa.options import Command, Given, Option, usage_error
 from hakoniwa.plan import Launch, plan
@@ -63,7 +63,8 @@ def run(given: Given) -> int:
             resolve_capabilities(container)  # what cannot be started is not built
         from hakoniwa.rootfs.missing import How, build_missing
 
-        build_missing(barn, How(provision=not given.flag("no_provision")))
+        with signals.Undoing():
+            build_missing(barn, How(provision=not given.flag("no_provision")))
     launches = [_launch(container, given.argv, background, len(barn.containers)) for container in barn.containers]
     launches = [
         launch.replace(exposed=find_exposed(barn, container, launch.layers, make=not given.flag("dry_run")))

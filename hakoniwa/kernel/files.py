@@ -67,3 +67,13 @@ def exchange(one: str, other: str) -> None:
 
     rename_exchange = 2
     call("renameat2", AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), rename_exchange, path=one)
+
+
+def wait_readable(*descriptors: int, seconds: float | None = None) -> set[int]:
+    """Sleep until some of them are readable, or hung up, for `seconds` at most: which."""
+    import select
+
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return {descriptor for descriptor, _ in poll.poll(None if seconds is None else seconds * 1000)}

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa.kernel.files import read_file
+from hakoniwa.kernel.files import read_file, wait_readable
 from hakoniwa.record import Record
+
+# How often a process is looked at, which may be on its way into or out of a system call; looks in a row that show nothing
+# of the kind are enough; how long to wait for one that is running, in seconds.
+_LOOKS, _ENOUGH, _MOMENT = 50, 3, 0.001
+# The number of rt_sigtimedwait, and for 32-bit programs also that of its variant with 64-bit times.
+_WAITING = {"x86_64": (b"128", b"177", b"421"), "aarch64": (b"137", b"177", b"421")}
 
 
 def boot_id() -> str:
@@ -75,19 +81,56 @@ def has_ended(pidfd: int) -> bool:
 
 def wait_end(pidfd: int, seconds: float | None) -> bool:
     """Wait until the process has ended, for `seconds` at most (None: for ever)."""
-    import select
-
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(None if seconds is None else seconds * 1000))
+    return bool(wait_readable(pidfd, seconds=seconds))
 
 
-def handles(pid: int, number: int) -> bool:
-    """Whether a process has a handler for a signal; the first one of a pid namespace ignores all others."""
+def takes(pid: int, number: int) -> bool:
+    """Whether the kernel keeps a signal for a process; it drops it for the first one of a pid namespace that does not.
+
+    That is asked of the main thread alone (`sig_ignored` in kernel/signal.c): there is a handler, or the thread blocks the
+    signal, which somebody then takes by `signalfd` or `sigwait`, or it is in `rt_sigtimedwait`, which unblocks the signal
+    meanwhile, as /proc/PID/syscall tells (`man 5 proc_pid_syscall`).
+    """
     try:
-        for line in read_file(f"/proc/{pid}/status").splitlines():
-            if line.startswith(b"SigCgt:"):
-                return bool(int(line[7:], 16) >> (number - 1) & 1)
-    except FileNotFoundError:
-        pass
+        return _is_seen_to_take(pid, number)
+    except (FileNotFoundError, ProcessLookupError):
+        return False  # it has ended
+    except OSError:
+        return True  # it cannot be looked at, or no descriptor is left to look with: nothing speaks against it
+
+
+def _is_seen_to_take(pid: int, number: int) -> bool:
+    import time
+
+    negative = 0
+    for _ in range(_LOOKS):
+        if _keeps(pid, number):
+            return True
+        call, *arguments = read_file(f"/proc/{pid}/syscall").split()
+        if call == b"running":
+            time.sleep(_MOMENT)  # woken up, maybe, and not out of that call yet
+            continue
+        if call in _WAITING.get(os.uname().machine, ()) and _has(pid, int(arguments[0], 16), number):
+            return True
+        negative += 1
+        if negative == _ENOUGH:
+            break
     return False
+
+
+def _keeps(pid: int, number: int) -> bool:
+    """Whether a signal is caught or blocked. `man 5 proc_pid_status`."""
+    lines = read_file(f"/proc/{pid}/status").splitlines()
+    masks = [int(line[7:], 16) for line in lines if line.startswith((b"SigCgt:", b"SigBlk:"))]
+    return any(mask >> (number - 1) & 1 for mask in masks)
+
+
+def _has(pid: int, address: int, number: int) -> bool:
+    """Whether the set of signals at an address of a process, of eight bytes (`man 2 rt_sigtimedwait`), has one."""
+    memory = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return bool(int.from_bytes(os.pread(memory, 8, address), "little") >> (number - 1) & 1)
+    except OSError:
+        return False  # the call has returned, and its memory is gone
+    finally:
+        os.close(memory)

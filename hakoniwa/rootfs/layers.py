@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from hakoniwa.rootfs.progress import Progress
 
+_BETWEEN = 0.1  # seconds between two tries to get a lock
 _FACTS = "layer.json"
 _BUILT = ("bootstrap", "step")  # kinds that can be built again
 # Of one overlay. Their names must fit into one option of 255 bytes (steps/root.py): four for each, if need be.
@@ -99,7 +100,6 @@ def _open_store() -> None:
 
 def _lock_aside(aside: str, progress: Progress) -> int:
     """The folder, made where it is missing, and its lock; waits while another command builds the same layer."""
-    told = False
     while True:
         try:
             os.mkdir(aside, 0o700)
@@ -109,15 +109,22 @@ def _lock_aside(aside: str, progress: Progress) -> int:
             lock = os.open(aside, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
             continue
+        _wait_for_lock(lock, progress)
+        return lock
+
+
+def _wait_for_lock(lock: int, progress: Progress) -> None:
+    """Not by one call that waits: a signal that comes just before it would not end it."""
+    told = False
+    while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return lock
+            return
         except BlockingIOError:
             if not told:
                 progress.tell("waiting for another command that builds the same")
             told = True
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            return lock
+            time.sleep(_BETWEEN)
 
 
 def _is_there(path: str, descriptor: int) -> bool:

@@ -10,7 +10,7 @@ import os
 
 from hakoniwa import ids, log
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import idmap, process
+from hakoniwa.kernel import idmap, process, signals
 from hakoniwa.places import cache_dir, lib_dir, log_dir, run_dir
 from hakoniwa.supervisor.report import read_report, read_to_end, tell_failure
 
@@ -50,7 +50,7 @@ def as_root(action: Callable[[], object], maps: Maps | None = None) -> None:
         os.write(go_writer, b".")
     finally:
         os.close(go_writer)
-        told = read_to_end(reader, pidfd)
+        told = _hear(reader, pidfd)
         os.close(reader)
         os.close(pidfd)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -58,6 +58,16 @@ def as_root(action: Callable[[], object], maps: Maps | None = None) -> None:
         raise failure
     if status:
         raise HakoError(f"the process that works on the rootfs has ended with status {status}")
+
+
+def _hear(report: int, child: int) -> bytes:
+    """What the child tells until it ends. It is asked to end when this process is."""
+    try:
+        return read_to_end(report, child)
+    except signals.Interrupted:
+        signals.pidfd_send_signal(child, signals.SIGTERM)
+        read_to_end(report, child)
+        raise
 
 
 def _act(action: Callable[[], object], go: int, report: int) -> None:

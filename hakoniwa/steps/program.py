@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SHELLS = ("/bin/bash", "/bin/sh")
 TRAMPOLINE_FD = 5
+_ENXIO = 6
 
 
 class Redirect(Step):
@@ -41,14 +42,16 @@ def open_stream(stream: Stream) -> int:
     flags = os.O_RDONLY if stream.number == 0 else os.O_WRONLY | os.O_APPEND | os.O_CREAT
     try:
         if not stream.inside:
-            return open_outside(stream.path, flags | os.O_NOCTTY, 0o644)
+            # Not waiting for the other side of a FIFO: a signal that comes just before would not end that.
+            return open_outside(stream.path, flags | os.O_NOCTTY | os.O_NONBLOCK, 0o644)
         return os.open(stream.path, flags | os.O_NOCTTY | os.O_CLOEXEC, 0o644)
     except OSError as error:
         side = "inside" if stream.inside else "on the host"
+        hint = "the folder must be there and writable for the user" if stream.number else "the file must be there"
         raise HakoError(
             f"cannot redirect stream {stream.number} to {stream.path} {side}: {error.strerror}",
             where=stream.where,
-            hint="the folder must be there and writable for the user" if stream.number else "the file must be there",
+            hint="nobody reads that FIFO yet" if error.errno == _ENXIO else hint,
         ) from None
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import select
 
 from hakoniwa import log, state
 from hakoniwa.errors import FAILED, HakoError
 from hakoniwa.kernel import signals
+from hakoniwa.kernel.files import wait_readable
 from hakoniwa.plan import Launch
 from hakoniwa.spec import INNER_POINTS
 from hakoniwa.statefile import Definition
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from hakoniwa.spec import Barn, Container
     from hakoniwa.supervisor.front import Front
-
-_FORWARDED = (signals.SIGTERM, signals.SIGINT, signals.SIGHUP, signals.SIGQUIT)
 
 
 class Member:
@@ -91,7 +89,8 @@ class BarnProcess:
         self.view = BarnView(barn)
         self.members = [Member(c, launch) for c, launch in zip(barn.containers, launches, strict=True)]
         self.lifeline = (-1, -1)
-        self.pid = os.getpid()
+        self.wakeup = -1  # readable when signals have arrived
+        self.ended_by: int | None = None  # the signal that has asked this process to end
         self._lock = -1  # held while hooks of the barn's own stand for what they have made
         self._refusal: HakoError | None = None
         self.files: set[int] | None = None  # that the file has open for hooks in the containers' first processes
@@ -102,6 +101,17 @@ class BarnProcess:
             from hakoniwa.kernel.descriptors import opened
 
             self.files = opened()
+
+    def listen(self, ending: tuple[int, ...]) -> None:
+        """Hear from now on what asks this process to end. Nothing is made yet."""
+        resized = (signals.SIGWINCH,) if self.members[0].launch.terminals else ()
+        self.wakeup = signals.listen(ending + resized)
+
+    def wait(self, *descriptors: int) -> set[int]:
+        """Sleep until one of them is readable, and do what signals ask for meanwhile."""
+        ready = wait_readable(self.wakeup, *descriptors)
+        self.take_signals()
+        return ready
 
     def set_up(self) -> None:
         """Run the `setup` hooks. Raises HakoError when one refuses, or the barn runs already."""
@@ -165,9 +175,13 @@ class BarnProcess:
         front: Front | None = None,
         before: Callable[[], None] = lambda: None,
     ) -> None:
-        """Fork the supervisor of a container; `before` runs in it first."""
+        """Fork the supervisor of a container; `before` runs in it first. None is forked once we were asked to end."""
+        self.take_signals()
+        if self.ended_by is not None:
+            return
         reader, writer = os.pipe2(os.O_CLOEXEC)
         log.flush_prints()
+        signals.block()  # until the supervisor listens by itself
         member.supervisor = os.fork()
         if member.supervisor == 0:
             os.close(reader)
@@ -195,18 +209,27 @@ class BarnProcess:
             supervise(member.container, member.launch, around)
         os.close(writer)
         member.inbox = messages.Inbox(reader)
+        signals.unblock()
 
-    def forward(self, _number: int, _frame: object = None) -> None:
-        """Ask every container to end: what a TERM to this process means."""
-        if os.getpid() != self.pid:
-            return  # a supervisor that has just been forked, and has not set its own handlers yet
+    def take_signals(self) -> None:
+        """Do what the signals that have arrived ask for, where they are not about the terminal."""
+        for number in signals.take(self.wakeup):
+            if number in signals.ENDING:
+                self.end(number)
+
+    def end(self, number: int) -> None:
+        """Ask every container to end: what TERM, INT, HUP and QUIT to this process mean."""
+        self.ended_by = self.ended_by or number
         for member in self.members:
             if member.inbox is not None:  # not reaped yet: the pid is still its own
                 os.kill(member.supervisor, signals.SIGTERM)
 
     def status(self) -> int:
-        """The first failure's exit status, else 0."""
-        return next((member.status() for member in self.members if member.status()), 0)
+        """The first failure's exit status, else 0; 128 and the signal where one has kept all containers from running."""
+        if self.ended_by is not None and not any(member.pid for member in self.members):
+            return 128 + self.ended_by
+        started = [member.status() for member in self.members if member.supervisor]
+        return next(filter(None, started), 0)
 
     def report_errors(self) -> None:
         """Tell why containers were not started, or were lost."""
@@ -219,11 +242,10 @@ class BarnProcess:
 def run_in_foreground(barn: Barn, launches: list[Launch], *, watch: bool) -> int:
     """Start the containers, wait for all of them, and return the exit status of the command."""
     process = BarnProcess(barn, launches)
+    process.listen(signals.ending())
     try:
         process.set_up()
         process.lifeline = os.pipe2(os.O_CLOEXEC)
-        for number in _FORWARDED:
-            signals.signal(number, process.forward)
         if len(process.members) > 1:
             from hakoniwa.supervisor.several import run_several
 
@@ -231,9 +253,11 @@ def run_in_foreground(barn: Barn, launches: list[Launch], *, watch: bool) -> int
         elif launches[0].terminals:
             _run_with_terminal(process, watch)
         else:
-            process.spawn(process.members[0], watch=watch)
-            while not process.members[0].hear():
-                pass
+            member = process.members[0]
+            process.spawn(member, watch=watch)
+            while member.inbox is not None:
+                if member.inbox.pipe in process.wait(member.inbox.pipe):
+                    member.hear()
     finally:
         process.tear_down()
     process.report_errors()
@@ -248,8 +272,8 @@ def _run_with_terminal(process: BarnProcess, watch: bool) -> None:
     front.open_notes()
     process.spawn(member, term=terminal_type(), watch=watch, front=front)
     front.close_theirs()
-    assert member.inbox is not None
-    front.run(member.inbox.pipe, member.hear, process.forward)
+    if member.inbox is not None:
+        front.run(process.wakeup, member.inbox.pipe, member.hear, process.end)
 
 
 def terminal_type() -> str:
@@ -265,41 +289,60 @@ def run_in_background(
     """Start the containers behind the caller's back.
 
     Returns names and pids of those that run (their program has been executed; with `wait`: they are ready), and why the
-    others do not.
+    others do not. Raises signals.Interrupted where a signal has come before that, once everything has ended.
     """
     process = BarnProcess(barn, launches)
     reader, writer = os.pipe2(os.O_CLOEXEC)
+    signals.block()  # until both sides listen
     child = os.fork()
     if child == 0:
         os.close(reader)
         _be_daemon(process, writer, wait, watch)
+    wakeup = signals.listen(signals.ending())
     os.close(writer)
-    inbox = messages.Inbox(reader)
     running: list[tuple[str, int]] = []
     errors: list[HakoError] = []
-    while (heard := inbox.receive()) is not None:
-        for kind, parts in heard:
-            if kind == messages.RUNNING:
-                running.append(parts)  # type: ignore[arg-type]
-            else:
-                errors.append(messages.error_of(parts))  # type: ignore[arg-type]
+    for kind, parts in _hear_daemon(child, reader, wakeup):
+        if kind == messages.RUNNING:
+            running.append(parts)  # type: ignore[arg-type]
+        else:
+            errors.append(messages.error_of(parts))  # type: ignore[arg-type]
     if not running and not errors:
         errors.append(HakoError("the barn's process was killed before the container ran", where=barn.name))
     return running, errors
+
+
+def _hear_daemon(daemon: int, pipe: int, wakeup: int) -> list[tuple[str, tuple[object, ...]]]:
+    """What the barn's process tells, up to the moment that it lets go of us. A signal until then ends everything."""
+    inbox = messages.Inbox(pipe)
+    told: list[tuple[str, tuple[object, ...]]] = []
+    heard: list[tuple[str, tuple[object, ...]]] | None = []
+    ended_by = None
+    while heard is not None:
+        told += heard
+        ready = wait_readable(wakeup, pipe)
+        heard = inbox.receive() if pipe in ready else []
+        if heard is None:
+            signals.ignore(signals.ENDING)  # from here on it runs, and the command says so
+        for number in signals.take(wakeup):
+            ended_by = ended_by or number
+            os.kill(daemon, signals.SIGTERM)  # not reaped yet: the pid is still its own
+    if ended_by is not None:
+        os.waitpid(daemon, 0)
+        raise signals.Interrupted(ended_by)
+    return told
 
 
 def _be_daemon(process: BarnProcess, caller: int, wait: bool, watch: bool) -> NoReturn:
     """The barn's process in the background. Never returns."""
     try:
         os.setsid()
+        process.listen(signals.ENDING)
         os.chdir("/")
         divert_output(process.barn.name)
-        process.pid = os.getpid()
         import hakoniwa.supervisor.control  # noqa: F401  # here once, to be shared by all supervisors
 
         process.set_up()
-        for number in _FORWARDED:
-            signals.signal(number, process.forward)
         for member in process.members:
             member.definition = Definition.of(member.container)
             process.spawn(member, background=True, wait=wait, watch=watch, before=lambda: os.close(caller))
@@ -340,9 +383,6 @@ def _wait_for(process: BarnProcess, done: Callable[[], bool]) -> None:
     """Hear the supervisors until `done`."""
     while not done():
         inboxes = {member.inbox.pipe: member for member in process.members if member.inbox is not None}
-        poll = select.poll()
-        for pipe in inboxes:
-            poll.register(pipe, select.POLLIN)
-        for pipe, _ in poll.poll():
+        for pipe in process.wait(*inboxes) & inboxes.keys():
             if inboxes[pipe].hear():
                 process.tell_failures()

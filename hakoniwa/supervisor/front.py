@@ -48,13 +48,12 @@ class Front:
         """Give the terminal back as it was."""
         terminal.restore(self.terminal, self.saved)
 
-    def run(self, wait_for: int, on_ready: Callable[[], bool], on_signal: Callable[[int], None]) -> None:
+    def run(self, wakeup: int, wait_for: int, on_ready: Callable[[], bool], on_signal: Callable[[int], None]) -> None:
         """Pass bytes until `on_ready`, called when the descriptor `wait_for` is readable, returns True.
 
-        `on_signal` gets each TERM, INT, HUP or QUIT. Output that the pty still holds is passed on before the return.
+        `wakeup` is what `signals.listen` gave. `on_signal` gets each signal but SIGWINCH. Output that the pty still holds
+        is passed on before the return.
         """
-        numbers = (signals.SIGTERM, signals.SIGINT, signals.SIGHUP, signals.SIGQUIT)
-        wakeup, _ = signals.listen((*numbers, signals.SIGWINCH))
         try:
             done = False
             while not done:
@@ -69,7 +68,7 @@ class Front:
                     self._take_input()
                 self._give_input()
                 if wakeup in ready:
-                    for number in os.read(wakeup, 4096):
+                    for number in signals.take(wakeup):
                         if number == signals.SIGWINCH:
                             self._resize()
                         else:

@@ -7,7 +7,7 @@ import sys
 from hakoniwa import log
 from hakoniwa.dsl.facade import Abort
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel.signals import ITIMER_REAL, SIG_DFL, SIGALRM, setitimer, signal
+from hakoniwa.kernel.signals import ITIMER_REAL, SIG_DFL, SIGALRM, put_back, setitimer, signal
 from hakoniwa.spec import Hook
 
 TYPE_CHECKING = False
@@ -72,6 +72,7 @@ def _call_in_time(hook: Hook, subject: object) -> None:
     finally:
         setitimer(ITIMER_REAL, 0)
         signal(SIGALRM, SIG_DFL)
+        put_back()
 
 
 def explain(hook: Hook | BackgroundHook, error: BaseException) -> None:

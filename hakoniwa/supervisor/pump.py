@@ -11,6 +11,7 @@ import select
 
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import process, signals
+from hakoniwa.kernel.files import wait_readable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 _CHUNK = 65536
+_PATIENCE = 10.0  # seconds for what a container that was asked to end has written
 _NAMES = ("read standard input", "write to standard output", "write to standard error")
 
 
@@ -95,12 +97,24 @@ class Pump:
         for link in self._links:
             link.close()
 
-    def finish(self) -> list[HakoError]:
-        """Wait until all that has been written so far has arrived. Returns why something could not."""
+    def finish(self, wakeup: int, *, asked: bool) -> list[HakoError]:
+        """Wait until all that has been written so far has arrived. Returns why something could not.
+
+        Where a signal has asked us to end, or does so meanwhile, nobody who does not read keeps us from it.
+        """
         os.close(self._hold)
         told = b""
-        while more := os.read(self._told, 64):
-            told += more
+        while ready := wait_readable(self._told, wakeup, seconds=_PATIENCE if asked else None):
+            if self._told in ready:
+                more = os.read(self._told, 64)
+                if not more:
+                    break
+                told += more
+            elif any(number in signals.ENDING for number in signals.take(wakeup)):
+                os.kill(self._pid, signals.SIGKILL)  # not reaped yet: the pid is still its own
+                break
+        else:
+            os.kill(self._pid, signals.SIGKILL)
         os.close(self._told)
         os.waitpid(self._pid, os.WNOHANG)
         pairs = zip(told[::2], told[1::2], strict=False)

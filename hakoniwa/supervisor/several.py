@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,10 +58,7 @@ def run_several(process: BarnProcess, watch: bool) -> None:
             streams[reader] = _Prefixed(reader, member.container.name, target)
     while streams or any(member.inbox for member in process.members):
         inboxes = {member.inbox.pipe: member for member in process.members if member.inbox}
-        poll = select.poll()
-        for descriptor in (*streams, *inboxes):
-            poll.register(descriptor, select.POLLIN)
-        for descriptor, _ in poll.poll():
+        for descriptor in process.wait(*streams, *inboxes) & (streams.keys() | inboxes.keys()):
             if descriptor in inboxes:
                 if inboxes[descriptor].hear():
                     process.tell_failures()

@@ -39,9 +39,9 @@ class Streams:
             os.close(descriptor)
         self.inherited, self.files = {}, {}
 
-    def finish(self) -> list[HakoError]:
-        """Wait until all that was written has arrived. Returns why something could not."""
-        return self._pump.finish() if self._pump is not None else []
+    def finish(self, wakeup: int, *, asked: bool) -> list[HakoError]:
+        """Wait until all that was written has arrived; `asked`: we were to end. Returns why something could not."""
+        return self._pump.finish(wakeup, asked=asked) if self._pump is not None else []
 
     def pass_through(self, links: Iterable[tuple[int, int, bool]]) -> None:
         """Put pipes in the place of files: each link is a number, the open file, and whether the file is inherited."""

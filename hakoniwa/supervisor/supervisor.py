@@ -10,7 +10,8 @@ from hakoniwa import log, state
 from hakoniwa.errors import HakoError
 from hakoniwa.hostpaths import open_outside, remove_file
 from hakoniwa.kernel import prctl, signals
-from hakoniwa.kernel.pidfd import handles, has_ended
+from hakoniwa.kernel.files import wait_readable
+from hakoniwa.kernel.pidfd import has_ended, takes
 from hakoniwa.plan import Launch
 from hakoniwa.spec import HOOK_SIGNALS
 from hakoniwa.statefile import Definition
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 GRACE = 10.0  # seconds between TERM and KILL
 _MOMENT = 0.02  # seconds
-_STOPPING = (signals.SIGTERM, signals.SIGINT, signals.SIGHUP, signals.SIGQUIT)
 
 
 def supervise(container: Container, launch: Launch, around: Surroundings) -> NoReturn:
@@ -80,6 +80,8 @@ class Supervisor:
         self.schedule: Schedule | None = None  # of the hooks beside the container, once it runs
         self.deadline: float | None = None  # when a container that was asked to end is killed
         self.error: HakoError | None = None  # why the payload never ran
+        self.executing = False  # the container's program
+        self.asked_to_end = False
         self.told_ready = False
         self.unready: HakoError | None = None  # why it was ended, though it ran
 
@@ -88,7 +90,7 @@ class Supervisor:
         log.set_level(self.container.log_level)
         os.setsid()
         prctl.set_name(f"hako:{self.container.name}")
-        wakeup, _ = signals.listen((*_STOPPING, signals.SIGCHLD, *HOOK_SIGNALS.values()))
+        wakeup = signals.listen((*signals.ENDING, signals.SIGCHLD, *HOOK_SIGNALS.values()))
         self._take_lock()
         if self.around.background:
             divert_output(self.container.name)
@@ -105,7 +107,7 @@ class Supervisor:
             cloning.release()
             raise
         finally:
-            self._end()
+            self._end(wakeup)
         assert self.base.exit_status is not None
         if self.lost and self.base.exit_status.success:
             raise self.lost[0]
@@ -197,6 +199,8 @@ class Supervisor:
                     break
             elif self.pidfd in ready:
                 self.loop.drop(self.pidfd)  # it ended: what it had to say is in the pipe, up to its end
+            if self.asked_to_end and not wait_readable(status, seconds=0):
+                self._kill()  # our own set-up would get a TERM, and not the program
         self.loop.drop(status)
         os.close(status)
         command = self.launch.command or self.container.init_command or ("a shell",)
@@ -207,6 +211,9 @@ class Supervisor:
         if not found.executing:
             raise self._why_ended_early()
         self.written.devpts = found.devpts
+        self.executing = True
+        if self.asked_to_end:
+            self._ask_to_end()
 
     def _why_ended_early(self) -> HakoError:
         if self.groups is not None and (shortage := self.groups.find_shortage(self.container)):
@@ -287,7 +294,7 @@ class Supervisor:
     def _add_sources(self, wakeup: int) -> None:
         """What is heard from the clone to the end."""
         self.loop.add(self.pidfd)
-        self.loop.add(wakeup, "take signals", lambda: self._take_signals(os.read(wakeup, 4096)))
+        self.loop.add(wakeup, "take signals", lambda: self._take_signals(signals.take(wakeup)))
         if self.around.lifeline != -1:
             self.loop.add(self.around.lifeline, "give the terminal back", self._front_has_gone)
         if self.log is not None:
@@ -309,7 +316,7 @@ class Supervisor:
         if not self.log.pass_on():
             self.loop.drop(self.log.reader)  # the last process that could write to it has ended
 
-    def _take_signals(self, numbers: bytes) -> None:
+    def _take_signals(self, numbers: list[int]) -> None:
         """Do what signals ask for, in their order."""
         for number in numbers:
             self.loop.attempt(f"do what signal {number} asks for", lambda number=number: self._take_signal(number))  # type: ignore[misc]
@@ -317,7 +324,7 @@ class Supervisor:
     def _take_signal(self, number: int) -> None:
         if number == signals.SIGHUP and self.around.background:
             self.reloading.begin()
-        elif number in _STOPPING:
+        elif number in signals.ENDING:
             self._ask_to_end()
         elif self.schedule is not None:
             names = {value: name for name, value in HOOK_SIGNALS.items()}
@@ -346,20 +353,15 @@ class Supervisor:
             terminal.restore(self.terminal, self.around.saved)
 
     def _ask_to_end(self) -> None:
-        """TERM, and KILL when time is up; KILL at once when TERM would be ignored."""
-        if self.deadline is not None:
+        """TERM, and KILL when time is up; KILL at once when TERM would be ignored. `_settle` sees to what is not executed."""
+        self.asked_to_end = True
+        if self.deadline is not None or not self.executing:
             return
-        if self._ignores_term():
+        if self.has_pid_namespace and not takes(self.base.pid, signals.SIGTERM):
             self._kill()
         else:
             signals.pidfd_send_signal(self.pidfd, signals.SIGTERM)
             self.deadline = time.monotonic() + GRACE
-
-    def _ignores_term(self) -> bool:
-        try:
-            return self.has_pid_namespace and not handles(self.base.pid, signals.SIGTERM)
-        except OSError:
-            return False  # no descriptor is left to look with: then it has its time
 
     def _kill(self) -> None:
         self.deadline = None
@@ -372,7 +374,7 @@ class Supervisor:
 
     # The end
 
-    def _end(self) -> None:
+    def _end(self, wakeup: int) -> None:
         """Reap the first process (killing it where it still runs), run the last hooks, write down how it ended."""
         if not has_ended(self.pidfd):
             self._kill()
@@ -381,7 +383,7 @@ class Supervisor:
         self.base._pidfd = None
         if self.log is not None:
             self.loop.attempt("write the log", self.log.drain)
-        self.loop.attempt("pass its output on", self._finish_streams)
+        self.loop.attempt("pass its output on", lambda: self._finish_streams(wakeup))
         self.run_hooks("teardown_container")
         if not self.base.exit_status.success:
             self.run_hooks("after_failure")
@@ -393,8 +395,8 @@ class Supervisor:
         except HakoError as error:
             log.write(str(error), "error")
 
-    def _finish_streams(self) -> None:
-        self.lost = self.streams.finish()
+    def _finish_streams(self, wakeup: int) -> None:
+        self.lost = self.streams.finish(wakeup, asked=self.asked_to_end)
 
     def _undo_but_lock(self) -> list[str]:
         """Remove everything outside the container, and keep the lock until the state says so."""

@@ -166,6 +166,18 @@ def test_ctrl_c_during_a_step(hako: Hako, write_file: Writer, places: Path) -> N
     assert [name for name in remains(places) if ".building" in name] == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_the_command_alone_ends_a_step(hako: Hako, write_file: Writer, number: signal.Signals) -> None:
+    path = write_file(RECIPE + "p.run_shell('echo started; sleep 1000', name='long')")
+    hako("create", "-N", path)
+    run = hako.background("provision", path)
+    await_line(run, b"long: started")
+    run.send_signal(number)
+    _, err = run.communicate(timeout=20)
+    assert (run.returncode, err.splitlines()[-1]) == (128 + number, b"hako: interrupted")
+    assert "has stopped at 'long'" in hako("start", path, status=125).stderr
+
+
 def test_what_a_step_leaves_running_ends_with_it(hako: Hako, write_file: Writer) -> None:
     daemon = "(trap '' HUP TERM; while :; do sleep 1000; done) > /dev/null 2>&1 & setsid sleep 1000 & echo up"
     done = hako("create", write_file(RECIPE + f"p.run_shell({daemon!r}, name='daemon')"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from tests.conftest import HAKO
 from tests.ordinary import COUNT, FIRST, UID, Ordinary, user
+from tests.system.test_rootfs import await_line
 
 __all__ = ["user"]
 
@@ -257,3 +259,15 @@ def last(boot):
     print("last", end="")
 """
     assert user.hako("create", user.write(body)).stdout == "file\nfill\nlast"
+
+
+def test_a_signal_to_the_command_ends_a_build(user: Ordinary) -> None:
+    """Another process does the work, as root of a user namespace."""
+    code = 'config.bootstrap.strategy = "shell"\nconfig.bootstrap.code = "echo started >&2; exec sleep 1000"'
+    build = user.background(HAKO, "create", user.write(code))
+    await_line(build, b"bootstrap code: started")
+    build.send_signal(signal.SIGTERM)
+    _, err = build.communicate(timeout=20)
+    assert (build.returncode, err.splitlines()[-1]) == (143, b"hako: interrupted")
+    left = [path.name for path in (user.home / "data" / "hakoniwa").rglob("*building*")]
+    assert left == []

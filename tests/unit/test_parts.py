@@ -371,6 +371,23 @@ def test_unknown_signals(text: str) -> None:
         signals.by_name(text)
 
 
+def test_a_flood_of_signals_hides_none() -> None:
+    """The pipe that wakes takes 65536 bytes: what comes then is known all the same."""
+    script = """
+import signal
+from hakoniwa.kernel import signals
+from hakoniwa.kernel.files import wait_readable
+receiver = signals.listen((signal.SIGUSR1, signal.SIGTERM))
+for _ in range(70_000):
+    signal.raise_signal(signal.SIGUSR1)
+signal.raise_signal(signal.SIGTERM)
+assert signals.take(receiver) == [signal.SIGUSR1, signal.SIGTERM]
+while wait_readable(receiver, seconds=0):
+    assert signals.take(receiver) == []
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
 def test_compile_file_does_as_compile() -> None:
     source = b"# -*- coding: latin-1 -*-\nx = '\xe4'\n"
     values: dict[str, object] = {}
