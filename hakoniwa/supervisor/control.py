@@ -59,6 +59,10 @@ class Control:
         except FileNotFoundError:
             pass
 
+    def close(self) -> None:
+        """Take no connection any more."""
+        self._socket.close()
+
     def accept(self) -> None:
         """Take a connection, and have it served. Raises OSError where no descriptor is left."""
         try:

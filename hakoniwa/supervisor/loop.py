@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Action = Callable[[], object]
 
 _LONGEST_REST = 60.0  # seconds
+_LOOK = 0.1  # seconds
 
 
 class _Source:
@@ -41,6 +42,7 @@ class Loop:
         self._poll = select.poll()
         self._sources: dict[int, _Source] = {}
         self._resting: set[int] = set()
+        self._failing = False  # it cannot even be waited
 
     def add(self, descriptor: int, what: str = "", action: Action | None = None, mask: int = select.POLLIN) -> None:
         """Wait for a descriptor, too. `what` completes "cannot ..." when `action` fails; without one, `turn` only tells."""
@@ -59,12 +61,33 @@ class Loop:
         times = [source.until - time.monotonic() for source in map(self._sources.__getitem__, self._resting)]
         if longest is not None:
             times.append(longest)
-        ready = self._poll.poll(max(0.0, min(times)) * 1000 if times else None)
-        found = [(descriptor, self._sources[descriptor]) for descriptor, _ in ready]
+        try:
+            ready = [descriptor for descriptor, _ in self._poll.poll(max(0.0, min(times)) * 1000 if times else None)]
+            self._failing = False
+        except (OSError, MemoryError) as error:
+            ready = self._look_at_each(error)
+        found = [(descriptor, self._sources[descriptor]) for descriptor in ready]
         for descriptor, source in found:
             if self._sources.get(descriptor) is source:  # unless another has dropped it just now
                 self._serve(descriptor, source)
         return {descriptor for descriptor, _ in found}
+
+    def _look_at_each(self, error: Exception) -> list[int]:
+        """What is ready, where the kernel does not wait for all: RLIMIT_NOFILE has become less than they are (`man 2 poll`)."""
+        if not self._failing:
+            self._failing = True
+            log.write(f"{self._name}: cannot wait for what happens, and looks for it: {explained(error)}", "error")
+        time.sleep(_LOOK)
+        ready = []
+        for descriptor in self._sources.keys() - self._resting:
+            one = select.poll()
+            one.register(descriptor, self._sources[descriptor].mask)
+            try:
+                if one.poll(0):
+                    ready.append(descriptor)
+            except (OSError, MemoryError):
+                continue
+        return ready
 
     def attempt(self, what: str, action: Action) -> bool:
         """Do something that must not take the container down. False when it has failed, which is logged."""

@@ -74,8 +74,9 @@ class Reloading:
             self._watcher = Watcher((escape(container.file),), 0.2, lambda _: self.begin())
 
     def end(self) -> None:
-        """Remove the socket."""
+        """Remove the socket, and let go of it: the last that is written may need its descriptor."""
         if self._control is not None:
+            self._control.close()
             self._control.remove(self._supervisor.container.name)
 
     def _serve(self) -> None:

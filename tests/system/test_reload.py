@@ -336,6 +336,25 @@ def test_the_end_while_no_descriptor_is_left(hako: Hako, box: Writer) -> None:
     assert "stopped (3)" in hako("status", path).stdout
 
 
+def test_a_limit_that_is_below_what_is_waited_for(hako: Hako, box: Writer) -> None:
+    path = box(
+        STARVING.replace("held.append(os.dup(1))", "resource.setrlimit(resource.RLIMIT_NOFILE, (2, 2)); os.dup(1)")
+    )
+    hako("start", "-D", path, "--", "sh", "-c", "trap 'echo bye; exit 3' TERM; echo up; sleep 1000 & wait")
+    wait_for_log(hako, path, "up")
+    pid = supervisor(hako)
+    os.kill(pid, signal.SIGUSR1)
+    wait_for_log(hako, path, "taken: Too many open files")
+    os.kill(pid, signal.SIGUSR1)  # to wake it
+    wait_for_log(hako, path, "cannot wait for what happens, and looks for it: Invalid argument")
+    assert hako("attach", path, "--", "hostname").stdout == "box\n"
+    ending = os.pidfd_open(pid)
+    os.kill(pid, signal.SIGTERM)
+    assert wait_end(ending, 20)
+    os.close(ending)
+    assert "bye" in hako("logs", path).stdout
+
+
 def test_a_reload_while_no_thread_can_be_started(hako: Hako, box: Writer) -> None:
     path = box(ALL + STARVING)
     hako("start", "-D", path, *SLEEP)
