@@ -246,7 +246,7 @@ def claim(path: str, *, shared: bool = False) -> int:
     The lock is on a file of our own. On the folder itself it could be taken from inside: there the folder is the root, and
     what `flock` locks is the inode, by whoever has it open, after the end of the container too where a descriptor was
     passed on (`man 2 flock`, `man 7 unix`).
-    Raises BlockingIOError while another has it, FileNotFoundError where even the folder above is missing.
+    Raises BlockingIOError while another has it, FileNotFoundError where even the folder above is missing, and HakoError.
     """
     if os.path.islink(path):
         path = os.path.realpath(path)
@@ -261,6 +261,11 @@ def claim(path: str, *, shared: bool = False) -> int:
             ensure_private(run_dir())
             ensure_private(folder)
             continue
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            told = f"cannot lock the rootfs {path}: {error.filename}: {error.strerror}"
+            raise HakoError(told, hint="is the disk full, or the folder not writable?") from None
         if lock is not None:
             return lock
 

@@ -11,7 +11,6 @@ import re
 import shutil
 import signal
 import subprocess
-import tempfile
 
 from hakoniwa import boxes
 from hakoniwa.errors import HakoError
@@ -21,6 +20,7 @@ from hakoniwa.rootfs import tar
 from hakoniwa.rootfs.command import how_it_ended
 from hakoniwa.rootfs.environment import environment
 from hakoniwa.rootfs.locking import hold_rootfs
+from hakoniwa.rootfs.nameless import Nameless
 from hakoniwa.rootfs.output import follow, quoted
 from hakoniwa.rootfs.provision import must_be_provisioned, root_of
 from hakoniwa.steps.step import Context
@@ -85,17 +85,10 @@ def archive(container: Container, packing: Packing, progress: Progress) -> None:
         raise HakoError(f"{packing.target} lies in the rootfs that is to be packed", where="archive")
     compressor = _compressor(packing.kind)
     lock = _hold(container)
-    folder, name = os.path.split(os.path.abspath(packing.target))
     try:
-        file, aside = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
-        try:
-            _pack(container, packing, compressor, file, progress)
-            os.rename(aside, packing.target)
-        except BaseException:
-            os.unlink(aside)
-            raise
-        finally:
-            os.close(file)
+        with Nameless(packing.target) as file:
+            _pack(container, packing, compressor, file.descriptor, progress)
+            file.give_name()
     except OSError as error:
         raise HakoError(f"cannot write {packing.target}: {error.strerror}", where="archive") from error
     finally:

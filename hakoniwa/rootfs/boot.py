@@ -22,13 +22,14 @@ TEXT = "bootstrap code"  # the name of a text that is executed, in the place of 
 class Boot:
     """A build under way."""
 
-    def __init__(self, container: Container, folder: str, progress: Progress) -> None:
+    def __init__(self, container: Container, folder: str, progress: Progress, identity: Any = None) -> None:
         self.name = container.name
         self.rootfs = RootPath(folder)  # the folder to fill; it gets its own name when it is complete
         self.beside = os.path.dirname(container.file)
         self.options: dict[str, Any] = container.bootstrap.settings.get("options", {})
         self.progress = progress
         self.file = container.file
+        self.identity = identity  # by which the strategy has said that what it makes is kept: it must be that
         self._where = container.bootstrap.where
 
     def log(self, text: str, level: str = "info") -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import paths
 from hakoniwa.kernel.users import UnknownUser, find_account
-from hakoniwa.rootfs.reading import read_tree, reopen
+from hakoniwa.rootfs.definition import Content, copy_digest
+from hakoniwa.rootfs.reading import read_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,25 +18,33 @@ if TYPE_CHECKING:
 _NEW = ".hakoniwa-copy"
 
 
-def copy_in(step: ProvisionStep, root: int) -> None:
-    """Copy a file to `target` (or below it where that is a folder), or a folder's content into it. Raises HakoError."""
+def copy_in(step: ProvisionStep, root: int, hashed: str) -> None:
+    """Copy a file to `target` (or below it where that is a folder), or a folder's content into it. Raises HakoError.
+
+    `hashed` is what the step is remembered by: what is copied must be what it was made from.
+    """
     uid, gid = _owner(step, root)
+    content = Content()
     try:
         times: list[tuple[str, os.stat_result]] = []
         for name, entry in read_tree(step.source):
+            content.begin(name, entry)
             if stat.S_ISDIR(os.fstat(entry).st_mode):
                 _make_folder(step, name, entry, root, (uid, gid), times)
             elif name:
-                _copy_file(step, entry, root, os.path.join(step.target, name), (uid, gid))
+                _copy_file(step, entry, root, os.path.join(step.target, name), (uid, gid), content)
             else:
                 target = step.target
                 if target.endswith("/") or _is_folder(root, target):
                     target = os.path.join(target, os.path.basename(step.source))
-                _copy_file(step, entry, root, target, (uid, gid))
+                _copy_file(step, entry, root, target, (uid, gid), content)
         _set_times(root, times)
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
         raise HakoError(f"cannot copy {step.source} to {step.target}: {what}", where=step.where) from None
+    if copy_digest(step, content.digest()) != hashed:
+        told = f"{step.source} was changed while it was being copied"
+        raise HakoError(told, where=step.where, hint="try again, once nobody writes to it")
 
 
 def _owner(step: ProvisionStep, root: int) -> tuple[int, int]:
@@ -92,7 +100,9 @@ def _set_times(root: int, times: list[tuple[str, os.stat_result]]) -> None:
         os.close(folder)
 
 
-def _copy_file(step: ProvisionStep, entry: int, root: int, target: str, owner: tuple[int, int]) -> None:
+def _copy_file(
+    step: ProvisionStep, entry: int, root: int, target: str, owner: tuple[int, int], content: Content
+) -> None:
     """Make a new file or link beside the target, and rename it: what is there is replaced, not written through."""
     above, _, last = target.rstrip("/").rpartition("/")
     folder = paths.make_inside(root, above or "/", folder=True)
@@ -104,7 +114,7 @@ def _copy_file(step: ProvisionStep, entry: int, root: int, target: str, owner: t
         if stat.S_ISLNK(status.st_mode):
             os.symlink(os.readlink("", dir_fd=entry), _NEW, dir_fd=folder)
         elif stat.S_ISREG(status.st_mode):
-            _copy_content(entry, folder)
+            _copy_content(entry, folder, content)
         else:
             source = os.readlink(f"/proc/self/fd/{entry}")
             raise HakoError(f"cannot copy {source}: neither a file, a folder nor a symlink", where=step.where)
@@ -122,10 +132,11 @@ def _copy_file(step: ProvisionStep, entry: int, root: int, target: str, owner: t
         os.close(folder)
 
 
-def _copy_content(entry: int, folder: int) -> None:
+def _copy_content(entry: int, folder: int, content: Content) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(reopen(entry), "rb") as file, open(os.open(_NEW, flags, 0o600, dir_fd=folder), "wb") as copy:
-        shutil.copyfileobj(file, copy, 1 << 20)
+    with open(os.open(_NEW, flags, 0o600, dir_fd=folder), "wb") as copy:
+        for text in content.texts(entry):
+            copy.write(text)
 
 
 def _remove(folder: int, name: str) -> None:

@@ -15,7 +15,7 @@ from hakoniwa.rootfs.reading import read_tree, reopen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import CodeType
     from typing import Any
 
@@ -52,10 +52,13 @@ def _object_text(strategy: object) -> list[object]:
 def step_digest(step: ProvisionStep) -> str:
     """What a step does. Raises HakoError where what it copies cannot be read."""
     if step.kind == "copy":
-        what: Any = [step.target, step.uid, step.gid, step.mode, content_digest(step)]
-    else:
-        what = [step.text, step.shell, function_text(step.function) if step.function else ""]
-    return digest([step.kind, what])
+        return copy_digest(step, content_digest(step))
+    return digest([step.kind, [step.text, step.shell, function_text(step.function) if step.function else ""]])
+
+
+def copy_digest(step: ProvisionStep, content: str) -> str:
+    """What a step does that copies this content."""
+    return digest([step.kind, [step.target, step.uid, step.gid, step.mode, content]])
 
 
 def step_id(step: ProvisionStep, hashed: str) -> str:
@@ -89,25 +92,47 @@ def _plain(value: object) -> str:
     return type(value).__qualname__
 
 
+class Content:
+    """What is copied, as one hash: names, modes, texts and the targets of links."""
+
+    def __init__(self) -> None:
+        self._hashed = hashlib.sha256()
+
+    def begin(self, name: str, entry: int) -> None:
+        """The next entry; the text of a file follows."""
+        status = os.fstat(entry)
+        self._hashed.update(f"{name}\0{status.st_mode:o}\0".encode(errors="surrogateescape"))
+        if stat.S_ISLNK(status.st_mode):
+            self._hashed.update(os.fsencode(os.readlink("", dir_fd=entry)) + b"\0")
+        elif stat.S_ISREG(status.st_mode):
+            self._hashed.update(f"{status.st_size}\0".encode())
+
+    def texts(self, entry: int) -> Iterator[bytes]:
+        """The text of a file, part by part, each of which counts."""
+        with open(reopen(entry), "rb") as file:
+            while more := file.read(_CHUNK):
+                self._hashed.update(more)
+                yield more
+
+    def digest(self) -> str:
+        """The hash of all so far."""
+        return self._hashed.hexdigest()
+
+
 def content_digest(step: ProvisionStep) -> str:
-    """The content of what is copied: names, modes, texts and the targets of links."""
-    hashed = hashlib.sha256()
+    """That of what a step would copy now. Raises HakoError."""
+    content = Content()
     try:
         for name, entry in read_tree(step.source):
-            status = os.fstat(entry)
-            hashed.update(f"{name}\0{status.st_mode:o}\0".encode(errors="surrogateescape"))
-            if stat.S_ISLNK(status.st_mode):
-                hashed.update(os.fsencode(os.readlink("", dir_fd=entry)) + b"\0")
-            elif stat.S_ISREG(status.st_mode):
-                hashed.update(f"{status.st_size}\0".encode())
-                with open(reopen(entry), "rb") as file:
-                    while more := file.read(_CHUNK):
-                        hashed.update(more)
+            content.begin(name, entry)
+            if stat.S_ISREG(os.fstat(entry).st_mode):
+                for _ in content.texts(entry):
+                    pass
     except OSError as error:
         raise HakoError(
             f"{step.label}: cannot copy {error.filename}: {error.strerror}", where=step.where, hint="is it there?"
         ) from None
-    return hashed.hexdigest()
+    return content.digest()
 
 
 def file_digest(path: str, cache: str) -> str:
@@ -126,7 +151,24 @@ def file_digest(path: str, cache: str) -> str:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     ensure_private(os.path.dirname(cache))
     ensure_private(cache)
-    with open(f"{known}.{os.getpid()}", "w", encoding="utf-8") as note:
-        json.dump({"file": now, "sha256": found}, note)
-    os.rename(f"{known}.{os.getpid()}", known)
+    _remember(known, json.dumps({"file": now, "sha256": found}).encode())
     return found
+
+
+def _remember(known: str, text: bytes) -> None:
+    """Write a note that has no name until it is whole, so that nothing is left of it whatever happens. `man 2 open`."""
+    try:
+        note = os.open(os.path.dirname(known), os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return  # this file system has none: it is hashed again each time
+    try:
+        os.write(note, text)
+        try:
+            os.unlink(known)
+        except FileNotFoundError:
+            pass
+        os.link(f"/proc/self/fd/{note}", known, src_dir_fd=note, follow_symlinks=True)
+    except OSError:
+        pass  # another has remembered it, or there is no room
+    finally:
+        os.close(note)

@@ -53,9 +53,12 @@ class Inside:
         subprocess.run(argv, check=True, env=self._environ, stdin=subprocess.DEVNULL)
 
 
-def run_inside(container: Container, step: ProvisionStep, root: Step, progress: Progress) -> None:
-    """Take one step in the rootfs that `root` mounts. Raises HakoError with its name, exit status and last lines."""
-    working = _Working(container, step, root, _load_pychroot() if step.kind != "copy" else None)
+def run_inside(container: Container, step: ProvisionStep, hashed: str, root: Step, progress: Progress) -> None:
+    """Take one step, whose digest is `hashed`, in the rootfs that `root` mounts.
+
+    Raises HakoError with its name, exit status and last lines.
+    """
+    working = _Working(container, step, hashed, root, _load_pychroot() if step.kind != "copy" else None)
     reader, writer = os.pipe2(os.O_CLOEXEC)
     status_reader, status_writer = os.pipe2(os.O_CLOEXEC)
     with progress.stage(f"provisioning: {step.label}") as stage:
@@ -90,12 +93,13 @@ def run_inside(container: Container, step: ProvisionStep, root: Step, progress: 
 class _Working:
     """The processes of one step."""
 
-    def __init__(self, container: Container, step: ProvisionStep, root: Step, entering: Any) -> None:
+    def __init__(self, container: Container, step: ProvisionStep, hashed: str, root: Step, entering: Any) -> None:
         self._entering = entering  # pychroot's context, as `_load_pychroot` has it
         inner = not idmap.is_host_root()
         names = (*_NAMESPACES, "user") if inner else _NAMESPACES
         self.container = container.replace(namespaces=names, entered=())
         self.step = step
+        self._hashed = hashed
         self._root = root
         self.environ = {
             "PATH": program.DEFAULT_PATH,
@@ -138,7 +142,7 @@ class _Working:
         first = provisioning_steps(self.container, self._root)
         if self.step.kind == "copy":
             apply_all(first[:2], context)  # the root alone: what is copied to /tmp is to stay
-            copy_in(self.step, context.root)
+            copy_in(self.step, context.root, self._hashed)
             os._exit(0)
         last = self._last_steps()
         prepare_all([*first, *last], context)

@@ -36,6 +36,7 @@ class Making:
         self.folder = folder
         self.mark: dict[str, Any] = {}
         self.store = -1  # keeps the layers from being pruned until they are marked as used
+        self._identity: Any = None
         self._failed = False  # at a step, on its own
         self._how = how
         self._progress = progress
@@ -110,8 +111,8 @@ class Making:
             key = digest(["step", chain[-1], hashed, self._profile()])
             facts = {"what": step.label, "kind": "step", "parent": chain[-1]}
 
-            def take(folder: str, step: ProvisionStep = step) -> None:
-                self._step_layer(folder, step, chain)
+            def take(folder: str, step: ProvisionStep = step, hashed: str = hashed) -> None:
+                self._step_layer(folder, step, hashed, chain)
 
             chain.append(layers.obtain(key, facts, take, self._progress, anew=anew))
             steps[identity] = hashed
@@ -126,7 +127,7 @@ class Making:
         container = self.container
         boot = Boot(container, self.folder, self._progress)
         if hasattr(self._strategy, "identify") and hasattr(self._strategy, "fill"):
-            inputs = self._strategy.identify(boot, container.bootstrap)
+            inputs = self._identity = self._strategy.identify(boot, container.bootstrap)
         else:
             inputs = asked(container)
         owner = (container.rootfs.owner_uid, container.rootfs.owner_gid)
@@ -139,9 +140,9 @@ class Making:
         os.mkdir(tree, 0o755)
         self._fill(tree)
 
-    def _step_layer(self, folder: str, step: ProvisionStep, chain: list[str]) -> None:
+    def _step_layer(self, folder: str, step: ProvisionStep, hashed: str, chain: list[str]) -> None:
         prepare_top(folder, boxes.layer_tree(chain[-1]))
-        run_inside(self.container, step, provision.root_of(self.container, folder, chain), self._progress)
+        run_inside(self.container, step, hashed, provision.root_of(self.container, folder, chain), self._progress)
         remove_tree(os.path.join(folder, "work"))
         os.rename(os.path.join(folder, "upper"), os.path.join(folder, "tree"))
 
@@ -163,7 +164,7 @@ class Making:
     def _fill(self, folder: str) -> None:
         """Let the strategy fill a folder, then give it its owner and let the file's own functions have it."""
         container, bootstrap = self.container, self.container.bootstrap
-        boot = Boot(container, folder, self._progress)
+        boot = Boot(container, folder, self._progress, self._identity)
         with Watch(container.rootfs.path, folder, self._progress):
             if hasattr(self._strategy, "fill"):
                 self._strategy.fill(boot, bootstrap)

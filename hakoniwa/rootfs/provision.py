@@ -102,7 +102,7 @@ def take_steps(
     for step, identity, hashed in steps:
         mark["provisioning"] = step.label
         boxes.write(folder, mark)
-        run_inside(container, step, root_of(container, folder, mark["layers"]), progress)
+        run_inside(container, step, hashed, root_of(container, folder, mark["layers"]), progress)
         mark["steps"][identity] = hashed
     mark["provisioning"] = None
     boxes.write(folder, mark)

@@ -82,6 +82,9 @@ def _act(action: Callable[[], object], go: int, report: int) -> None:
         tell_failure(report, error)
     except KeyboardInterrupt:
         tell_failure(report, HakoError("interrupted"))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        tell_failure(report, HakoError(f"{where}{error.strerror or error}"))
     except BaseException as error:
         tell_failure(report, HakoError(f"{type(error).__name__}: {error}"))
     finally:

@@ -15,6 +15,7 @@ from hakoniwa.hostpaths import open_outside
 from hakoniwa.kernel import mount, process
 from hakoniwa.rootfs import tar
 from hakoniwa.rootfs.environment import environment
+from hakoniwa.rootfs.hashing import Passed
 from hakoniwa.rootfs.headers import Passing
 
 TYPE_CHECKING = False
@@ -32,20 +33,36 @@ _COMPRESSIONS = (
 _NEEDED = ["cap_chown", "cap_dac_override", "cap_fowner", "cap_fsetid", "cap_setfcap"]
 
 
-def unpack(archive: str, folder: str, options: tuple[str, ...], stage: Stage) -> Passing:
-    """Unpack a tar archive (gzip, bzip2, xz, zstd or plain) into a folder. Raises HakoError or OSError."""
+class Changed(HakoError):
+    """What was unpacked is not what was asked for."""
+
+
+def unpack(archive: str, folder: str, options: tuple[str, ...], stage: Stage, *, sha256: str | None) -> Passing:
+    """Unpack a tar archive (gzip, bzip2, xz, zstd or plain) into a folder. Raises HakoError or OSError.
+
+    `sha256`: what was unpacked must have it. It may have been looked at before; what counts is what has been read now.
+    """
     words = [tar.find("tar", "tar"), "--extract", "--file=-", f"--directory={tar.TARGET}", "--numeric-owner"]
     words += ["--same-owner", "--same-permissions", "--acls", "--xattrs", "--xattrs-include=*"]
     words += ["--delay-directory-restore", *options]
     file = open_outside(archive, os.O_RDONLY)
+    passed = Passed(file) if sha256 is not None else None
     try:
-        return _unpack(words, file, folder, stage)
+        passing = _unpack(words, file, passed, folder, stage)
+    except BaseException:
+        if passed is not None:
+            passed.end(kill=True)
+        raise
     finally:
         os.close(file)
+    if passed is not None and (found := passed.end()) != sha256:
+        told = f"it was changed in the meantime: its SHA-256 was {found or 'not to be had'}, and not {sha256}"
+        raise Changed(told, hint="try again, once nobody writes to it")
+    return passing
 
 
-def _unpack(words: list[str], file: int, folder: str, stage: Stage) -> Passing:
-    stream, decompressor, program = _open(file)
+def _unpack(words: list[str], file: int, passed: Passed | None, folder: str, stage: Stage) -> Passing:
+    stream, decompressor, program = _open(file, passed)
     reader, writer = os.pipe2(os.O_CLOEXEC)
     said_reader, said_writer = os.pipe2(os.O_CLOEXEC)
     tar.enlarge(writer)
@@ -87,16 +104,19 @@ def _pass(passing: Passing) -> None:
         signal.signal(signal.SIGPIPE, before)
 
 
-def _open(file: int) -> tuple[int, subprocess.Popen[bytes], str]:
+def _open(file: int, passed: Passed | None) -> tuple[int, subprocess.Popen[bytes], str]:
     """The archive as a pipe of plain tar, the process that decompresses it, and its program."""
     first = os.pread(file, 8, 0)
+    source = passed.stream if passed is not None else file
     words = ["cat"]
     for magic, program, package in _COMPRESSIONS:
         if first.startswith(magic):
             words = [tar.find(program, package), "-dc"]
     child = subprocess.Popen(
-        tar.as_nobody(words), stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", env=environment()
+        tar.as_nobody(words), stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", env=environment()
     )
+    if passed is not None:
+        os.close(passed.stream)
     assert child.stdout is not None
     stream = os.dup(child.stdout.fileno())
     child.stdout.close()

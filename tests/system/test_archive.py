@@ -230,6 +230,23 @@ def test_a_full_disk_leaves_no_archive(hako: Hako, places: Path, box_file: Path)
         subprocess.run(["umount", small], check=True)
 
 
+def test_a_full_disk_of_the_state(hako: Hako, places: Path, box_file: Path) -> None:
+    """Where not even a lock can be made."""
+    full = places / "full"
+    full.mkdir(mode=0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "nr_inodes=3,mode=700", "tmpfs", full], check=True)
+    try:
+        (full / ".rootfs").mkdir(mode=0o700)
+        (full / "box").mkdir(mode=0o700)
+        for words in (("archive", box_file, "-d", "out.tar"), ("provision", box_file), ("rm", "--rootfs", box_file)):
+            told = hako(*words, status=125, HAKONIWA_RUN_DIR=str(full)).stderr
+            assert "No space left on device" in told
+            assert "Errno" not in told
+    finally:
+        subprocess.run(["umount", full], check=True)
+    assert not (places / "out.tar").exists()
+
+
 def test_an_archive_that_is_there_is_replaced_only_by_a_complete_one(hako: Hako, places: Path, box_file: Path) -> None:
     (places / "out.tar").write_text("precious")
     hako("archive", box_file, "-d", "out.tar", "-O", "--no-such-option", status=125)

@@ -37,7 +37,7 @@ def each_kill(hako: Hako, *words: str | Path, how: str = "kill") -> Iterator[int
         died = killed(hako, number, *words, how=how)
         yield number
         if not died:
-            assert number > 3
+            assert number
             return
 
 
@@ -164,3 +164,20 @@ def test_rebuild(hako: Hako, write_file: Writer, places: Path) -> None:
         if not found:
             hako("rollback", path, "one")
     assert not found
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_archive(hako: Hako, write_file: Writer, places: Path, there: bool) -> None:
+    """What was there stays until the new one is complete; of the new one nothing is left, or what the next clears."""
+    path = write_file(PLAIN)
+    hako("create", path)
+    folder = places / "archives"
+    folder.mkdir()
+    for number in each_kill(hako, "archive", path, "-d", "archives/out.tar"):
+        assert sorted(os.listdir(folder)) in ([], ["out.tar"], [".out.tar.partial", "out.tar"]), number
+        if (folder / "out.tar").exists():
+            subprocess.run(["tar", "-tf", "out.tar"], cwd=folder, check=True, capture_output=True)
+        if there and number == 0:
+            hako("archive", path, "-d", "archives/out.tar")
+        assert not there or (folder / "out.tar").exists()
+    assert os.listdir(folder) == ["out.tar"]

@@ -67,7 +67,7 @@ def _commit_of(url: str, ref: str, where: str) -> str:
 def fill(boot: Boot, bootstrap: Bootstrap) -> None:
     """Fetch that commit, check it out, and leave the repository itself out."""
     options = _checked(bootstrap.settings.get("git_options", ()), bootstrap.where)
-    commit = _commit(bootstrap)
+    commit = boot.identity or _commit(bootstrap)  # not where the branch may have gone since
     url = bootstrap.settings["git_url"]
     folder = str(boot.rootfs)
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import tempfile
 
+from hakoniwa import boxes
 from hakoniwa.errors import HakoError, nearest
 from hakoniwa.places import make_parents
 from hakoniwa.rootfs.boot import Boot
 from hakoniwa.rootfs.command import must_be_executable, must_be_host_root, run_step
 from hakoniwa.rootfs.devices import remove_devices
 from hakoniwa.rootfs.mirror import mirror_of
+from hakoniwa.rootfs.remove import remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +51,12 @@ def fill(boot: Boot, bootstrap: Bootstrap) -> None:
         options += [f"{flag}={settings[name]}"] if name in settings else []
     # Templates lock a file in it, and stop where it is missing, as it is on machines without systemd.
     make_parents(os.path.join(os.path.realpath("/var/lock"), "lxc"))
-    with tempfile.TemporaryDirectory(prefix=".lxc-", dir=os.path.dirname(boot.rootfs)) as folder:
+    # Beside the folder that is filled, and called so that `gc` knows it for what a killed build has left.
+    folder = boxes.aside_of(str(boot.rootfs), f".lxc{boxes.BUILDING}")
+    lock = boxes.claim(folder)
+    try:
+        remove_tree(folder)
+        os.mkdir(folder, 0o700)
         argv = ["lxc-create", f"--lxcpath={folder}", f"--name={_project_name(boot, bootstrap)}"]
         argv += [f"--template={os_type}", f"--dir={boot.rootfs}", *(["--", *options] if options else [])]
         run_step(
@@ -63,6 +69,9 @@ def fill(boot: Boot, bootstrap: Bootstrap) -> None:
             told=f"building {os_type} with lxc-create",
             noise=True,
         )
+    finally:
+        remove_tree(folder)
+        os.close(lock)
     remove_devices(boot.rootfs)
 
 

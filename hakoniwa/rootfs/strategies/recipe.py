@@ -27,10 +27,11 @@ PASSED_ON = ("MIRROR", "DEBIAN_RELEASE", "DEBIAN_PACKAGES")  # what the recipes 
 def identify(boot: Boot, bootstrap: Bootstrap) -> Any:
     """The script by its text."""
     path = find(bootstrap, boot.beside)
-    return [
-        hashlib.sha256(trust.read_trusted(path, _LARGEST)).hexdigest(),
-        *(os.environ.get(name, "") for name in PASSED_ON),
-    ]
+    return [_digest(trust.read_trusted(path, _LARGEST)), *(os.environ.get(name, "") for name in PASSED_ON)]
+
+
+def _digest(script: bytes) -> str:
+    return hashlib.sha256(script).hexdigest()
 
 
 def fill(boot: Boot, bootstrap: Bootstrap) -> None:
@@ -48,6 +49,11 @@ def fill(boot: Boot, bootstrap: Bootstrap) -> None:
         progress=boot.progress,
         environ=environ,
     )
+    # It was executed by its name, since recipes look for others beside them. Who can replace it is trusted (trust.py),
+    # but may have done so meanwhile: then what was made is not to be kept as what the script of before has made.
+    hashed = boot.identity[0] if boot.identity is not None else _digest(script)
+    if not hashed == _digest(script) == _digest(trust.read_trusted(path, _LARGEST)):
+        raise HakoError(f"the recipe {path} was changed while it was used", where=bootstrap.where, hint="try again")
 
 
 def _mirror() -> str:

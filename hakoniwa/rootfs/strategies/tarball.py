@@ -9,7 +9,7 @@ from hakoniwa.places import cache_dir
 from hakoniwa.rootfs.boot import Boot
 from hakoniwa.rootfs.definition import file_digest
 from hakoniwa.rootfs.download import download
-from hakoniwa.rootfs.unpack import unpack
+from hakoniwa.rootfs.unpack import Changed, unpack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,14 +43,19 @@ def _digest(bootstrap: Bootstrap) -> str:
 
 def fill(boot: Boot, bootstrap: Bootstrap) -> None:
     """Unpack. The compression is told by the archive's first bytes."""
-    _digest(bootstrap)
+    wanted = boot.identity[0] if boot.identity is not None else bootstrap.settings.get("sha256")
+    if boot.identity is None:
+        _digest(bootstrap)
     archive = bootstrap.settings["archive_path"]
     if _is_remote(bootstrap):
         archive = download(archive, bootstrap.settings["sha256"], bootstrap.where, boot.progress)
     try:
         with boot.progress.stage(f"unpacking {os.path.basename(archive)}", os.stat(archive).st_size) as stage:
-            passing = unpack(archive, boot.rootfs, bootstrap.settings.get("tar_options", ()), stage)
+            options = bootstrap.settings.get("tar_options", ())
+            passing = unpack(archive, boot.rootfs, options, stage, sha256=wanted)
     except HakoError as error:
+        if isinstance(error, Changed) and _is_remote(bootstrap):
+            os.unlink(archive)  # what lies in the cache was damaged there: the next command fetches it again
         told = f"cannot unpack {archive}: {error.message}"
         raise HakoError(told, where=bootstrap.where, hint=error.hint) from error
     if passing.devices:
