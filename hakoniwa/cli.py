@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import NoReturn
 
+    from hakoniwa.options import Command, Given
+
 # The commands with what each does, by the names of their modules in hakoniwa.commands.
 COMMANDS = {
     "new": "write a commented container file (alias: init)",
@@ -122,8 +124,7 @@ def _run(words: list[str]) -> int:
     if given.flag("help"):
         print(options.help_text(module.COMMAND))
         return 0
-    if module.COMMAND.file == "needed" and not (module.COMMAND.by_name and given.value("name")):
-        given = given.replace(file=given.file or _only_file(name))
+    given = _find_file(module.COMMAND, given)
     status: int
     if module.COMMAND.undone:
         with signals.Undoing():
@@ -131,6 +132,20 @@ def _run(words: list[str]) -> int:
     else:
         status = module.run(given)
     return status
+
+
+def _find_file(command: Command, given: Given) -> Given:
+    """The command line with the one FILE of this folder where it was left out, and with a name that stands in its place as one."""
+    if command.file != "needed":
+        return given
+    if given.file is None:
+        named = command.by_name and any(given.value(option) is not None for option in ("name", "target"))
+        return given if named else given.replace(file=_only_file(command.name))
+    if not command.by_name or os.path.isfile(given.file):
+        return given
+    from hakoniwa.commands.selection import take_as_name
+
+    return take_as_name(given)
 
 
 def _import(name: str) -> ModuleType:

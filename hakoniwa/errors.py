@@ -72,13 +72,19 @@ _MOST_KNOWN = 30  # words that one line can list
 
 def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
     """`did you mean 'net'?` when one of `known` is close to `word`, else the list of what is known, if it is short."""
+    listed = "known: " + " ".join(known) if 0 < len(known) <= _MOST_KNOWN else ""
+    return closest(word, known) or listed
+
+
+def closest(word: str, known: list[str] | tuple[str, ...]) -> str:
+    """`did you mean 'net'?` when one of `known` is close to `word`, else nothing."""
     try:
         import difflib
     except ImportError:  # in a container's first process, which loads nothing any more
         close = []
     else:
         close = difflib.get_close_matches(word.lower(), [name.lower() for name in known], n=1, cutoff=0.6)
-    if close:
-        original = next(name for name in known if name.lower() == close[0])
-        return f"did you mean {original!r}?"
-    return "known: " + " ".join(known) if 0 < len(known) <= _MOST_KNOWN else ""
+    if not close:
+        return ""
+    original = next(name for name in known if name.lower() == close[0])
+    return f"did you mean {original!r}?"

@@ -5,21 +5,24 @@ from __future__ import annotations
 import os
 import sys
 
-from hakoniwa import trust
+from hakoniwa import state, trust
 from hakoniwa.beside import LARGEST, find_beside
 from hakoniwa.dsl import facade
 from hakoniwa.dsl.build import build_barn
 from hakoniwa.dsl.section import Reading
-from hakoniwa.errors import HakoError, Problems
+from hakoniwa.errors import HakoError, Problems, closest
 from hakoniwa.hostpaths import distrust
 from hakoniwa.kernel.libc import compile_file
 from hakoniwa.places import global_file
+from hakoniwa.statefile import known_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType
 
+    from hakoniwa.options import Given
     from hakoniwa.spec import Barn
+    from hakoniwa.statefile import Made, State
 
 
 def load(path: str, command: str) -> Barn:
@@ -45,6 +48,55 @@ def load(path: str, command: str) -> Barn:
     distrust(barn)
     beside = find_beside(os.path.dirname(barn.file))
     return barn.replace(executed=(os.path.join(os.getcwd(), path), *beside.found), missed=tuple(beside.missed()))
+
+
+def load_given(given: Given, command: str) -> Barn:
+    """The barn of the file that a command line names; or of the one that made the container which it names."""
+    assert given.file is not None
+    if os.path.exists(given.file):
+        return load(given.file, command)
+    barn = load(_file_of(given.file), command)
+    _must_define(barn, given.file)
+    return barn
+
+
+def _file_of(name: str) -> str:
+    """The file that made the container, or the barn, of a name. Raises HakoError."""
+    known = state.every()
+    files = {one.file for one in known if name in (one.name, one.barn)}
+    if not files:
+        raise unknown(name, known)
+    if len(files) > 1:
+        raise HakoError(f"several files have it: {' '.join(sorted(files))}", where=name, hint="name one of them")
+    return files.pop()
+
+
+def unknown(word: str, known: list[State | Made]) -> HakoError:
+    """A word that is neither a file nor a name, and what it may have been meant for."""
+    beside = os.path.dirname(word)
+    try:
+        files = [os.path.join(beside, entry) for entry in os.listdir(beside or ".") if entry.endswith(".haco.py")]
+    except OSError:
+        files = []
+    hint = (
+        f"did you mean {word}.haco.py?" if f"{word}.haco.py" in files else closest(word, [*known_names(known), *files])
+    )
+    if not hint and word.endswith(".haco.py"):
+        hint = f"hako new {word} writes one"
+    told = "it is a folder" if os.path.isdir(word) else "there is no such file"
+    return HakoError(f"{told}, and no container has that name", where=word, hint=hint or "hako ps --all lists them")
+
+
+def _must_define(barn: Barn, name: str) -> None:
+    """See that a file, which was found by a name, gives that name still, and no other. Raises HakoError."""
+    names = [container.name for container in barn.containers]
+    if name == barn.name or names == [name]:
+        return
+    if name in names:
+        told, hint = f"it is one of several containers of {barn.file}", f"name the file for all: {' '.join(names)}"
+    else:
+        told, hint = f"it was made by {barn.file}, which defines {' '.join(names)} now", "name the file for that"
+    raise HakoError(told, where=name, hint=hint)
 
 
 def _execute(path: str) -> Reading:

@@ -36,14 +36,14 @@ class Command(Record):
     options: tuple[Option, ...] = ()
     file: str = "needed"
     takes_argv: bool = False
-    by_name: bool = False  # whether `-n NAME` serves in place of FILE
+    by_name: bool = False  # whether `-n NAME`, or `-t PID`, serves in place of FILE
     words: tuple[str, ...] = ()  # what comes after FILE
     undone: bool = False  # whether it undoes what it has begun when a signal asks it to end
 
 
 DEBUG = Option(flags=("--debug",), help="show tracebacks")
 HELP = Option(flags=("-h", "--help"), help="show this text")
-NAME = Option(flags=("-n", "--name"), value="NAME", help="the container by its name")
+NAME = Option(flags=("-n", "--name"), value="NAME", help="the container by its name, or a barn by its own")
 JSON = Option(flags=("--json",), help="print JSON")
 
 
@@ -87,6 +87,8 @@ def read(command: Command, words: list[str]) -> Given:
             argv, words = tuple(words), []
         elif word.startswith("-") and word != "-":
             _take_option(command, known, word, words, options)
+        elif not word:
+            raise usage_error("one of the arguments is empty", command.name, "an unset variable of a shell?")
         else:
             files.append(word)
     if argv is not None and not command.takes_argv:
@@ -127,10 +129,12 @@ def _take_option(
         if not rest:
             raise usage_error(f"{flag} needs an argument: {option.value}", command.name)
         value = rest.pop(0)
+    if not value:
+        raise usage_error(f"{flag} is empty", command.name, f"it takes {option.value}")
     if option.repeated:
         options.setdefault(option.name, []).append(value)
-    else:
-        options[option.name] = value
+    elif options.setdefault(option.name, value) != value:
+        raise usage_error(f"{flag} was given twice: {options[option.name]} and {value}", command.name)
 
 
 def _split(command: Command, found: list[str]) -> tuple[str | None, tuple[str, ...]]:

@@ -57,6 +57,7 @@ class Launch(Record):
 
     command: tuple[str, ...] | None  # in place of the file's own
     terminals: tuple[int, ...]  # the streams that become the container's own pty
+    idle: bool = False  # no program: the container is there to be attached to
     capabilities: int  # resolved: a bit mask
     maps: Maps = NO_MAPS  # of a user namespace of its own
     layers: tuple[str, ...] = ()  # that the rootfs lies on: folders of the store, from the bottom up
@@ -118,7 +119,8 @@ def become_payload(container: Container, launch: Launch) -> list[Step]:
         *filtered.late,
         program.Execute(
             command=launch.command or container.init_command,
-            init=container.init,
+            init=None if launch.idle else container.init,
+            idle=launch.idle,
             apparmor=container.apparmor,
             filters=filtered.last,
             where="" if launch.command else container.places.get("init_command", ""),

@@ -23,6 +23,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from hakoniwa.spec import Container
+
 _STATE, _RECORDS = "state.json", ".containers"
 _DYING = 10.0  # seconds that the processes of a killed container may take to vanish
 
@@ -295,25 +297,25 @@ def every(*, recorded: bool = True, tell: bool = True) -> list[State | Made]:
     return found
 
 
-def select(file: str | None, name: str | None) -> list[State | Made]:
-    """The known containers that a command means: of a file (by its real path), of a name, or of both.
+def must_belong(container: Container) -> None:
+    """See that a name is no other file's: two containers of one name would share their state, their log and their rootfs.
 
-    Raises HakoError when there is none.
+    What a file has made that is gone passes to the one that has its name now, which is told. Raises HakoError.
     """
-    if name is not None:
-        from hakoniwa.dsl.checks import Wrong
-        from hakoniwa.dsl.checks import name as check_name
-
-        try:
-            state = known(check_name(name))
-        except Wrong as wrong:
-            raise HakoError(f"a name must be {wrong}, not {name!r}") from None
-        if state is None:
-            raise HakoError(f"no container {name!r} is known", hint="hako ps --all lists them")
-        return [state]
-    assert file is not None
-    real = os.path.realpath(file)
-    found = [state for state in every() if state.file == real]
-    if not found:
-        raise HakoError("no container of this file is known", where=file, hint=f"hako start {file}, or -n NAME")
-    return found
+    name = container.name
+    try:
+        owner = known(name)
+    except Damaged:
+        return  # whose it was cannot be told
+    if owner is None or owner.file == container.file:
+        return
+    made = owner if isinstance(owner, Made) else read_record(name)
+    if os.path.exists(owner.file):
+        raise HakoError(
+            f"the name {name!r} belongs to {owner.file}, which made a container of it",
+            where=container.place("name"),
+            hint=f"set another config.name; hako rm {'--rootfs ' if made else ''}-n {name} sets it free",
+        )
+    log.write(f"{name}: it was made by {owner.file}, which is gone, and belongs to {container.file} now", "warning")
+    if made is not None:
+        write_record(made.replace(file=container.file))

@@ -18,6 +18,7 @@ from hakoniwa.trust import read_own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any, Literal, Self, TypeVar
 
     from hakoniwa.spec import Container
@@ -74,6 +75,7 @@ class Definition(Record):
     apparmor: str | None
     uid_map: tuple[IdRange, ...]
     gid_map: tuple[IdRange, ...]
+    siblings: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, container: Container) -> Self:
@@ -137,6 +139,11 @@ class State(_Known):
     filters: tuple[str, ...]
     error: str | None = None
     exit: End | None = None
+
+
+def known_names(known: Iterable[State | Made]) -> list[str]:
+    """The names of containers and of their barns."""
+    return sorted({name for one in known for name in (one.name, one.barn)})
 
 
 def _holder(name: str) -> int | None:

@@ -50,11 +50,13 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def places(tmp_path: Path, shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """hakoniwa's folders below the test's own."""
+    """A folder with hakoniwa's own below it. Its name can be no part of a container's: that of `box.haco.py` in it is `box`."""
+    folder = tmp_path / "_"
+    folder.mkdir()
     for word in ("run", "lib", "log"):
-        monkeypatch.setenv(f"HAKONIWA_{word.upper()}_DIR", str(tmp_path / word))
+        monkeypatch.setenv(f"HAKONIWA_{word.upper()}_DIR", str(folder / word))
     monkeypatch.setenv("HAKONIWA_CACHE_DIR", str(shared_cache))
-    return tmp_path
+    return folder
 
 
 @pytest.fixture

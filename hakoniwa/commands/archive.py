@@ -10,7 +10,7 @@ from hakoniwa import log
 from hakoniwa.commands.create import QUIET
 from hakoniwa.commands.start import check_real_id
 from hakoniwa.errors import HakoError, nearest, printable
-from hakoniwa.loader import load
+from hakoniwa.loader import load_given
 from hakoniwa.options import Command, Given, Option, usage_error
 from hakoniwa.rootfs.archive import COMPRESSIONS, Packing, archive, check_target, kind_of, measure
 from hakoniwa.rootfs.missing import How, build_missing, is_built
@@ -47,9 +47,8 @@ COMMAND = Command(
 
 def run(given: Given) -> int:
     """Load the file, build what is missing, pack it."""
-    assert given.file is not None
     packing = _packing(given)
-    barn = load(given.file, "archive")
+    barn = load_given(given, "archive")
     check_real_id(barn)
     log.set_level(barn.log_level)
     container = _meant(barn, given.value("name"))

@@ -58,7 +58,7 @@ def run(given: Given) -> int:
 
 
 def _the_running_one(given: Given) -> State:
-    running = alive(given)
+    running = alive(given, "attach")
     if not running:
         what = given.value("name") or given.file or given.value("target")
         raise HakoError("no container runs", where=str(what), hint="hako start -D runs one")

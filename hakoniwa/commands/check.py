@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 from hakoniwa.checking import find_problems
 from hakoniwa.errors import Problems, printable
-from hakoniwa.loader import load
+from hakoniwa.loader import load_given
 from hakoniwa.options import Command, Given
 
 COMMAND = Command(name="check", summary="Load and validate a container file. Needs no root and changes nothing.")
@@ -13,9 +15,10 @@ COMMAND = Command(name="check", summary="Load and validate a container file. Nee
 def run(given: Given) -> int:
     """Load the file; every problem of it is an error."""
     assert given.file is not None
-    barn = load(given.file, "check")
-    if problems := find_problems(barn, given.file):
+    barn = load_given(given, "check")
+    shown = given.file if os.path.exists(given.file) else barn.file
+    if problems := find_problems(barn, shown):
         raise Problems(problems)
     for container in barn.containers:
-        print(printable(f"{given.file}: container {container.name!r} is well described"))
+        print(printable(f"{shown}: container {container.name!r} is well described"))
     return 0

@@ -32,7 +32,7 @@ def run(given: Given) -> int:
     barn = load(given.words[0], "clone")
     check_real_id(barn)
     log.set_level(barn.log_level)
-    sources = selected(given)
+    sources = selected(given, "clone")
     if len(sources) != len(barn.containers):
         raise HakoError(
             f"{len(sources)} containers cannot be cloned to {len(barn.containers)}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hakoniwa import log
 from hakoniwa.commands.start import check_real_id
-from hakoniwa.loader import load
+from hakoniwa.loader import load_given
 from hakoniwa.options import Command, Given, Option
 from hakoniwa.rootfs.missing import How, build_missing
 
@@ -26,8 +26,7 @@ COMMAND = Command(
 
 def run(given: Given) -> int:
     """Load the file and build what is missing."""
-    assert given.file is not None
-    barn = load(given.file, "create")
+    barn = load_given(given, "create")
     check_real_id(barn)
     log.set_level(barn.log_level)
     how = How(

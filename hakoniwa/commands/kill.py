@@ -6,13 +6,12 @@ import os
 import sys
 
 from hakoniwa import state
-from hakoniwa.commands.selection import PID, selected
-from hakoniwa.errors import USAGE, HakoError, nearest, printable
+from hakoniwa.commands.selection import ALL, PID, NothingKnown, selected
+from hakoniwa.errors import HakoError, nearest, printable
 from hakoniwa.kernel import signals
 from hakoniwa.kernel.pidfd import takes, wait_end
 from hakoniwa.options import NAME, Command, Given, Option, usage_error
-from hakoniwa.statefile import Damaged, Made, State
-from hakoniwa.trust import Distrust
+from hakoniwa.statefile import Made, State
 
 COMMAND = Command(
     name="kill",
@@ -20,6 +19,7 @@ COMMAND = Command(
     options=(
         NAME,
         PID,
+        ALL,
         Option(flags=("-s", "--signal"), value="SIG", help="only send this signal (then wait and KILL only with -T)"),
         Option(flags=("-T", "--timeout"), value="SECONDS", help="how long to wait before KILL (10); -1 never waits"),
         Option(flags=("--supervisor",), help="address the supervisor"),
@@ -54,14 +54,10 @@ def run(given: Given) -> int:
 
 
 def _known(given: Given) -> list[State | Made]:
-    """What the command line means; that nothing of the kind is known is no failure here."""
+    """What the command line means; that its file has made nothing is no failure here."""
     try:
-        return selected(given)
-    except (Damaged, Distrust):
-        raise
-    except HakoError as error:
-        if error.status == USAGE:
-            raise
+        return selected(given, "kill")
+    except NothingKnown:
         return []
 
 

@@ -22,7 +22,7 @@ def run(given: Given) -> int:
     """Mount the one rootfs that is meant for one program, and return its exit status."""
     from hakoniwa.rootfs.mounted import run_on_tree
 
-    found = selected(given)
+    found = selected(given, "mount")
     places = {known.rootfs: known.file for known in found}
     if len(places) > 1:
         names = " ".join(known.name for known in found)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 
 from hakoniwa.dsl import checks
 from hakoniwa.dsl.bootstrap import SETTINGS
-from hakoniwa.errors import HakoError, nearest
+from hakoniwa.dsl.build import joined_name, name_parts
+from hakoniwa.dsl.section import short
+from hakoniwa.errors import HakoError, nearest, printable
 from hakoniwa.options import Command, Given, Option, usage_error
 from hakoniwa.places import global_file, lib_dir, make_parents
 
@@ -14,7 +17,11 @@ COMMAND = Command(
     name="new",
     summary="Write a commented container file, which works as it stands. Never overwrites.",
     options=(
-        Option(flags=("-n", "--name"), value="NAME", help="the container's name (the file's stem if left out)"),
+        Option(
+            flags=("-n", "--name"),
+            value="NAME",
+            help="the container's name (after the folder and the file if left out)",
+        ),
         Option(
             flags=("-r", "--root", "--rootfs"), value="ROOTFS", help="where the rootfs lies (/var/lib/hakoniwa/NAME)"
         ),
@@ -39,7 +46,7 @@ _FILE = """\
 from hakoniwa import Haconiwa
 
 with Haconiwa.define() as config:
-    config.name = {name!r}
+{name}
 {rootfs}
     # What runs inside: a list of arguments, never a shell line. Unset: bash, or sh where there is none.
     # config.init_command = ["/bin/bash", "-l"]
@@ -151,22 +158,29 @@ def _with_ending(path: str) -> str:
 
 def _content(given: Given, path: str) -> str:
     file = os.path.basename(path)
-    name = given.value("name") or file.removesuffix(".py").removesuffix(".haco")
+    folder, stem = name_parts(os.path.realpath(path))
+    chosen = given.value("name")
     try:
-        checks.name(name)
+        name = checks.name(chosen) if chosen is not None else joined_name(folder, checks.name(stem))
     except checks.Wrong as wrong:
-        hint = "" if given.value("name") else "choose one with -n NAME"
-        raise HakoError(f"a name must be {wrong}, not {name!r}", where="new", hint=hint) from None
+        hint = "" if chosen is not None else "choose one with -n NAME"
+        wanted = stem if chosen is None else chosen
+        raise usage_error(f"a name must be {wrong}, not {short(wanted)}", "new", hint) from None
     strategy = given.value("strategy") or "host"
     if strategy not in SETTINGS:
-        raise HakoError(f"strategy {strategy!r} is unknown", where="new", hint=nearest(strategy, [*SETTINGS]))
+        raise usage_error(f"strategy {strategy!r} is unknown", "--strategy", nearest(strategy, [*SETTINGS]))
+    named = f"    config.name = {name!r}"
+    if chosen is None:
+        named = f"    # config.name = {name!r}   # this, unless set: after the folder and the file"
     rootfs = given.value("rootfs")
     if rootfs is not None:
         line = f"    config.chroot_to({os.path.abspath(rootfs)!r})"
     else:
         line = f"    # config.chroot_to({os.path.join(lib_dir(), name)!r})   # where the rootfs lies"
     assert set(_BOOTSTRAPS) == set(SETTINGS)
-    return _FILE.format(title=name, file=file, name=name, rootfs=line, bootstrap=_BOOTSTRAPS[strategy])
+    return _FILE.format(
+        title=name, file=printable(shlex.quote(file)), name=named, rootfs=line, bootstrap=_BOOTSTRAPS[strategy]
+    )
 
 
 def _write(path: str, content: str) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import log
+from hakoniwa import log, state
 from hakoniwa.commands.create import QUIET
 from hakoniwa.commands.start import check_real_id
 from hakoniwa.errors import HakoError, nearest
-from hakoniwa.loader import load
+from hakoniwa.loader import load_given
 from hakoniwa.options import Command, Given, Option, usage_error
 
 TYPE_CHECKING = False
@@ -30,14 +30,15 @@ COMMAND = Command(
 
 def run(given: Given) -> int:
     """Load the file and provision each container of it."""
-    assert given.file is not None
-    barn = load(given.file, "provision")
+    barn = load_given(given, "provision")
     check_real_id(barn)
     log.set_level(barn.log_level)
     only = given.value("run_only")
     names = None if only is None else [name.strip() for name in only.split(",") if name.strip()]
     if names == []:
         raise usage_error("--run-only names no step", "provision")
+    for container in barn.containers:
+        state.must_belong(container)
     for container in _meant(barn, names):
         _provision(container, names, quiet=given.flag("quiet"))
     return 0

@@ -9,7 +9,7 @@ import sys
 import time
 
 from hakoniwa import fastjson
-from hakoniwa.commands.selection import PID, alive
+from hakoniwa.commands.selection import ALL, PID, alive
 from hakoniwa.errors import HakoError, printable
 from hakoniwa.kernel.pidfd import is_stopped
 from hakoniwa.options import NAME, Command, Given
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 COMMAND = Command(
     name="reload",
     summary="Read the file again and apply what may change in the running containers; tell what needs a restart.",
-    options=(NAME, PID),
+    options=(NAME, PID, ALL),
     by_name=True,
 )
 
@@ -37,7 +37,7 @@ _LARGEST = 16 << 20  # bytes of an answer
 
 def run(given: Given) -> int:
     """Ask each supervisor, and print what it has done. 125 if anything failed."""
-    running = alive(given)
+    running = alive(given, "reload")
     if not running:
         raise HakoError(
             "no container runs",

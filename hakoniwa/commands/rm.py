@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import ranges, state
-from hakoniwa.commands.selection import selected
+from hakoniwa import boxes, ranges, state
+from hakoniwa.commands.selection import ALL, selected
 from hakoniwa.errors import HakoError, Problems
 from hakoniwa.options import NAME, Command, Given, Option
 from hakoniwa.rootfs.remove import remove_rootfs
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 COMMAND = Command(
     name="rm",
     summary="Forget a stopped container: its state and its log.",
-    options=(NAME, Option(flags=("--rootfs",), help="remove its rootfs, too")),
+    options=(NAME, ALL, Option(flags=("--rootfs",), help="remove its rootfs, too")),
     by_name=True,
     undone=True,
 )
@@ -28,11 +28,11 @@ COMMAND = Command(
 
 def run(given: Given) -> int:
     """Remove each container that is meant; refuse while one runs."""
-    found = selected(given)
+    found = selected(given, "rm")
     for known in found:
         if known.status == "running":
             raise HakoError(f"container {known.name!r} runs", hint=f"hako kill -n {known.name}")
-    made = {known.rootfs for known in found if state.read_record(known.name)}
+    made = {known.rootfs for known in found if _was_made(known)}
     for known in found:
         if given.flag("rootfs") and known.rootfs not in made:
             raise HakoError(
@@ -53,6 +53,14 @@ def run(given: Given) -> int:
     if problems:
         raise problems[0] if len(problems) == 1 else Problems(problems)
     return 0
+
+
+def _was_made(known: State | Made) -> bool:
+    """Whether `hako create` has made the rootfs for this container. Without a record of that, its mark tells."""
+    if state.read_record(known.name) is not None:
+        return True
+    mark = boxes.read(known.rootfs)
+    return mark is not None and bool(mark["name"] == known.name)
 
 
 def _remove_barn_log(barn: str) -> None:

@@ -23,6 +23,6 @@ def run(given: Given) -> int:
     if not given.words:
         raise usage_error("to which snapshot?", "rollback", "hako snapshot FILE lists them")
     name = checked_name(given.words[0])
-    for path in rootfs_of(given):
+    for path in rootfs_of(given, "rollback"):
         as_root(lambda path=path: rollback(path, name))  # type: ignore[misc]
     return 0

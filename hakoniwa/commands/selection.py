@@ -1,42 +1,143 @@
-"""Which containers a command line means, where the file is not executed."""
+"""Which containers a command line means: those of a file, which is not executed, or by a name, or by a pid."""
 
 from __future__ import annotations
 
 import os
 
 from hakoniwa import state
-from hakoniwa.errors import HakoError
+from hakoniwa.errors import HakoError, closest
 from hakoniwa.options import Given, Option, usage_error
-from hakoniwa.statefile import Made, State
+from hakoniwa.statefile import Made, State, known_names
 
 PID = Option(
     flags=("-t", "--target"),
     value="PID",
     help="the container by the host's pid of its first process, or of its supervisor",
 )
+ALL = Option(flags=("--all",), help="every container that FILE has made, where it gives them several names")
+
+_LARGEST_PID = 1 << 22  # PID_MAX_LIMIT, `man 5 proc_sys_kernel`
+_MOST_SHOWN = 20
 
 
-def selected(given: Given) -> list[State | Made]:
-    """The known containers of FILE, of `-n NAME`, or of `-t PID`. Raises HakoError where there is none."""
-    if target := given.value("target"):
-        return [_by_pid(target)]
-    states = state.select(given.file, given.value("name"))
-    if given.file is not None and given.value("name") is not None:
-        states = [found for found in states if found.file == os.path.realpath(given.file)]
-        if not states:
-            raise HakoError(f"no container {given.value('name')!r} of this file is known", where=given.file)
-    return states
+class NothingKnown(HakoError):
+    """The file is there, and has made no container."""
 
 
-def alive(given: Given) -> list[State]:
+def take_as_name(given: Given) -> Given:
+    """A command line whose FILE is not there: where it names a container, that is meant. Raises HakoError for neither."""
+    word = given.file or ""
+    real = os.path.realpath(word)
+    known = state.every()
+    if any(one.file == real for one in known):
+        return given
+    if not any(word in (one.name, one.barn) for one in known):
+        from hakoniwa.loader import unknown
+
+        raise unknown(word, known)
+    if given.value("name") not in (None, word):
+        raise usage_error(f"{word} and -n {given.value('name')} are two containers", word, "give one of them")
+    return given.replace(file=None, options={**given.options, "name": word})
+
+
+def selected(given: Given, acting: str = "") -> list[State | Made]:
+    """The known containers that are meant. Raises HakoError where there is none, and NothingKnown.
+
+    For a command that acts on them, `acting`, a file that has made containers of several names is executed: it means those
+    that the file gives now.
+    """
+    target, name = given.value("target"), given.value("name")
+    if target is None and name is None:
+        assert given.file is not None
+        return _of_file(given.file, acting, every=given.flag("all"))
+    if given.flag("all"):
+        raise usage_error("--all is about all containers of a file", acting, "leave -n and -t out")
+    found = _by_name(name) if name is not None else []
+    if target is not None:
+        one = _by_pid(target)
+        if name is not None and one.name not in [known.name for known in found]:
+            raise HakoError(f"the process {target} is of container {one.name!r}, not of {name!r}", where="-t")
+        found = [one]
+    if given.file is not None:
+        real = os.path.realpath(given.file)
+        others = [known for known in found if known.file != real]
+        if others:
+            raise HakoError(
+                f"container {others[0].name!r} is not of this file, but of {others[0].file}", where=given.file
+            )
+    return found
+
+
+def alive(given: Given, acting: str) -> list[State]:
     """Those of them that run."""
-    return [found for found in selected(given) if found.status == "running"]
+    return [found for found in selected(given, acting) if found.status == "running"]
+
+
+def _by_name(name: str) -> list[State | Made]:
+    """The container of a name, or the containers of the barn that has it."""
+    from hakoniwa.dsl.checks import Wrong
+    from hakoniwa.dsl.checks import name as check_name
+
+    try:
+        one = state.known(check_name(name))
+    except Wrong as wrong:
+        raise usage_error(f"a name must be {wrong}, not {name!r}", "-n") from None
+    if one is not None:
+        return [one]
+    known = state.every()
+    members = [one for one in known if one.barn == name]
+    if not members:
+        hint = closest(name, known_names(known)) or "hako ps --all lists them"
+        raise HakoError(f"no container {name!r} is known", hint=hint)
+    return members
 
 
 def _by_pid(text: str) -> State:
-    if not text.isdecimal():
-        raise usage_error(f"a pid must be a number, not {text!r}", "-t")
+    number = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else 0
+    if not 0 < number <= _LARGEST_PID:
+        raise usage_error(f"a pid must be a number from 1 to {_LARGEST_PID}, not {text!r}", "-t")
     for found in state.every(recorded=False):
-        if found.status == "running" and int(text) in (found.init.pid, found.supervisor.pid):
+        if isinstance(found, State) and found.status == "running" and number in (found.init.pid, found.supervisor.pid):
             return found
     raise HakoError(f"no container has a first process or supervisor {text}", hint="hako ps shows their pids")
+
+
+def _of_file(file: str, acting: str, *, every: bool) -> list[State | Made]:
+    real = os.path.realpath(file)
+    found = [one for one in state.every() if one.file == real]
+    if not found:
+        hint = f"hako start {file}, or -n NAME"
+        raise NothingKnown("no container of this file is known", where=file, hint=hint)
+    names = {one.name for one in found}
+    if not acting or every or all(names <= {one.name, *one.definition.siblings} for one in found):
+        return found
+    return _of_those_now(file, found, acting)
+
+
+def _of_those_now(file: str, found: list[State | Made], acting: str) -> list[State | Made]:
+    """Of the containers that a file has made, those that it gives the names of now."""
+    from hakoniwa.loader import load
+
+    names = _listed([one.name for one in found])
+    hint = f"choose one with -n NAME{', or all with --all' if acting in _WITH_ALL else ''}"
+    try:
+        barn = load(file, acting)
+    except HakoError as error:
+        told = f"it has made several containers ({names}), and does not tell which is meant: {error.lines()[0]}"
+        raise HakoError(told, where=file, hint=hint) from None
+    now = {container.name for container in barn.containers}
+    meant = [one for one in found if one.name in now]
+    if not meant:
+        told = (
+            f"it has made several containers ({names}), and none of the name that it gives now, {_listed(sorted(now))}"
+        )
+        raise HakoError(told, where=file, hint=hint)
+    return meant
+
+
+_WITH_ALL = ("kill", "rm", "reload")
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _MOST_SHOWN
+    return " ".join(names[:_MOST_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -37,7 +37,7 @@ def run(given: Given) -> int:
 
     name = checked_name(given.words[0])
     act = snapshots.delete if given.flag("delete") else snapshots.snapshot
-    for path in rootfs_of(given):
+    for path in rootfs_of(given, "snapshot"):
         as_root(lambda path=path: act(path, name))  # type: ignore[misc]
     return 0
 
@@ -50,9 +50,9 @@ def checked_name(name: str) -> str:
         raise HakoError(f"the name of a snapshot must be {wrong}, not {name!r}", where="snapshot") from None
 
 
-def rootfs_of(given: Given) -> list[str]:
+def rootfs_of(given: Given, acting: str) -> list[str]:
     """Where the rootfs of the containers lie that are meant, each once."""
-    return list(dict.fromkeys(known.rootfs for known in selected(given)))
+    return list(dict.fromkeys(known.rootfs for known in selected(given, acting)))
 
 
 def _list(found: list[State | Made], *, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from hakoniwa import boxes, log
 from hakoniwa.beside import close_beside
 from hakoniwa.errors import HakoError, printable
 from hakoniwa.kernel import capabilities, signals
-from hakoniwa.loader import load
+from hakoniwa.loader import load_given
 from hakoniwa.options import Command, Given, Option, usage_error
 from hakoniwa.plan import Launch, plan
 from hakoniwa.rewritable import find_exposed
@@ -45,8 +45,7 @@ def run(given: Given) -> int:
         raise usage_error("-N says how to build: it needs -b", "start")
     if given.flag("wait") and given.flag("foreground"):
         raise usage_error("--wait is about containers in the background, and -T excludes that", "start")
-    assert given.file is not None
-    barn = load(given.file, "start")
+    barn = load_given(given, "start")
     check_real_id(barn)
     if os.geteuid() != 0:
         from hakoniwa.ids import for_ordinary_user
@@ -99,6 +98,7 @@ def _launch(container: Container, argv: tuple[str, ...] | None, background: bool
     held = resolve_capabilities(container)
     return Launch(
         command=argv,
+        idle=background and not argv and container.init_command is None,
         terminals=terminals,
         capabilities=held,
         maps=_choose_maps(container),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 
+from hakoniwa import state
 from hakoniwa.dsl import checks
 from hakoniwa.dsl.cgroup import LIMITED
 from hakoniwa.dsl.container import ContainerBuilder, WrittenMount
-from hakoniwa.dsl.section import Section, deep_copy
+from hakoniwa.dsl.section import Reading, Section, deep_copy
 from hakoniwa.places import lib_dir
 from hakoniwa.spec import BARN_POINTS, INDEPENDENT_MOUNTS, Barn, Bootstrap, Container, Mount, Provision, Rootfs
+from hakoniwa.statefile import Damaged
 from hakoniwa.validate import validate, validate_together
 
 TYPE_CHECKING = False
@@ -22,9 +24,9 @@ def build_barn(builder: ContainerBuilder) -> Barn:
     reading = builder._reading
     for word, where in reading.unused:
         reading.problem(f"{word} registers nothing", "write it as @decorator above a function", where)
-    stem = _stem(reading.file)
-    barn_name = stem if builder._children else builder.name or _checked_stem(builder, stem)
     members = builder._children or [builder]
+    barn_name = None if builder._children else builder.name
+    barn_name = barn_name or _default_name(reading, members)
     seen: dict[str, str] = {}
     containers = []
     for member in members:
@@ -41,6 +43,9 @@ def build_barn(builder: ContainerBuilder) -> Barn:
         container = _build_container(member, name, barn_name)
         validate(container, member)
         containers.append(container)
+    if builder._children:
+        names = tuple(container.name for container in containers)
+        containers = [container.replace(siblings=names) for container in containers]
     validate_together(containers, builder)
     return Barn(
         name=barn_name,
@@ -53,19 +58,41 @@ def build_barn(builder: ContainerBuilder) -> Barn:
     )
 
 
-def _stem(file: str) -> str:
-    return os.path.basename(file).removesuffix(".py").removesuffix(".haco")
+def _default_name(reading: Reading, members: list[ContainerBuilder]) -> str:
+    """What a barn is called where its file does not say: by the folder and by the file's stem."""
+    folder, stem = name_parts(reading.file)
+    if members[0]._parent is None:
+        try:
+            checks.name(stem)
+        except checks.Wrong as wrong:
+            told = f"the name of the file, {stem!r}, cannot name the container: it must be {wrong}"
+            reading.problem(told, "set config.name")
+            return "unnamed"
+    named = [member.name for member in members if member.name] or [stem]
+    return stem if any(_is_of(reading.file, name, stem) for name in named) else joined_name(folder, stem)
 
 
-def _checked_stem(builder: ContainerBuilder, stem: str) -> str:
-    """The file's stem as the name, where it can be one."""
+def name_parts(file: str) -> tuple[str, str]:
+    """The name of a file's folder, as far as a name can have it, and the file's stem."""
+    folder, base = os.path.split(file)
+    return checks.name_part(os.path.basename(folder)), base.removesuffix(".py").removesuffix(".haco")
+
+
+def joined_name(folder: str, stem: str) -> str:
+    """`shop-dev` for `shop/dev.haco.py`, `shop` for `shop/shop.haco.py`."""
+    room = checks.LONGEST_NAME - 1 - len(stem)
+    return stem if folder in ("", stem) or room < 1 else f"{folder[:room]}-{stem}"
+
+
+def _is_of(file: str, name: str, stem: str) -> bool:
+    """Whether a file made a container when its barn was still called by the stem alone."""
+    if not state.is_known(name):
+        return False
     try:
-        return checks.name(stem)
-    except checks.Wrong as wrong:
-        builder._reading.problem(
-            f"the name of the file, {stem!r}, cannot name the container: it must be {wrong}", "set config.name"
-        )
-        return "unnamed"
+        known = state.known(name)
+    except Damaged:
+        return False
+    return known is not None and (known.file, known.barn) == (file, stem)
 
 
 def _build_container(builder: ContainerBuilder, name: str, barn: str) -> Container:
@@ -126,7 +153,18 @@ def _build_container(builder: ContainerBuilder, name: str, barn: str) -> Contain
 
 
 # Settings of which a start may find that they cannot be carried out.
-_SINGLE = ("init_command", "init", "workdir", "uid", "gid", "groups", "container_pid_file", "lxcfs_root", "apparmor")
+_SINGLE = (
+    "name",
+    "init_command",
+    "init",
+    "workdir",
+    "uid",
+    "gid",
+    "groups",
+    "container_pid_file",
+    "lxcfs_root",
+    "apparmor",
+)
 
 
 def _places(builder: ContainerBuilder) -> dict[str, str]:

@@ -36,14 +36,17 @@ def flag(value: object) -> bool:
 def name(value: object) -> str:
     """The name of a container: it becomes a folder, a cgroup and a host name."""
     word = text(value)
-    first = word[:1]
-    if (
-        not 1 <= len(word) <= 63
-        or not (first.isascii() and first.isalnum())
-        or not all(c.isascii() and (c.isalnum() or c in "_.-") for c in word)
-    ):
+    if not 1 <= len(word) <= LONGEST_NAME or name_part(word) != word:
         raise Wrong("1 to 63 of A-Z a-z 0-9 _ . - and begin with a letter or digit")
     return word
+
+
+LONGEST_NAME = 63
+
+
+def name_part(word: str) -> str:
+    """A word as a name can begin with it: `-` for what no name may hold."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "-" for c in word).lstrip("_.-")
 
 
 def hostname(value: object) -> str:

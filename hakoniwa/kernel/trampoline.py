@@ -52,7 +52,8 @@ _AARCH64 = bytes.fromhex(
     "ff17140080d2282380d2800080d2e50340f9e10b40f9e2630091e36f258b63400091040082d2010000d4000014cbe00300f9"
     "080880d2600080d2e1030091020180d2010000d4e90f80d2c80b80d2e00309aa010000d41f2003d5"
 )
-_MACHINES = {"x86_64": (62, _X86_64), "aarch64": (183, _AARCH64)}  # e_machine, code
+_CODE = {"x86_64": _X86_64, "aarch64": _AARCH64}
+_NUMBERS = {"x86_64": 62, "aarch64": 183}  # e_machine
 
 _BASE = 0x10000
 _HEADERS = 64 + 56
@@ -70,25 +71,34 @@ def program(machine: str, *, attribute: str = "", request: str = "", filters: Se
     `request` is written to the file `attribute` of the folder ATTRIBUTES_FD; each filter is a program of classic BPF. Raises HakoError
     on a machine that the program is not written for.
     """
-    if machine not in _MACHINES:
-        raise HakoError(f"machine type {machine!r} is not supported", hint="known: " + " ".join(_MACHINES))
-    number, code = _MACHINES[machine]
-    code += _table(_BASE + _HEADERS + len(code), attribute, request, filters)
+    code = _CODE[checked(machine)]
+    return elf(machine, code + _table(_BASE + _HEADERS + len(code), attribute, request, filters))
+
+
+def checked(machine: str) -> str:
+    """A type of machine that there are programs for. Raises HakoError."""
+    if machine not in _NUMBERS:
+        raise HakoError(f"machine type {machine!r} is not supported", hint="known: " + " ".join(_NUMBERS))
+    return machine
+
+
+def elf(machine: str, code: bytes) -> bytes:
+    """Code as a static program, which begins with its first byte. `man 5 elf`."""
     size = _HEADERS + len(code)
-    elf: list[bytes | tuple[int, int]] = [
+    headers: list[bytes | tuple[int, int]] = [
         b"\x7fELF",
         (2, 1),
         (1, 1),
         (1, 1),
         bytes(9),
         (2, 2),
-        (number, 2),
+        (_NUMBERS[machine], 2),
         (1, 4),
         (_BASE + _HEADERS, 8),
     ]
-    elf += [(64, 8), (0, 8), (0, 4), (64, 2), (56, 2), (1, 2), (0, 2), (0, 2), (0, 2)]
-    elf += [(1, 4), (5, 4), (0, 8), (_BASE, 8), (_BASE, 8), (size, 8), (size, 8), (0x1000, 8)]
-    return _bytes(elf) + code
+    headers += [(64, 8), (0, 8), (0, 4), (64, 2), (56, 2), (1, 2), (0, 2), (0, 2), (0, 2)]
+    headers += [(1, 4), (5, 4), (0, 8), (_BASE, 8), (_BASE, 8), (size, 8), (size, 8), (0x1000, 8)]
+    return _bytes(headers) + code
 
 
 def _bytes(parts: Sequence[bytes | tuple[int, int]]) -> bytes:

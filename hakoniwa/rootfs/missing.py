@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import log
+from hakoniwa import log, state
 from hakoniwa.errors import HakoError
 from hakoniwa.record import Record
 
@@ -25,6 +25,8 @@ class How(Record):
 
 def build_missing(barn: Barn, how: How, *, needed: bool = False) -> None:
     """Build the rootfs of each container that lacks one. `needed`: that there is no way to build one is an error."""
+    for container in barn.containers:
+        state.must_belong(container)
     places = [container.rootfs.path for container in barn.containers]
     for container in barn.containers:
         if container.bootstrap.skip:

@@ -107,6 +107,7 @@ def _known(mark: dict[str, Any]) -> str:
 
 def clone(path: str, container: Container) -> None:
     """Make the rootfs of another container a copy of this one as it is now. Raises HakoError."""
+    state.must_belong(container)
     target, where = container.rootfs.path, container.rootfs.where
     make_parent(target)
     place = hold_place(target, where) if os.path.realpath(target) != os.path.realpath(path) else -1

@@ -7,7 +7,7 @@ import stat
 
 from hakoniwa.errors import NOT_EXECUTABLE, NOT_FOUND, HakoError
 from hakoniwa.hostpaths import open_outside
-from hakoniwa.kernel import paths, trampoline
+from hakoniwa.kernel import paths, signals, trampoline
 from hakoniwa.steps.step import Context, Step
 
 TYPE_CHECKING = False
@@ -115,13 +115,14 @@ class Execute(Step):
 
     command: tuple[str, ...] | None
     init: str | None
+    idle: bool = False  # nothing of the container's: wait
     apparmor: str | None = None
     filters: tuple[bytes, ...] = ()  # seccomp programs
     init_where: str = ""
     apparmor_where: str = ""
 
     def __str__(self) -> str:
-        words = " ".join(self.command) if self.command else " or ".join(SHELLS)
+        words = " ".join(self.command) if self.command else "nothing, and wait" if self.idle else " or ".join(SHELLS)
         held = f" under the AppArmor profile {self.apparmor}" if self.apparmor else ""
         held += (
             f" under {len(self.filters)} seccomp filter{'s' if len(self.filters) > 1 else ''}" if self.filters else ""
@@ -139,19 +140,27 @@ class Execute(Step):
                 error.where = self.apparmor_where
                 raise
         context.trampoline = trampoline.prepare(attribute=attribute, request=request, filters=self.filters)
-        if self.init:
+        if self.idle:
+            from hakoniwa.kernel import idle
+
+            context.init_program = idle.sealed()
+        elif self.init:
             context.init_program = _open_init(self.init, self.init_where)
 
     def apply(self, context: Context) -> None:
-        command = self.command or (self._shell(),)
-        path = find_program(command[0], context.environ.get("PATH", DEFAULT_PATH), self.where)
-        arguments = [*command]
-        if context.init_program != -1:
-            arguments = [str(self.init), "--", path, *command[1:]]
-            path = ""
+        path, arguments = self._find(context)
         context.tell_executing()
         _arrange(context)
         trampoline.execute(TRAMPOLINE_FD, path, arguments, context.environ, context.permitted)
+
+    def _find(self, context: Context) -> tuple[str, list[str]]:
+        """The program (empty for the one that is open already) and its arguments, the first of which is its name."""
+        if self.idle:
+            signals.signal(signals.SIGCHLD, signals.SIG_IGN)  # the kernel reaps what others leave
+            return "", ["idle"]
+        command = self.command or (self._shell(),)
+        path = find_program(command[0], context.environ.get("PATH", DEFAULT_PATH), self.where)
+        return ("", [str(self.init), "--", path, *command[1:]]) if self.init else (path, [*command])
 
     def _shell(self) -> str:
         """The first shell that is there."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Fields of a container that belong to a group of `support_reload`; a change of any other needs a restart.
 _GROUPS = {"cgroup": "cgroup", "limits": "resource", "hooks": "hooks", "background_hooks": "hooks"}
-_PASSED_OVER = ("where", "reloadable", "places")
+_PASSED_OVER = ("where", "reloadable", "places", "siblings")
 
 
 class Change(Record):

@@ -129,6 +129,7 @@ class Supervisor:
         self.undo.add("release the lock", lambda: state.release(name, lock))
         for what in state.clear_leftovers(name):
             log.write(f"{name}: cleared what a killed supervisor had left: {what}", "warning")
+        state.must_belong(self.container)
         claim_rootfs(self.container, self.launch, self.undo)
         self.launch = claim_ids(self.container, self.launch, self.undo)
 

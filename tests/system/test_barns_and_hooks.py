@@ -52,7 +52,7 @@ def test_one_that_cannot_start_leaves_the_other_running(hako: Hako, box: Writer)
     body = SLEEPERS + 'with config.define() as c:\n    c.name = "bad"\n    c.init_command = ["/nope"]\n'
     path = box(body)
     done = hako("start", "-D", path, status=127)
-    assert "bad: there is no program '/nope' inside" in done.stderr
+    assert ": there is no program '/nope' inside" in done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["one", "two"]
     assert names(hako) == {"one": "running", "two": "running"}
     hako("kill", path)

@@ -158,7 +158,7 @@ def test_attach_by_name_and_by_pid(hako: Hako, box: Writer) -> None:
     ("words", "status", "told"),
     [
         (("-n", "nobody", "--", "true"), 125, "no container 'nobody' is known"),
-        (("-n", "../x", "--", "true"), 125, "a name must be"),
+        (("-n", "../x", "--", "true"), 2, "a name must be"),
         (("-t", "1", "--", "true"), 125, "no container has a first process or supervisor 1"),
         (("-t", "x", "--", "true"), 2, "a pid must be a number"),
         (("-n", "box", "-u", "bob", "--", "true"), 125, "user 'bob' is not in the rootfs's /etc/passwd"),
@@ -247,7 +247,7 @@ def test_kill_addresses_the_supervisor(hako: Hako, box: Writer) -> None:
 
 def test_kill_of_nothing_is_no_failure(hako: Hako, box: Writer) -> None:
     assert "nothing is running" in hako("kill", box()).stderr
-    assert "nothing is running" in hako("kill", "-n", "nobody").stderr
+    assert "no container 'nobody' is known" in hako("kill", "-n", "nobody", status=125).stderr
     told = hako("kill", "-n", "x", "-s", "TREM", status=2).stderr
     assert "signal 'TREM' is unknown (did you mean 'TERM'?)" in told
 
@@ -351,9 +351,9 @@ def test_new_with_a_rootfs(hako: Hako, places: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "told"),
     [
-        (("--strategy", "hots", "x.haco.py"), 125, "strategy 'hots' is unknown (did you mean 'host'?)"),
-        (("-n", "../x", "x.haco.py"), 125, "a name must be"),
-        (("..haco.py",), 125, "choose one with -n NAME"),
+        (("--strategy", "hots", "x.haco.py"), 2, "strategy 'hots' is unknown (did you mean 'host'?)"),
+        (("-n", "../x", "x.haco.py"), 2, "a name must be"),
+        (("..haco.py",), 2, "choose one with -n NAME"),
         ((), 2, "which file?"),
         (("no/such/x.haco.py",), 125, "No such file or directory"),
     ],

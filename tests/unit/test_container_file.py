@@ -36,7 +36,7 @@ def problems(path: Path) -> list[str]:
 def test_defaults(write_file: Writer, places: Path) -> None:
     container = only(write_file())
     assert container.name == container.hostname == container.barn == "box"
-    assert container.rootfs.path == str(places / "lib" / "box")
+    assert container.rootfs.path == str(places / "lib" / container.name)
     assert container.namespaces == ("mount", "uts", "ipc", "pid")
     assert container.no_new_privs is True
     assert container.rootfs.readonly is False
@@ -281,6 +281,28 @@ def test_lists_and_dicts_are_copied(write_file: Writer) -> None:
 # Several containers
 
 
+@pytest.mark.parametrize(
+    ("folder", "file", "name"),
+    [
+        ("shop", "dev.haco.py", "shop-dev"),
+        ("shop", "shop.haco.py", "shop"),
+        ("shop", "dev.py", "shop-dev"),
+        (".hidden", "dev.haco.py", "hidden-dev"),
+        ("My Shop é", "dev.haco.py", "My-Shop---dev"),
+        ("買", "dev.haco.py", "dev"),
+        ("f" * 100, "dev.haco.py", "f" * 59 + "-dev"),
+        ("shop", "d" * 61 + ".haco.py", "s-" + "d" * 61),
+        ("shop", "d" * 63 + ".haco.py", "d" * 63),
+    ],
+)
+def test_a_name_is_made_of_the_folder_and_the_file(places: Path, folder: str, file: str, name: str) -> None:
+    path = places / folder / file
+    path.parent.mkdir()
+    path.write_text("from hakoniwa import Haconiwa\nwith Haconiwa.define() as config: pass\n")
+    path.chmod(0o644)
+    assert only(path).name == name
+
+
 def test_a_child_begins_as_a_copy_of_the_barn(write_file: Writer) -> None:
     barn = loaded(
         write_file(
@@ -303,6 +325,7 @@ with config.define() as c:
     )
     one, two = barn.containers
     assert barn.name == "box"
+    assert one.siblings == two.siblings == (one.name, two.name)
     assert (one.name, two.name) == ("one", "two")
     assert (one.environ, two.environ) == ({"A": "2"}, {"A": "1", "LATE": "x"})
     assert (one.uid, two.uid) == (5, 6)

@@ -8,13 +8,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import pytest
 
 from hakoniwa import fastjson, options, record
 from hakoniwa.errors import HakoError, Problems, nearest, printable
-from hakoniwa.kernel import capabilities, signals, trampoline
+from hakoniwa.kernel import capabilities, idle, signals, trampoline
 from hakoniwa.kernel.libc import compile_file
 from hakoniwa.kernel.pidfd import identify
 from hakoniwa.kernel.users import Account, UnknownUser, find_account
@@ -431,16 +432,17 @@ def test_the_trampoline_executes_and_tells_why_it_cannot(words: list[str], told:
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-def test_the_trampoline_is_what_its_source_says(machine: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [trampoline, idle])
+def test_a_program_is_what_its_source_says(kind: ModuleType, machine: str, tmp_path: Path) -> None:
     """Where there is an assembler for the machine type: that of this machine comes with gcc."""
     prefix = "" if machine == os.uname().machine else f"{machine}-linux-gnu-"
     if prefix and shutil.which(f"{prefix}as") is None:
         return
-    source = Path(__file__).parent.parent.parent / "tools" / "trampoline" / f"{machine}.s"
+    source = Path(__file__).parent.parent.parent / "tools" / kind.__name__.rpartition(".")[2] / f"{machine}.s"
     made, code = tmp_path / "made", tmp_path / "code"
     subprocess.run([f"{prefix}as", "-o", made, source], check=True)
     subprocess.run([f"{prefix}objcopy", "-O", "binary", "-j", ".text", made, code], check=True)
-    assert trampoline._MACHINES[machine][1] == code.read_bytes()
+    assert kind._CODE[machine] == code.read_bytes()
 
 
 REFUSED = """

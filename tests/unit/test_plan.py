@@ -21,7 +21,7 @@ def steps(path: Path, command: tuple[str, ...] | None = None, terminals: tuple[i
 
 
 def test_the_shortest_plan(write_file: Writer) -> None:
-    told = steps(write_file('config.chroot_to("/srv/r")\nconfig.init_command = ["/bin/x", "y"]'))
+    told = steps(write_file('config.name = "box"\nconfig.chroot_to("/srv/r")\nconfig.init_command = ["/bin/x", "y"]'))
     assert told == [
         "make a session keyring",
         "run the after_fork hooks",
