@@ -9,7 +9,7 @@ from hakoniwa import state
 from hakoniwa.commands.selection import ALL, PID, NothingKnown, selected
 from hakoniwa.errors import HakoError, nearest, printable
 from hakoniwa.kernel import signals
-from hakoniwa.kernel.pidfd import takes, wait_end
+from hakoniwa.kernel.pidfd import has_ended, is_stopped, takes, wait_end
 from hakoniwa.options import NAME, Command, Given, Option, usage_error
 from hakoniwa.statefile import Made, State
 
@@ -122,6 +122,7 @@ class _Target:
         self.init_pid = found.init.pid
         self.init = state.identity(found).open()
         self.supervisor = state.identity(found, "supervisor").open()
+        self._supervisor_pid = found.supervisor.pid
         self._cgroups = found.cgroups
 
     def send(self, number: int | None, *, to_supervisor: bool) -> None:
@@ -154,8 +155,16 @@ class _Target:
             self._thaw()
             _send(self.init, signals.SIGKILL)
             wait_end(self.init, None)
-        if self.supervisor is not None and not wait_end(self.supervisor, _CLEANING):
-            print(f"hako: {self.name}: the supervisor has not ended yet", file=sys.stderr)
+        if self.supervisor is None:
+            return True
+        pid = self._supervisor_pid
+        if not has_ended(self.supervisor) and is_stopped(pid):
+            print(
+                f"hako: {self.name}: the supervisor is stopped, and clears nothing (kill -CONT {pid})", file=sys.stderr
+            )
+            return False
+        if not wait_end(self.supervisor, _CLEANING):
+            print(f"hako: {self.name}: the supervisor has not ended yet (its pid is {pid})", file=sys.stderr)
             return False
         return True
 

@@ -95,6 +95,19 @@ def test_a_stopped_container_is_killed(hako: Hako, pair: dict[str, int]) -> None
     assert sorted(known(hako)) == ["two"]
 
 
+def test_the_supervisor_of_a_container_that_is_killed_is_stopped(hako: Hako, pair: dict[str, int]) -> None:
+    pid = pair["supervisor"]
+    ending = os.pidfd_open(pid)
+    os.kill(pid, signal.SIGSTOP)
+    told = hako("kill", "-n", "one", status=125).stderr
+    assert f"one: the supervisor is stopped, and clears nothing (kill -CONT {pid})" in told
+    end_of(pair["first process"])  # a zombie until its parent goes on
+    os.kill(pid, signal.SIGCONT)
+    assert wait_end(ending, 10)
+    os.close(ending)
+    assert sorted(known(hako)) == ["two"]
+
+
 def test_fifty_starts_and_kills_at_the_same_moment(hako: Hako, box: Writer) -> None:
     files = [box(name=f"box{number}") for number in range(50)]
     for words in (("start", "-D"), ("kill",)):
