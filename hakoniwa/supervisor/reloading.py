@@ -51,6 +51,7 @@ class Reloading:
         self._requests: list[_Request] = []
         self._watcher: Watcher | None = None
         self._loader: Loader | None = None
+        self._file = os.stat(supervisor.container.file) if supervisor.launch.exposed.fixed else None
         self._one_at_a_time = allocate_lock()
         self._beginning = allocate_lock()  # over the two that follow
         self._begun = False  # a thread reloads without anybody who waits for its answer
@@ -127,6 +128,7 @@ class Reloading:
         if request["command"] != "reload":
             return {"error": f"unknown command {request['command']!r} (known: reload)"}
         try:
+            self._must_be_guarded()
             loaded = _Request(self._load())
             changes = self._await(loaded)
         except HakoError as error:
@@ -148,6 +150,17 @@ class Reloading:
             return self._loader.load()
         finally:
             self._one_at_a_time.release()
+
+    def _must_be_guarded(self) -> None:
+        """Raise HakoError where the container could have written the file.
+
+        It is read-only inside by a mount on it. The kernel takes that away when the file is replaced outside, as many
+        editors do: `man 2 rename`, and `man 7 mount_namespaces` on what is removed elsewhere.
+        """
+        file = self._supervisor.container.file
+        if self._file is not None and not os.path.samestat(self._file, os.stat(file)):
+            told = "the file was replaced by another one, which the container can write to"
+            raise HakoError(told, where=file, hint="look at it and start anew; an edit in place can be reloaded")
 
     def _await(self, loaded: _Request) -> list[Change]:
         """Have it applied. Raises HakoError."""

@@ -79,7 +79,7 @@ def test_names_of_owners_are_the_rootfs_s_own(
     (rootfs / "etc" / "passwd").symlink_to("/etc/shadow")
     (places / "source").write_text("x")
     told = hako("provision", evil("p.copy('source', '/x', uid='root')"), status=125).stderr
-    assert "user 'root' is not in the rootfs's files" in told
+    assert "user 'root' is not in the rootfs's /etc/passwd" in told
 
 
 def test_a_shell_that_is_the_interpreter_itself(hako: Hako, evil: Callable[..., Path], rootfs: Path) -> None:
