@@ -185,6 +185,10 @@ class Reloading:
         old, new = supervisor.container, reload.find_container(barn, supervisor.container.name)
         if "hooks" in new.reloadable:
             reload.check_hooks(new, supervisor.groups)
+        other_hooks = "hooks" in new.reloadable and reload.hooks_differ(old, new)
+        if other_hooks:  # first, as they may be refused: then nothing has changed
+            supervisor.replace_hooks(new.background_hooks)
+            supervisor.container = supervisor.container.replace(hooks=new.hooks, background_hooks=new.background_hooks)
         changes = reload.needs_restart(old, new)
         if "cgroup" in new.reloadable:
             made = reload.apply_cgroup(old, new, supervisor.groups)
@@ -198,9 +202,7 @@ class Reloading:
             if reload.all_applied(made):
                 supervisor.container = supervisor.container.replace(limits=new.limits)
             changes += made
-        if "hooks" in new.reloadable and reload.hooks_differ(old, new):
-            supervisor.replace_hooks(new.background_hooks)
-            supervisor.container = supervisor.container.replace(hooks=new.hooks, background_hooks=new.background_hooks)
+        if other_hooks:
             changes.append(reload.Change(what="hooks", outcome="applied"))
         supervisor.written.definition = Definition.of(supervisor.container)
         supervisor.written.write("running", supervisor.base, None)

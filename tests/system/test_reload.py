@@ -31,7 +31,7 @@ with_pids = pytest.mark.skipif("pids" not in HOST.v1, reason="this kernel has no
 @pytest.fixture(autouse=True)
 def ended(hako: Hako, no_leaks: None) -> object:
     yield
-    hako("kill", "-n", "box")
+    hako("kill", "-n", "box", status=None)  # some have other names
 
 
 def supervisor(hako: Hako) -> int:
@@ -375,11 +375,13 @@ def test_a_reload_while_no_thread_can_be_started(hako: Hako, box: Writer) -> Non
 def test_hooks_that_a_reload_cannot_start_leave_the_old_ones(hako: Hako, box: Writer) -> None:
     path = box(ALL + HOOK.format("old"))
     hako("start", "-D", path, *SLEEP)
-    box(ALL + "import threading; threading.stack_size(1 << 46)\n" + HOOK.format("new"))
+    limit = 'config.resource.set_limit("NOFILE", 77)\n'
+    box(ALL + limit + "import threading; threading.stack_size(1 << 46)\n" + HOOK.format("new"))
     told = hako("reload", path, status=125).stderr
     assert "cannot have hooks beside the container: RuntimeError: can't start new thread" in told
     os.kill(supervisor(hako), signal.SIGUSR1)
     wait_for_log(hako, path, "old")
+    assert hako("attach", path, "--", "sh", "-c", "ulimit -n").stdout != "77\n"
 
 
 def test_a_name_of_the_greatest_length(hako: Hako, box: Writer) -> None:
