@@ -117,11 +117,15 @@ class BindRoot(_Root):
 
 
 def layers(step: LayerRoot | GatherRoot, folder: int) -> list[int]:
-    """The upper layer of a rootfs and the folder that the overlay works in. Raises HakoError."""
-    opened = []
+    """The upper layer of a rootfs and the folder that the overlay works in. Raises HakoError.
+
+    The latter is empty between two mounts, so one that somebody has removed is made anew; not so where it tells which
+    folders to gather.
+    """
+    opened: list[int] = []
     for name in ("upper", "work"):
         try:
-            opened.append(os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder))
+            opened.append(_open_in(folder, name, make=bool(opened) and isinstance(step, LayerRoot)))
         except OSError:
             raise HakoError(
                 f"the rootfs {step.path} is no overlay's: it has no folder {name!r}",
@@ -129,6 +133,17 @@ def layers(step: LayerRoot | GatherRoot, folder: int) -> list[int]:
                 hint=f"hako rm --rootfs {step.file}, then hako create {step.file}",
             ) from None
     return opened
+
+
+def _open_in(folder: int, name: str, *, make: bool) -> int:
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(name, flags, dir_fd=folder)
+    except FileNotFoundError:
+        if not make:
+            raise
+    os.mkdir(name, 0o700, dir_fd=folder)
+    return os.open(name, flags, dir_fd=folder)
 
 
 HOST = ("/",)  # the layers of strategy `host`

@@ -70,7 +70,7 @@ def test_snapshot(hako: Hako, write_file: Writer, places: Path, kind: str) -> No
     for number in each_kill(hako, "snapshot", path, "one"):
         assert mark(hako, path) == "one", number
         hako("gc")
-        assert mark(hako, path) == "one", number
+        set_mark(hako, path, "one")  # so that there is something to take out of the upper folder the next time, too
     set_mark(hako, path, "two")
     hako("rollback", path, "one")
     assert mark(hako, path) == "one"

@@ -166,6 +166,16 @@ def test_a_layer_that_is_gone_is_told(hako: Hako, write_file: Writer, places: Pa
     hako("start", path, "--", "true")
 
 
+def test_a_missing_folder_to_work_in_costs_nothing(hako: Hako, write_file: Writer, places: Path) -> None:
+    path = write_file(RECIPE)
+    hako("create", path)
+    inside(hako, path, "echo x > /mark")
+    shutil.rmtree(places / "lib" / "box" / "work")
+    assert inside(hako, path, "cat /mark") == "x\n"
+    shutil.rmtree(places / "lib" / "box" / "upper")
+    assert "it has no folder 'upper'" in hako("start", path, "--", "true", status=125).stderr
+
+
 def test_prune(hako: Hako, write_file: Writer, places: Path) -> None:
     one, two = write_file(RECIPE + "p.run_shell('touch /one')", "one"), write_file(RECIPE, "two")
     hako("create", one)
