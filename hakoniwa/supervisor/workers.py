@@ -20,16 +20,36 @@ from hakoniwa.supervisor.hooks import explain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from hakoniwa.spec import BackgroundHook
     from hakoniwa.supervisor.base import Base
-    from hakoniwa.supervisor.watching import Watcher
+    from hakoniwa.supervisor.watching import Changes, Watcher
 
 # How long a busy hook may keep the interpreter before another thread gets it: it bounds how late a timer is.
 _SWITCH_INTERVAL = 0.0005
 _COROUTINE = 0x80  # inspect.CO_COROUTINE
 _VARIADIC = 0x04  # inspect.CO_VARARGS
+
+
+class _Reasons:
+    """Why a hook is to run: names of signals, or "". Each is kept once, and is one run."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, None] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._kept)
+
+    def add(self, reasons: Iterable[str]) -> None:
+        """Note some more."""
+        self._kept.update(dict.fromkeys(reasons))
+
+    def take(self) -> str:
+        """The first of them, which is then noted no more."""
+        first = next(iter(self._kept))
+        del self._kept[first]
+        return first
 
 
 class Worker:
@@ -40,25 +60,33 @@ class Worker:
         self.runs = 0  # as often as it was told to, busy times left out
         self._base = base
         self._on_true = on_true
-        self._wanted: object = None  # the reason to run: a signal's name, changed paths, or ""
+        self._reasons: Changes | _Reasons = _Reasons()
+        if hook.kind == "watch":
+            from hakoniwa.supervisor.watching import Changes
+
+            self._reasons = Changes()
         self._wake = threading.Condition()
         self._busy = False
         self._over = False
         self._missed = 0
-        threading.Thread(target=self._work, daemon=True).start()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
 
-    def fire(self, reason: object = "") -> None:
-        """Have it run now. Where it still runs, that is counted as missed, and not made up for."""
+    def fire(self, *reasons: str) -> None:
+        """Have it run now.
+
+        Where it still runs, a tick is counted as missed, and not made up for. What has happened is kept, once, for the next run.
+        """
         with self._wake:
-            if self._busy or self._wanted is not None:
+            if self.hook.is_on_a_clock() and (self._busy or self._reasons):
                 self._missed += 1
                 return
-            self._wanted = reason
+            self._reasons.add(reasons or ("",))
             self.runs += 1
             self._wake.notify()
 
     def end(self) -> None:
-        """Have the thread end, once it is not busy."""
+        """Have the thread end, once it has done what it was told to."""
         with self._wake:
             self._over = True
             self._wake.notify()
@@ -66,11 +94,11 @@ class Worker:
     def _work(self) -> None:
         while True:
             with self._wake:
-                while self._wanted is None:
+                while not self._reasons:
                     if self._over:
                         return
                     self._wake.wait()
-                reason, self._wanted, self._busy = self._wanted, None, True
+                reason, self._busy = self._reasons.take(), True
             self._run(reason)
             with self._wake:
                 self._busy, missed, self._missed = False, self._missed, 0
@@ -159,7 +187,7 @@ class Schedule:
         if hook.patterns:
             from hakoniwa.supervisor.watching import Watcher
 
-            self._watchers.append(Watcher(hook.patterns, hook.debounce, worker.fire))
+            self._watchers.append(Watcher(hook.patterns, hook.debounce, lambda paths: worker.fire(*paths)))
 
     def begin(self) -> None:
         """Start the clocks, and wait for readiness."""

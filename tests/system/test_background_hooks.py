@@ -6,6 +6,7 @@ import json
 import os
 import select
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def ended(hako: Hako, ears: Ears, no_leaks: None) -> object:
     """End the container before the look-out for leaks."""
     yield
     ears.close()
-    hako("kill", "-n", "box")
+    hako("kill", "-n", "box", status=None)  # one test starts none
 
 
 def log(hako: Hako) -> str:
@@ -124,6 +125,69 @@ def two(base, sig): tell("two " + sig)
     os.kill(supervisor, signal.SIGTTOU)  # has no handler, and harms nothing
     os.kill(supervisor, signal.SIGUSR1)
     assert ears.hear() == ["one"]
+
+
+GATE = """
+def wait(name):
+    with open(os.path.join(os.path.dirname(FIFO), name)) as gate: gate.read()
+"""
+
+
+def test_signals_that_come_while_their_handler_is_busy_are_kept(
+    hako: Hako, box: Writer, ears: Ears, places: Path
+) -> None:
+    os.mkfifo(places / "gate")
+    body = """
+@config.add_signal_handler(["USR1", "USR2"])
+def slow(base, sig):
+    tell(sig)
+    wait("gate")
+"""
+    hako("start", "-D", box(body, head=ears.head + GATE), *SLEEP)
+    (known,) = json.loads(hako("ps", "--json").stdout)["containers"]
+    os.kill(known["supervisor_pid"], signal.SIGUSR1)
+    assert ears.hear() == ["USR1"]
+    for number in (signal.SIGUSR2, signal.SIGUSR1, signal.SIGUSR2, signal.SIGUSR2):
+        os.kill(known["supervisor_pid"], number)
+        while len(pending(known["supervisor_pid"])) > 0:
+            pass  # it is noted when it is not pending any more
+    for word in ("USR2", "USR1"):
+        (places / "gate").write_text("")
+        assert ears.hear() == [word]
+    (places / "gate").write_text("")
+    os.kill(known["supervisor_pid"], signal.SIGUSR1)
+    assert ears.hear() == ["USR1"]  # and no more than one was kept of each
+    (places / "gate").write_text("")
+    assert "was busy" not in log(hako)
+
+
+def pending(pid: int) -> str:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return "".join(line.split()[1].strip("0") for line in lines if line.startswith(("SigPnd", "ShdPnd")))
+
+
+def test_files_that_change_while_their_hook_is_busy_are_told_after_it(
+    hako: Hako, box: Writer, ears: Ears, places: Path
+) -> None:
+    (places / "src").mkdir()
+    os.mkfifo(places / "gate")
+    body = """
+@config.add_watch_hook("src/*", debounce_msec=20)
+def slow(base, paths):
+    tell(" ".join(map(os.path.basename, paths)))
+    wait("gate")
+@config.add_watch_hook("src/*", debounce_msec=20)
+def quick(base, paths): tell("quick")
+"""
+    hako("start", "-D", box(body, head=ears.head + GATE), *SLEEP)
+    (places / "src" / "a").write_text("1")
+    assert sorted(ears.hear(2)) == ["a", "quick"]
+    for name in ("b", "a"):
+        (places / "src" / name).write_text("2")
+        assert ears.hear() == ["quick"]
+    (places / "gate").write_text("")
+    assert ears.hear() == ["a b"]
+    (places / "gate").write_text("")
 
 
 def test_a_slow_hook_delays_nobody_and_never_overlaps_itself(run: Run, ears: Ears, hako: Hako) -> None:
@@ -269,6 +333,70 @@ def g(base, paths): tell("later")
     (places / "later" / "deep").mkdir(parents=True)
     (places / "later" / "deep" / "file").write_text("x")
     assert ears.hear() == ["later"]
+
+
+WATCH = """
+@config.add_watch_hook("src/**", debounce_msec=50)
+def f(base, paths): tell(" ".join(os.path.relpath(path, os.path.dirname(__file__)) for path in paths))
+"""
+
+
+def test_changes_that_never_stop_are_told_all_the_same(run: Run, ears: Ears, places: Path) -> None:
+    (places / "src").mkdir()
+    run(WATCH)
+    over = threading.Event()
+
+    def write() -> None:
+        while not over.wait(0.005):
+            (places / "src" / "file").write_text("x")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        assert ears.hear(2) == ["src/file"] * 2
+    finally:
+        over.set()
+        writer.join()
+
+
+def test_many_paths_are_told_as_the_folder_that_they_lie_below(run: Run, ears: Ears, places: Path) -> None:
+    (places / "src" / "many").mkdir(parents=True)
+    supervisor = run(WATCH)
+    os.kill(supervisor, signal.SIGSTOP)
+    for number in range(1500):
+        (places / "src" / "many" / str(number)).touch()
+    os.kill(supervisor, signal.SIGCONT)
+    assert ears.hear() == ["src/many"]
+
+
+def test_changes_that_the_kernel_could_not_keep_are_told_as_the_folder_that_is_watched(
+    run: Run, ears: Ears, places: Path
+) -> None:
+    (places / "src").mkdir()
+    supervisor = run(WATCH)
+    os.kill(supervisor, signal.SIGSTOP)
+    most = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    for number in range(most // 2 + 1):  # a touch is more than one event
+        (places / "src" / f"{number % 50}").touch()
+        (places / "src" / f"{number % 50}").unlink()
+    (places / "src" / "new").mkdir()  # nobody hears of it
+    os.kill(supervisor, signal.SIGCONT)
+    while "src" not in (told := ears.hear()[0]).split():
+        assert all(word.startswith("src/") for word in told.split())
+    (places / "src" / "new" / "file").touch()
+    while "src/new/file" not in ears.hear()[0].split():
+        pass
+
+
+def test_a_watched_folder_that_goes_and_comes_back(run: Run, ears: Ears, places: Path) -> None:
+    (places / "src").mkdir()
+    run(WATCH)
+    (places / "src").rmdir()
+    assert ears.hear() == ["src"]
+    (places / "src").mkdir()
+    (places / "src" / "file").touch()
+    while "src/file" not in ears.hear()[0].split():
+        pass
 
 
 HAS_MEMORY = "memory" in find_hierarchies().v1 or "memory" in find_hierarchies().v2_controllers

@@ -536,6 +536,44 @@ def test_timers_neither_drift_nor_make_up_for_what_was_missed() -> None:
 
 
 @pytest.mark.parametrize(
+    ("what", "reasons", "runs"),
+    [
+        ({"kind": "timer"}, [[], [], []], 1),
+        ({"kind": "cgroup", "event": "oom"}, [[], [], []], 2),
+        ({"kind": "signal", "signals": (10, 12)}, [["USR1"], ["USR2"], ["USR1"]], 3),
+        ({"kind": "watch", "patterns": ("/*",)}, [["/a"], ["/b"], ["/a", "/c"]], 2),
+    ],
+)
+def test_what_comes_while_a_hook_is_busy(what: dict[str, Any], reasons: list[list[str]], runs: int) -> None:
+    """Ticks are counted. Events are kept, each once."""
+    import threading
+
+    from hakoniwa.spec import BackgroundHook
+    from hakoniwa.supervisor.workers import Worker
+
+    begun, go_on = threading.Semaphore(0), threading.Semaphore(0)
+    got: list[object] = []
+
+    def busy(base: object, *reason: object) -> None:
+        got.extend(reason)
+        begun.release()
+        go_on.acquire()
+
+    fields = {"delay": 0.0, "interval": 1.0, "limit": None, "signals": (), "where": "", **what}
+    worker = Worker(BackgroundHook(function=busy, **fields), None, lambda worker: None)  # type: ignore[arg-type]
+    worker.fire(*(["USR1"] if what["kind"] == "signal" else ["/x"] if what["kind"] == "watch" else []))
+    assert begun.acquire(timeout=20)
+    for some in reasons:
+        worker.fire(*some)
+    worker.end()  # it does what it was told to, all the same
+    go_on.release(100)
+    worker._thread.join(20)
+    assert begun._value == runs - 1  # as often as it has begun again
+    if what["kind"] == "watch":
+        assert got == [["/x"], ["/a", "/b", "/c"]]
+
+
+@pytest.mark.parametrize(
     ("how", "told"),
     [
         ({}, ["step: said"]),
