@@ -6,7 +6,8 @@ import gc
 import os
 import sys
 
-from hakoniwa.errors import USAGE, HakoError, nearest
+from hakoniwa import log
+from hakoniwa.errors import FAILED, USAGE, HakoError, nearest
 from hakoniwa.kernel import signals
 
 TYPE_CHECKING = False
@@ -60,7 +61,7 @@ def main() -> NoReturn:
         _print_error(error, "--debug" in words)
         status = error.status
     except KeyboardInterrupt as interrupted:
-        print("hako: interrupted", file=sys.stderr)
+        log.write("interrupted", "error")
         status = 128 + getattr(interrupted, "number", signals.SIGINT)
     except BrokenPipeError:
         status = 0  # who read our output has had enough
@@ -78,11 +79,16 @@ def main() -> NoReturn:
 
 def _exit(status: int) -> NoReturn:
     """Leave without taking the interpreter apart, which would cost a millisecond and change nothing."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            pass
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        pass  # who read our output has had enough
+    except OSError as error:
+        log.write(f"cannot write to standard output: {error.strerror}", "error")
+        status = status or FAILED
+    except ValueError:
+        pass  # the file has closed it
+    log.flush_prints()
     os._exit(status)
 
 
@@ -110,13 +116,15 @@ def _run(words: list[str]) -> int:
     if os.getuid() != os.geteuid() or os.getgid() != os.getegid():
         raise HakoError("refusing to run set-uid or set-gid", hint="remove the bit: chmod ug-s")
     if not words or words[0] in ("-h", "--help", "help"):
-        print(_overview())
-        return 0 if words else USAGE
+        if len(words) < 2:
+            print(_overview())
+            return 0 if words else USAGE
+        words = [words[1], "--help"]
     name = ALIASES.get(words[0], words[0])
     if name in LATER:
-        raise HakoError("this command is not supported yet", where=name)
+        raise HakoError("this command is not supported yet", where=name, status=USAGE)
     if name not in COMMANDS:
-        raise HakoError(f"unknown command {words[0]!r}", hint=nearest(words[0], [*COMMANDS, *LATER]), status=USAGE)
+        raise HakoError(f"unknown command {words[0]!r}", hint=nearest(words[0], [*COMMANDS]), status=USAGE)
     module = _import(name)
     from hakoniwa import options
 
@@ -175,4 +183,4 @@ def _print_error(error: HakoError, debug: bool) -> None:
 
         traceback.print_exc()
     for line in error.lines():
-        print(f"hako: {line}", file=sys.stderr)
+        log.write(line, "error")

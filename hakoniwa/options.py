@@ -93,6 +93,8 @@ def read(command: Command, words: list[str]) -> Given:
             files.append(word)
     if argv is not None and not command.takes_argv:
         raise usage_error("takes no command after --", command.name)
+    if argv and not argv[0]:
+        raise usage_error("the command after -- is empty", command.name, "an unset variable of a shell?")
     if argv == ():
         raise usage_error("-- is followed by nothing", command.name, "give the command to run inside, or leave -- out")
     if "help" in options:

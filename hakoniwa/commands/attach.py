@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
 
-from hakoniwa import state
+from hakoniwa import log, state
 from hakoniwa.commands.selection import PID, alive
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import capabilities, signals
@@ -59,12 +58,9 @@ def run(given: Given) -> int:
 
 def _the_running_one(given: Given) -> State:
     running = alive(given, "attach")
-    if not running:
-        what = given.value("name") or given.file or given.value("target")
-        raise HakoError("no container runs", where=str(what), hint="hako start -D runs one")
     if len(running) > 1:
         names = " ".join(found.name for found in running)
-        raise HakoError(f"several containers run: {names}", where=str(given.file), hint="choose one with -n NAME")
+        raise HakoError(f"several containers run: {names}", where=given.file or "", hint="choose one with -n NAME")
     return running[0]
 
 
@@ -74,7 +70,7 @@ def _exit_status(pid: int, executing: Exec, wakeup: int, *, asked: bool = False)
     for error in executing.streams.finish(wakeup, asked=asked):
         if code == 0:
             raise error
-        print(f"hako: {error}", file=sys.stderr)
+        log.write(str(error), "error")
     return code if code >= 0 else 128 - code
 
 
@@ -173,7 +169,7 @@ def _id(given: Given, option: str, shown: str) -> int | str | None:
     from hakoniwa.dsl.section import short
 
     try:
-        number = text.isascii() and text.isdecimal()
+        number = text.isascii() and text.lstrip("+-").isdecimal()
         return checks.user((int(text) if len(text) < 20 else -1) if number else text)
     except checks.Wrong as wrong:
         raise usage_error(f"must be {wrong}, not {short(text)}", shown) from None
@@ -196,7 +192,10 @@ def _held(found: State) -> int:
 
 def _names(option: str, text: str | None, held: int) -> int:
     bits = 0
-    for word in (text or "").replace(",", " ").split():
+    words = (text or "").replace(",", " ").split()
+    if text is not None and not words:
+        raise usage_error("names no capability", option)
+    for word in words:
         try:
             bits |= held if word == "all" else capabilities.mask([capabilities.normal(word)])
         except ValueError:

@@ -36,7 +36,9 @@ def run(given: Given) -> int:
     """List or prune."""
     action = given.words[0] if given.words else ""
     if action not in _ACTIONS:
-        raise usage_error(f"ls or prune, not {action!r}", "cache", nearest(action, _ACTIONS) if action else "")
+        if not action:
+            raise usage_error("what of it?", "cache", "hako cache ls, or hako cache prune")
+        raise usage_error(f"there is no action {action!r}", "cache", nearest(action, _ACTIONS))
     if action == "ls":
         as_root(lambda: _list(as_json=given.flag("json")))
     else:

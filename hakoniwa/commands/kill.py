@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 
-from hakoniwa import state
+from hakoniwa import log, state
 from hakoniwa.commands.selection import ALL, PID, NothingKnown, selected
-from hakoniwa.errors import HakoError, nearest, printable
+from hakoniwa.errors import HakoError, nearest
 from hakoniwa.kernel import signals
 from hakoniwa.kernel.pidfd import has_ended, is_stopped, takes, wait_end
 from hakoniwa.options import NAME, Command, Given, Option, usage_error
@@ -38,9 +37,9 @@ def run(given: Given) -> int:
     cleared = [what for known in found if known.status == "dead" for what in _clear(known.name)]
     targets = [known for known in found if known.status == "running"]
     if not targets:
-        print("hako: nothing is running", file=sys.stderr)
+        log.write("nothing is running")
         for what in cleared:
-            print(printable(f"hako: cleared what a killed supervisor had left: {what}"), file=sys.stderr)
+            log.write(f"cleared what a killed supervisor had left: {what}")
         return 0
     ended = [_Target(found) for found in targets]
     for target in ended:
@@ -159,12 +158,10 @@ class _Target:
             return True
         pid = self._supervisor_pid
         if not has_ended(self.supervisor) and is_stopped(pid):
-            print(
-                f"hako: {self.name}: the supervisor is stopped, and clears nothing (kill -CONT {pid})", file=sys.stderr
-            )
+            log.write(f"{self.name}: the supervisor is stopped, and clears nothing (kill -CONT {pid})", "error")
             return False
         if not wait_end(self.supervisor, _CLEANING):
-            print(f"hako: {self.name}: the supervisor has not ended yet (its pid is {pid})", file=sys.stderr)
+            log.write(f"{self.name}: the supervisor has not ended yet (its pid is {pid})", "error")
             return False
         return True
 

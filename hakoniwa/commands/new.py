@@ -138,6 +138,10 @@ Haconiwa.configure(
 def run(given: Given) -> int:
     """Write the one file that is asked for."""
     if given.flag("global"):
+        others = [word for word in ("name", "rootfs", "strategy") if word in given.options]
+        if others or given.file is not None:
+            what = given.file if given.file is not None else f"--{others[0]}"
+            raise usage_error(f"--global writes the global file, and {what} is about another one", "new")
         path = global_file()
         make_parents(path)
         _write(path, _GLOBAL)
@@ -151,8 +155,8 @@ def run(given: Given) -> int:
 
 def _with_ending(path: str) -> str:
     """The path of a file that commands find where none is named: `dev` is `dev.haco.py`."""
-    if path.endswith("/"):
-        raise usage_error(f"{path} names a folder", "new", f"hako new {path}dev.haco.py")
+    if path.endswith("/") or os.path.isdir(path):
+        raise usage_error(f"{path} names a folder", "new", f"hako new {path.rstrip('/')}/dev.haco.py")
     return path if path.endswith(".py") else f"{path.removesuffix('.haco')}.haco.py"
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import struct
-import sys
 import time
 
-from hakoniwa import fastjson
+from hakoniwa import fastjson, log
 from hakoniwa.commands.selection import ALL, PID, alive
 from hakoniwa.errors import HakoError, printable
 from hakoniwa.kernel.pidfd import is_stopped
@@ -38,18 +37,12 @@ _LARGEST = 16 << 20  # bytes of an answer
 def run(given: Given) -> int:
     """Ask each supervisor, and print what it has done. 125 if anything failed."""
     running = alive(given, "reload")
-    if not running:
-        raise HakoError(
-            "no container runs",
-            where=str(given.value("name") or given.value("target") or given.file),
-            hint="hako start -D runs one",
-        )
     failed = False
     for known in running:
         answer = _ask(known, {"command": "reload"})
         if "error" in answer:
             for line in answer["error"].splitlines():
-                print(f"hako: {line}", file=sys.stderr)
+                log.write(line, "error")
             failed = True
         for what, outcome, bad in answer.get("changes", []):
             print(printable(f"{known.name}: {what}: {outcome}"))

@@ -69,8 +69,23 @@ def selected(given: Given, acting: str = "") -> list[State | Made]:
 
 
 def alive(given: Given, acting: str) -> list[State]:
-    """Those of them that run."""
-    return [found for found in selected(given, acting) if found.status == "running"]
+    """Those of them that run. Raises HakoError where none does, and says how they fare."""
+    found = selected(given, acting)
+    running = [one for one in found if isinstance(one, State) and one.status == "running"]
+    if not running:
+        fare = ", ".join(f"{one.name} {_how(one)}" for one in found[:_MOST_SHOWN])
+        raise HakoError(
+            f"no container runs: {fare}", where=given.file or "", hint=f"hako start -D {found[0].file} runs one"
+        )
+    return running
+
+
+def _how(known: State | Made) -> str:
+    """How a container fares that does not run."""
+    ended = known.exit if isinstance(known, State) else None
+    if ended is None:
+        return {"created": "was never started", "dead": "was lost"}.get(known.status, known.status)
+    return f"was ended by signal {ended.signal}" if ended.signal else f"has ended with status {ended.code}"
 
 
 def _by_name(name: str) -> list[State | Made]:

@@ -8,7 +8,6 @@ from hakoniwa import boxes
 from hakoniwa.commands.selection import selected
 from hakoniwa.commands.table import show_table
 from hakoniwa.dsl import checks
-from hakoniwa.errors import HakoError
 from hakoniwa.options import JSON, NAME, Command, Given, Option, usage_error
 
 TYPE_CHECKING = False
@@ -47,7 +46,7 @@ def checked_name(name: str) -> str:
     try:
         return checks.name(name)
     except checks.Wrong as wrong:
-        raise HakoError(f"the name of a snapshot must be {wrong}, not {name!r}", where="snapshot") from None
+        raise usage_error(f"the name of a snapshot must be {wrong}, not {name!r}", "snapshot") from None
 
 
 def rootfs_of(given: Given, acting: str) -> list[str]:

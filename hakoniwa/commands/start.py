@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from hakoniwa import boxes, log
 from hakoniwa.beside import close_beside
@@ -158,5 +157,5 @@ def _start_in_background(barn: Barn, launches: list[Launch], *, wait: bool, watc
         print(f"{name} {pid}")
     for error in errors:
         for line in error.lines():
-            print(f"hako: {line}", file=sys.stderr)
+            log.write(line, "error")
     return errors[0].status if errors else 0

@@ -23,6 +23,10 @@ def text(value: object) -> str:
         raise Wrong("a string")
     if "\0" in value:
         raise Wrong("a string without NUL")
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        raise Wrong("a string that can be encoded") from None
     return value
 
 
@@ -214,8 +218,8 @@ def number_id(value: object) -> int:
 
 
 def user(value: object) -> int | str:
-    """A user or group, by number or by name."""
-    if isinstance(value, str) and value and not any(c in value for c in ":\n\0"):
+    """A user or group, by number or by name. `man 8 useradd` has no names that begin with a dash."""
+    if isinstance(value, str) and 0 < len(value) <= 256 and value[0] != "-" and not any(c in value for c in ":\n\0"):
         return value
     try:
         return number_id(value)
@@ -280,7 +284,12 @@ def _json_value(value: object, level: int) -> None:
     elif isinstance(value, (list, tuple)):
         for item in value:
             _json_value(item, level + 1)
-    elif not isinstance(value, (str, int, float, bool, type(None))):
+    elif isinstance(value, (int, float)):
+        if (
+            not -(2**63) <= value < 2**64
+        ):  # neither what is no number, nor what most readers of JSON take for another one
+            raise Wrong("made of finite numbers of 64 bits, strings, True, False, None, lists and dicts")
+    elif not isinstance(value, (str, type(None))):
         raise Wrong("made of strings, numbers, True, False, None, lists and dicts")
 
 

@@ -100,10 +100,14 @@ class HookWords(Section):
         """Run the decorated function when the supervisor gets one of these signals: USR1, USR2, TTIN or TTOU."""
         if callable(sig):
             self._reading.stop("add_signal_handler() needs the signal", '@config.add_signal_handler("USR1")')
-        names = [sig] if isinstance(sig, str) else list(sig)
+        names = self._reading.check(
+            "add_signal_handler(sig)", checks.text_list, [sig] if isinstance(sig, str) else sig, ()
+        )
+        if isinstance(sig, list) and not sig:
+            self._reading.problem("add_signal_handler() needs a signal", f"known: {' '.join(HOOK_SIGNALS)}")
         numbers = []
         for name in names:
-            word = str(name).upper().removeprefix("SIG")
+            word = name.upper().removeprefix("SIG")
             if word in HOOK_SIGNALS:
                 numbers.append(HOOK_SIGNALS[word])
             else:

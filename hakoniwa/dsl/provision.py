@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from hakoniwa.dsl import checks
 from hakoniwa.dsl.section import Reading, Section, short
 from hakoniwa.spec import ProvisionStep
@@ -23,7 +25,7 @@ def _name(value: object) -> str:
 
 def _script(value: object) -> str:
     text = checks.text(value)
-    if len(text.encode()) > _LONGEST:
+    if len(os.fsencode(text)) > _LONGEST:
         raise checks.Wrong(f"a text of at most {_LONGEST} bytes; copy() a longer script and run that")
     return text
 

@@ -71,7 +71,10 @@ def refuse(reading: Reading, word: str) -> None:
 
 def short(value: object) -> str:
     """A value as an error shows it."""
-    shown = repr(value)
+    try:
+        shown = repr(value)
+    except ValueError:  # a number of more digits than Python converts
+        return f"a huge {type(value).__name__}"
     return shown if len(shown) <= 80 else shown[:77] + "..."
 
 
