@@ -90,7 +90,7 @@ def test_a_rootfs_is_built_with_the_ids_that_it_is_started_with(user: Ordinary) 
     body += f"    m(min=0, max=0, offset={UID})\n    m(min=100, max=109, offset={FIRST})\n"
     path = user.write(body)
     user.hako("create", path)
-    assert os.stat(user.home / "data" / "hakoniwa" / "box" / "bin" / "stat").st_uid == FIRST + 5
+    assert os.stat(user.home / "data" / "hakoniwa" / "home-box" / "bin" / "stat").st_uid == FIRST + 5
     assert user.hako("start", path, "--", "stat", "-c", "%u", "/bin/stat").stdout == "105\n"
     user.hako("rm", "--rootfs", path)
 
@@ -129,7 +129,7 @@ def test_every_way_to_build(user: Ordinary, busybox: Path, strategy: str) -> Non
     body = f'config.bootstrap.strategy = "{strategy}"\n{BUILDS[strategy]}\n{MOUNTS}'
     path = user.write(body)
     user.hako("create", path)
-    rootfs = user.home / "data" / "hakoniwa" / "box"
+    rootfs = user.home / "data" / "hakoniwa" / "home-box"
     assert os.stat(rootfs).st_uid == UID
     if strategy == "shell":
         assert os.stat(rootfs / "bin" / "sh").st_uid == FIRST + 4
@@ -148,7 +148,7 @@ def test_layers_provisioning_snapshots_and_archives(user: Ordinary) -> None:
     assert "two: python\n" in told
     script = "cat /step; stat -c '%u %g' /step /etc/box.haco.py; ls /bin/su 2>/dev/null; echo own > /own; rm -r /usr"
     assert user.hako("start", path, "--", "/bin/sh", "-c", script, status=None).stdout == "step\n7 9\n5 0\n"
-    assert os.stat(user.home / "data" / "hakoniwa" / "box" / "upper" / "own").st_uid == UID
+    assert os.stat(user.home / "data" / "hakoniwa" / "home-box" / "upper" / "own").st_uid == UID
     user.hako("snapshot", path, "kept")
     user.hako("start", path, "--", "/bin/sh", "-c", "rm /own /step")
     user.hako("rollback", path, "kept")
