@@ -52,11 +52,12 @@ warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
 
 
 class Reader(InotifyFD):
-    """The thread that reads events, and `on_loss` when some were dropped."""
+    """The thread that reads events. It calls `on_loss` when some were dropped, and `on_work` when it begins and ends to work."""
 
-    def __init__(self, on_loss: Callable[[], None]) -> None:
+    def __init__(self, on_loss: Callable[[], None], on_work: Callable[[bool], None]) -> None:
         super().__init__()
         self._on_loss = on_loss
+        self._on_work = on_work
         self._mark = 0.0
 
     @classmethod
@@ -69,10 +70,13 @@ class Reader(InotifyFD):
         """Read and handle events until `stop`."""
         self._mark = time.thread_time()
         while self.should_keep_running():
-            for event in self.read_events():
+            events = self.read_events()
+            self._on_work(True)
+            for event in events:
                 self.handle_event(event)
                 self.pause()
             self.stopped_event.wait(_MOMENT)
+            self._on_work(False)
 
     def handle_event(self, event: InotifyEvent) -> None:
         """Tell those whom an event is for."""

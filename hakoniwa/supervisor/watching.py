@@ -58,10 +58,12 @@ class Watcher:
         self._changed = changed
         self._changes = Changes()
         self._first = self._last = 0.0  # when the first and the last of them came
+        self._reading = False  # so there may be more of them
+        self._fresh = False  # some have come since that began
         self._wake = threading.Condition()
         self._over = False
         self._trees: list[Tree] = []
-        self._reader = Reader(self._read_anew)
+        self._reader = Reader(self._read_anew, self._note_reading)
         self._reader.start()
         try:
             self._plant()
@@ -121,7 +123,18 @@ class Watcher:
                 self._first = now
                 self._wake.notify()
             self._last = now
+            self._fresh = True
             self._changes.add(paths)
+
+    def _note_reading(self, reading: bool) -> None:
+        """The reader has begun to work, or has ended: it rests in between, and that is no quiet."""
+        with self._wake:
+            self._reading = reading
+            if reading:
+                return
+            if self._fresh:
+                self._last, self._fresh = time.monotonic(), False
+            self._wake.notify()
 
     def _work(self) -> None:
         """Wait for changes, and then for quiet."""
@@ -130,7 +143,10 @@ class Watcher:
                 while not self._changes and not self._over:
                     self._wake.wait()
                 while not self._over:
-                    left = min(self._last + self._quiet, self._first + self._longest) - time.monotonic()
+                    due = self._first + self._longest
+                    if not self._reading:
+                        due = min(due, self._last + self._quiet)
+                    left = due - time.monotonic()
                     if left <= 0:
                         break
                     self._wake.wait(left)
