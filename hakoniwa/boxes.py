@@ -80,9 +80,13 @@ def read(path: str) -> dict[str, Any] | None:
     Raises HakoError where there is one that cannot be read: without it, a layer would pass for a plain folder.
     """
     try:
-        place = _place(path, os.stat(path).st_ino)
+        inode = os.stat(path).st_ino
+    except OSError:
+        return None  # whoever opens the rootfs tells why
+    place = _place(path, inode)
+    try:
         content = read_own(place)
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return None
     except OSError as error:
         raise HakoError(f"what is known of the rootfs {path} cannot be read: {error.strerror}") from None

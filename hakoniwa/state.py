@@ -297,12 +297,23 @@ def every(*, recorded: bool = True, tell: bool = True) -> list[State | Made]:
     return found
 
 
+def _file_of(name: str) -> object:
+    """The file that has started a container last, as its state says; None where that does not say so at a glance."""
+    try:
+        value = load(name, os.path.join(folder_of(name), _STATE))
+    except (Unreadable, OSError, HakoError):
+        return None
+    return None if value is None else value.get("file")
+
+
 def must_belong(container: Container) -> None:
     """See that a name is no other file's: two containers of one name would share their state, their log and their rootfs.
 
     What a file has made that is gone passes to the one that has its name now, which is told. Raises HakoError.
     """
     name = container.name
+    if _file_of(name) == container.file:
+        return
     try:
         owner = known(name)
     except Damaged:
