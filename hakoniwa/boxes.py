@@ -133,6 +133,8 @@ def _parse(content: bytes, path: str | None = None) -> dict[str, Any]:
         or not _is_text_or_none(mark.get("failed"))
     ):
         raise ValueError("what was built is not all there")
+    if not _is_outline(mark.get("said")):
+        raise ValueError("what was said of it is not all there")
     if not isinstance(snapshots, dict) or not all(map(_is_snapshot, snapshots.values())):
         raise ValueError("what was kept is not all there")
     return mark
@@ -155,6 +157,14 @@ def _is_build(found: object) -> bool:
 
 def _is_snapshot(found: object) -> bool:
     return _is_build(found) and isinstance(found, dict) and isinstance(found.get("created_at"), str)
+
+
+def _is_outline(said: object) -> bool:
+    """What outline.py makes; an earlier version of ours wrote none."""
+    if said is None:
+        return True
+    parts = [said.get(part) for part in ("bootstrap", "steps")] if isinstance(said, dict) else [None]
+    return all(isinstance(part, dict) and all(isinstance(text, str) for text in part.values()) for part in parts)
 
 
 def _is_text_or_none(value: object) -> bool:

@@ -18,6 +18,8 @@ from hakoniwa.supervisor.barn import run_in_background, run_in_foreground
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from hakoniwa.spec import Barn, Container, Maps
 
 COMMAND = Command(
@@ -115,7 +117,22 @@ def _layers(container: Container) -> tuple[str, ...]:
         from hakoniwa.rootfs.provision import must_be_provisioned
 
         must_be_provisioned(container, mark)
+    if (said := mark.get("said")) and mark["name"] == container.name and not container.bootstrap.skip:
+        _tell_what_differs(container, said)
     return boxes.layer_trees(mark["layers"])
+
+
+def _tell_what_differs(container: Container, said: dict[str, Any]) -> None:
+    """Warn where the rootfs was made of another definition: it is used as it is."""
+    from hakoniwa import outline
+
+    now = outline.outline(container)
+    if now == said:
+        return
+    settings, steps = outline.differences(said, now)
+    if settings or steps:
+        told = f"{container.name}: the rootfs {container.rootfs.path} is as it was created: {'; '.join([*settings, *steps])}"
+        log.write(f"{told} ({outline.way_out(settings, steps, container.file)})", "warning")
 
 
 def _choose_maps(container: Container) -> Maps:

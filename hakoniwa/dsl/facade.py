@@ -50,7 +50,8 @@ class Definition:
             file = sys._getframe(2).f_code.co_filename
             reading = Reading(os.path.realpath(file), file)
         self.builder = ContainerBuilder(reading)
-        for name, (value, place) in session.defaults.items():
+        # A second barn is one too many, which is told when its block ends.
+        for name, (value, place) in session.defaults.items() if reading.open else ():
             setattr(self.builder, name, deep_copy(value))
             self.builder._places[name] = place
 

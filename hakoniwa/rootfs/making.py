@@ -8,6 +8,7 @@ import stat
 from hakoniwa import boxes
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import idmap, mount, process, tree
+from hakoniwa.outline import outline
 from hakoniwa.rootfs import layers, provision
 from hakoniwa.rootfs.boot import Boot
 from hakoniwa.rootfs.definition import asked, digest, function_text
@@ -74,7 +75,7 @@ class Making:
         if left["asked"] != asked(self.container) or self._differs(left):
             return False
         self._progress.tell(f"going on at step {left['failed']!r} of provisioning")
-        self.mark = {**left, "failed": None}
+        self.mark = {**left, "failed": None, "said": outline(self.container)}
         return True
 
     def _differs(self, left: dict[str, Any]) -> bool:

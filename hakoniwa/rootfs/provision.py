@@ -7,6 +7,7 @@ import os
 from hakoniwa import boxes
 from hakoniwa.errors import HakoError, nearest
 from hakoniwa.kernel import idmap
+from hakoniwa.outline import outline
 from hakoniwa.plan import stacked_root
 from hakoniwa.rootfs.definition import asked, step_digest, step_id
 from hakoniwa.rootfs.inside import run_inside
@@ -30,6 +31,7 @@ def new_mark(container: Container, layers: list[str], steps: dict[str, str]) -> 
     return {
         "name": container.name,
         "asked": asked(container),
+        "said": outline(container),
         "form": "stack" if layers else "host" if container.rootfs.layered else "plain",
         "layers": layers,  # of the store, from the bottom up; none under a plain folder
         "steps": steps,  # of provisioning, that were taken
@@ -108,6 +110,13 @@ def take_steps(
     boxes.write(folder, mark)
 
 
+def _said_now(container: Container, mark: dict[str, Any], due: list[Pending]) -> dict[str, Any]:
+    """The outline of a rootfs once these steps are taken; what was done by others stays done."""
+    said = mark.get("said") or outline(container)
+    steps = outline(container)["steps"]
+    return {**said, "steps": {**said["steps"], **{step.label: steps[step.label] for step, _, _ in due}}}
+
+
 def provision(container: Container, names: list[str] | None, progress: Progress) -> None:
     """Take the steps that are due, or those of these names, in a rootfs that is in place. Raises HakoError."""
     path = container.rootfs.path
@@ -120,6 +129,7 @@ def provision(container: Container, names: list[str] | None, progress: Progress)
         mark = boxes.read(path) or {**new_mark(container, [], {}), "asked": ""}
         due = pending(container, mark) if names is None else chosen(container, names)
         half = mark["provisioning"]
+        mark["said"] = _said_now(container, mark, due)
         take_steps(container, path, mark, due, progress)
         if half is not None and names is not None:
             mark["provisioning"] = half if any(step.label == half for step, _, _ in pending(container, mark)) else None

@@ -49,12 +49,34 @@ def needs_restart(old: Container, new: Container) -> list[Change]:
     changed = [
         name for name in old._fields if name not in _PASSED_OVER and _differs(getattr(old, name), getattr(new, name))
     ]
-    words = [name for name in changed if _GROUPS.get(name) not in new.reloadable]
+    rebuilt = _needs_rebuild(old, new) if {"bootstrap", "provision", "rootfs"} & set(changed) else []
+    words = [
+        name for name in changed if _GROUPS.get(name) not in new.reloadable and name not in ("bootstrap", "provision")
+    ]
     hint = 'needs a restart (or support_reload("{}"))'
     return [
-        Change(what=name, outcome=hint.format(_GROUPS[name]) if name in _GROUPS else "needs a restart")
+        Change(
+            what=_shown(name, getattr(old, name), getattr(new, name)),
+            outcome=hint.format(_GROUPS[name]) if name in _GROUPS else "needs a restart",
+        )
         for name in words
-    ]
+    ] + rebuilt
+
+
+def _needs_rebuild(old: Container, new: Container) -> list[Change]:
+    """What is said of the rootfs otherwise: a restart would not do for that."""
+    from hakoniwa import outline
+
+    settings, steps = outline.differences(outline.outline(old), outline.outline(new))
+    way = f"needs {outline.way_out(settings, steps, new.file)}, and a restart"
+    return [Change(what=what, outcome=way) for what in (*settings, *steps)]
+
+
+def _shown(name: str, old: object, new: object) -> str:
+    """A setting, with both its values where these are short."""
+    values = [repr(value) for value in (old, new)]
+    plain = all(value is None or isinstance(value, (str, int, tuple)) for value in (old, new))
+    return f"{name}: {values[0]} → {values[1]}" if plain and max(map(len, values)) <= 60 else name
 
 
 def check_hooks(new: Container, groups: Groups | None) -> None:

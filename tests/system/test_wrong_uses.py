@@ -88,8 +88,6 @@ def test_the_status_is_the_same_when_nobody_is_told(hako: Hako, box: Writer, lin
         (("snapshot", "web.haco.py", "../x"), 2, "the name of a snapshot must be"),
         (("cache",), 2, "what of it? (hako cache ls, or hako cache prune)"),
         (("cache", "lsx"), 2, "there is no action 'lsx' (did you mean 'ls'?)"),
-        (("new", "-n", "x", "--global"), 2, "--global writes the global file, and --name is about another one"),
-        (("new", "x", "--global"), 2, "--global writes the global file, and x is about another one"),
         (("new", "folder"), 2, "folder names a folder (hako new folder/dev.haco.py)"),
         (("check", "folder"), 125, "folder: not a regular file"),
         (("kill", "folder"), 125, "folder: it is a folder, and no container has that name"),

@@ -433,6 +433,9 @@ def test_the_global_file_gives_defaults(write_file: Writer, places: Path, monkey
     container = only(write_file('config.environ["B"] = "2"'))
     assert (container.uid, container.environ) == (7, {"A": "1", "B": "2"})
     assert container.place("uid") == f"{defaults}:2"
+    path = write_file()
+    path.write_text(path.read_text() + "with Haconiwa.define() as config: pass\n")
+    assert "a file defines one barn, and this is the second" in problems(path)[0]
     defaults.write_text("from hakoniwa import Haconiwa\nHaconiwa.configure(udi=7)\n")
     with pytest.raises(HakoError, match="default 'udi' is unknown"):
         loaded(write_file())

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from hakoniwa.errors import HakoError
+from hakoniwa.commands import new
+from hakoniwa.errors import USAGE, HakoError
 from hakoniwa.loader import load
+from hakoniwa.options import read
 
 Writer = Callable[..., Path]
 
@@ -77,3 +79,22 @@ def test_what_is_told_of_it(write_file: Writer, setting: str, told: str) -> None
     with pytest.raises(HakoError) as raised:
         load(str(write_file(setting)), "check")
     assert told in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["-n", "x", "--global"], "--global writes the global file, and --name is about another one"),
+        (["-G", "--strategy", "host"], "and --strategy is about another one"),
+        (["x", "--global"], "--global writes the global file, and x is about another one"),
+    ],
+)
+def test_the_global_file_has_no_other_options(
+    places: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], told: str
+) -> None:
+    monkeypatch.setattr(new, "global_file", lambda: str(places / "conf.py"))
+    with pytest.raises(HakoError, match="is about another one") as raised:
+        new.run(read(new.COMMAND, words))
+    assert told in str(raised.value)
+    assert raised.value.status == USAGE
+    assert not (places / "conf.py").exists()

@@ -24,7 +24,7 @@ FLOORS = [
     ["ids", "rewritable", "seccomp"],
     ["hostpaths"],
     ["statefile"],
-    ["state", "boxes"],
+    ["state", "boxes", "outline"],
     ["ranges"],
     ["dsl", "validate"],
     ["beside"],
