@@ -213,8 +213,7 @@ def reset_all() -> None:
     _heard = None
     set_wakeup_fd(-1)
     for number in range(1, _LAST + 1):
-        # KILL and STOP cannot be changed; 32 and 33 belong to the C library.
-        if number not in (9, 19, 32, 33) and getsignal(number) != SIG_DFL:
+        if number not in (9, 19, 32, 33):  # KILL and STOP cannot be changed; 32 and 33 belong to the C library
             signal(number, SIG_DFL)
     pthread_sigmask(SIG_SETMASK, ())
 
