@@ -67,6 +67,8 @@ __all__ = [
 
 ENDING = (SIGTERM, SIGINT, SIGHUP, SIGQUIT)  # what asks a process to end
 _LAST = 64
+_INTERNAL = (32, 33)  # SIGCANCEL and SIGSETXID
+_RT_SIGACTION = {"x86_64": 13, "aarch64": 134}  # asm/unistd_64.h, asm-generic/unistd.h
 
 _arrived: dict[int, None] = {}  # since they were last taken, in their order
 _heard: tuple[int, int, tuple[int, ...]] | None = None  # the pipe and the signals of `listen`
@@ -213,9 +215,23 @@ def reset_all() -> None:
     _heard = None
     set_wakeup_fd(-1)
     for number in range(1, _LAST + 1):
-        if number not in (9, 19, 32, 33):  # KILL and STOP cannot be changed; 32 and 33 belong to the C library
+        if number not in (SIGKILL, 19, *_INTERNAL):  # KILL and STOP cannot be changed
             signal(number, SIG_DFL)
+    _reset_internal()
     pthread_sigmask(SIG_SETMASK, ())
+
+
+def _reset_internal() -> None:
+    """The two signals that the C library keeps to itself. Its `posix_spawn` (glibc 2.36, called by make) hands them down ignored."""
+    import os
+
+    from hakoniwa.kernel.libc import syscall
+
+    call = _RT_SIGACTION.get(os.uname().machine)
+    if call is None:
+        return  # the trampoline is not written for that machine either
+    for number in _INTERNAL:
+        syscall(call, number, bytes(32), None, 8)  # a struct sigaction of zeros: the default
 
 
 def by_name(text: str) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hakoniwa.kernel.pidfd import takes
-from tests.conftest import LONGEST, Hako, wait_for_log
+from tests.conftest import HAKO, LONGEST, Hako, wait_for_log
 from tests.system.test_rootfs import await_line, remains
 
 Writer = Callable[..., Path]
@@ -134,6 +134,20 @@ def test_the_program_gets_no_mask_and_the_default_actions(hako: Hako, box: Write
     out, _ = front.communicate(timeout=20)
     assert [line.split()[1].strip(b"0") for line in out.splitlines()] == [b""] * 4
     hako("kill", path)
+
+
+def test_what_the_c_library_of_make_hands_down(hako: Hako, box: Writer) -> None:
+    """Its posix_spawn leaves SIGCANCEL ignored, which no function of the library gives back."""
+    path = box()
+    words = f"{HAKO} start {path} -- grep -E SigIgn /proc/self/status"
+    done = subprocess.run(
+        ["make", "--no-print-directory", "-f", "-"],
+        input=f"all:\n\t@{words}\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.split() == ["SigIgn:", "0" * 16], done.stderr
 
 
 def test_nohup_is_kept_up(hako: Hako, box: Writer) -> None:
