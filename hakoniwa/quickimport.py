@@ -86,8 +86,10 @@ def write_bundle() -> None:
     import hakoniwa.commands.attach
     import hakoniwa.commands.kill
     import hakoniwa.commands.start
+    import hakoniwa.kernel.idle
     import hakoniwa.kernel.tree
     import hakoniwa.options
+    import hakoniwa.outline
     import hakoniwa.rootfs.shadows
     import hakoniwa.steps.gather
     import hakoniwa.steps.scheduling
