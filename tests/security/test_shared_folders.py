@@ -123,7 +123,7 @@ def test_as_a_namespace_to_enter(hako: Hako, box: Writer, places: Path) -> None:
     hako("start", path, "--", "ln", "-s", "/proc/1/ns/uts", "/share/ns")
     entering = box(share + 'config.namespace.enter("uts", via="share/ns")')
     assert TOLD in hako("start", entering, "--", "true", status=125).stderr
-    direct = box('config.namespace.enter("uts", via="/proc/1/ns/uts")')
+    direct = box(f'config.namespace.enter("uts", via="/proc/{os.getpid()}/ns/uts")')
     assert hako("start", direct, "--", "hostname").stdout.strip() == os.uname().nodename
 
 

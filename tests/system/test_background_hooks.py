@@ -347,6 +347,14 @@ def f(base, paths): tell(" ".join(os.path.relpath(path, os.path.dirname(__file__
 """
 
 
+def stop(pid: int) -> None:
+    """Stop a process that is no child of ours, and wait until each of its threads has."""
+    os.kill(pid, signal.SIGSTOP)
+    tasks = Path(f"/proc/{pid}/task")
+    while any((task / "stat").read_text().rpartition(")")[2].split()[0] != "T" for task in tasks.iterdir()):
+        os.sched_yield()
+
+
 def test_changes_that_never_stop_are_told_all_the_same(run: Run, ears: Ears, places: Path) -> None:
     (places / "src").mkdir()
     run(WATCH)
@@ -368,7 +376,7 @@ def test_changes_that_never_stop_are_told_all_the_same(run: Run, ears: Ears, pla
 def test_many_paths_are_told_as_the_folder_that_they_lie_below(run: Run, ears: Ears, places: Path) -> None:
     (places / "src" / "many").mkdir(parents=True)
     supervisor = run(WATCH)
-    os.kill(supervisor, signal.SIGSTOP)
+    stop(supervisor)
     for number in range(1500):
         (places / "src" / "many" / str(number)).touch()
     os.kill(supervisor, signal.SIGCONT)
@@ -380,9 +388,9 @@ def test_changes_that_the_kernel_could_not_keep_are_told_as_the_folder_that_is_w
 ) -> None:
     (places / "src").mkdir()
     supervisor = run(WATCH)
-    os.kill(supervisor, signal.SIGSTOP)
+    stop(supervisor)
     most = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
-    for number in range(most // 2 + 1):  # a touch is more than one event
+    for number in range(most // 2 + 1):  # two events each
         (places / "src" / f"{number % 50}").touch()
         (places / "src" / f"{number % 50}").unlink()
     (places / "src" / "new").mkdir()  # nobody hears of it
