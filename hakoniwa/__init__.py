@@ -9,13 +9,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from hakoniwa.dsl.facade import Haconiwa
+    from hakoniwa.haco.facade import Haconiwa
 
 
 def __getattr__(name: str) -> Any:
     """`Haconiwa` on first use: most commands never execute a container file."""
     if name == "Haconiwa":
-        from hakoniwa.dsl.facade import Haconiwa
+        from hakoniwa.haco.facade import Haconiwa
 
         return Haconiwa
     raise AttributeError(f"module 'hakoniwa' has no attribute {name!r}")

@@ -6,17 +6,17 @@ import ast
 import os
 
 from hakoniwa import log
-from hakoniwa.dsl.container import _SECTIONS, ContainerBuilder
-from hakoniwa.dsl.provision import ProvisionSection
-from hakoniwa.dsl.section import Section
 from hakoniwa.errors import HakoError
-from hakoniwa.loader import read_file
+from hakoniwa.haco.container import _SECTIONS, ContainerBuilder
+from hakoniwa.haco.loader import read_file
+from hakoniwa.haco.provision import ProvisionSection
+from hakoniwa.haco.section import Section
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hakoniwa.spec import Barn, Container
+    from hakoniwa.spec.records import Barn, Container
 
 _KINDS: tuple[type[Section], ...] = (ContainerBuilder, ProvisionSection, *_SECTIONS.values())
 # Hooks that may make what is mounted afterwards.
@@ -87,7 +87,7 @@ def _wrong_parameters(container: Container) -> list[HakoError]:
     if os.geteuid() != 0 or not (wanted.v1 or wanted.v2 or wanted.memory or wanted.cpus or wanted.pids):
         return []
     from hakoniwa.kernel import cgroup
-    from hakoniwa.supervisor import groups
+    from hakoniwa.run.start import groups
 
     host = cgroup.find_hierarchies()
     try:

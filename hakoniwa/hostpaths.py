@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from hakoniwa.spec import Barn, Container
+    from hakoniwa.spec.records import Barn, Container
 
 _ELOOP = 40
 _MOST_LINKS = 40  # as the kernel has it: `man 7 path_resolution`

@@ -9,12 +9,12 @@ import os
 
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import idmap
-from hakoniwa.spec import NO_MAPS, Maps
+from hakoniwa.spec.records import NO_MAPS, Maps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hakoniwa.kernel.idmap import Range
-    from hakoniwa.spec import Container, IdRange
+    from hakoniwa.spec.records import Container, IdRange
 
 
 def for_ordinary_user(container: Container) -> Container:

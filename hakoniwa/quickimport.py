@@ -89,13 +89,13 @@ def write_bundle() -> None:
     import hakoniwa.kernel.idle
     import hakoniwa.kernel.tree
     import hakoniwa.options
-    import hakoniwa.outline
     import hakoniwa.rootfs.shadows
+    import hakoniwa.run.control
+    import hakoniwa.run.start.groups
+    import hakoniwa.run.start.helper
+    import hakoniwa.spec.outline
     import hakoniwa.steps.gather
-    import hakoniwa.steps.scheduling
-    import hakoniwa.supervisor.control
-    import hakoniwa.supervisor.groups
-    import hakoniwa.supervisor.helping  # noqa: F401
+    import hakoniwa.steps.scheduling  # noqa: F401
 
     entries: dict[str, Entry] = {}
     codes = b""

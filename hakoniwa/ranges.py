@@ -11,7 +11,7 @@ from hakoniwa import log, state
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.idmap import LARGEST_ID, USUAL, taken_ranges
 from hakoniwa.places import ensure_private, lib_dir
-from hakoniwa.spec import Maps
+from hakoniwa.spec.records import Maps
 from hakoniwa.statefile import folder_of
 from hakoniwa.trust import check_folder
 

@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hakoniwa.spec import Barn, Container
+    from hakoniwa.spec.records import Barn, Container
 
 _RECIPES = "bootstrap"
 

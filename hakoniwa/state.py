@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from hakoniwa.spec import Container
+    from hakoniwa.spec.records import Container
 
 _STATE, _RECORDS = "state.json", ".containers"
 _DYING = 10.0  # seconds that the processes of a killed container may take to vanish

@@ -13,7 +13,7 @@ from hakoniwa.errors import HakoError
 from hakoniwa.kernel.files import read_file
 from hakoniwa.places import run_dir
 from hakoniwa.record import Record, Unreadable, plain
-from hakoniwa.spec import IdRange, Limit, Scheduling, Seccomp  # `record.read` finds them here
+from hakoniwa.spec.records import IdRange, Limit, Scheduling, Seccomp  # `record.read` finds them here
 from hakoniwa.trust import read_own
 
 TYPE_CHECKING = False
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any, Literal, Self, TypeVar
 
-    from hakoniwa.spec import Container
+    from hakoniwa.spec.records import Container
 
     Known = TypeVar("Known", "State", "Made")
 

@@ -10,7 +10,7 @@ from hakoniwa import log
 from hakoniwa.commands.create import QUIET
 from hakoniwa.commands.start import check_real_id
 from hakoniwa.errors import HakoError, nearest, printable
-from hakoniwa.loader import load_given
+from hakoniwa.haco.loader import load_given
 from hakoniwa.options import Command, Given, Option, usage_error
 from hakoniwa.rootfs.archive import COMPRESSIONS, Packing, archive, check_target, kind_of, measure
 from hakoniwa.rootfs.missing import How, build_missing, is_built
@@ -19,7 +19,7 @@ from hakoniwa.rootfs.rootless import as_root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hakoniwa.spec import Barn, Container
+    from hakoniwa.spec.records import Barn, Container
 
 COMMAND = Command(
     name="archive",

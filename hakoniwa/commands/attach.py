@@ -10,11 +10,11 @@ from hakoniwa.errors import HakoError
 from hakoniwa.kernel import capabilities, signals
 from hakoniwa.kernel.files import wait_readable
 from hakoniwa.options import NAME, Command, Given, Option, usage_error
-from hakoniwa.plan import Filtered, scheduling_steps, when_filtered
+from hakoniwa.plan.container import Filtered, scheduling_steps, when_filtered
+from hakoniwa.run.process.exec import Exec
 from hakoniwa.seccomp import programs
 from hakoniwa.statefile import State
 from hakoniwa.steps import devices, identity, program
-from hakoniwa.supervisor.exec import Exec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,11 +75,11 @@ def _exit_status(pid: int, executing: Exec, wakeup: int, *, asked: bool = False)
 
 
 def _attach_with_terminal(given: Given, found: State, executing: Exec, streams: tuple[int, ...]) -> int:
-    from hakoniwa.supervisor.barn import terminal_type
-    from hakoniwa.supervisor.front import Front
-    from hakoniwa.supervisor.guard import guard_terminal
+    from hakoniwa.run.barn.process import terminal_type
+    from hakoniwa.run.terminal.front import UserTerminal
+    from hakoniwa.run.terminal.guard import guard_terminal
 
-    front = Front(streams)
+    front = UserTerminal(streams)
     guard_terminal(front)  # before the pid namespace is joined: a later child would be inside
     executing.front = front.theirs.fileno()
     pid, pidfd = _launch(given, found, executing, streams, terminal_type())
@@ -165,8 +165,8 @@ def _id(given: Given, option: str, shown: str) -> int | str | None:
     text = given.value(option)
     if text is None:
         return None
-    from hakoniwa.dsl import checks
-    from hakoniwa.dsl.section import short
+    from hakoniwa.haco import checks
+    from hakoniwa.haco.section import short
 
     try:
         number = text.isascii() and text.lstrip("+-").isdecimal()

@@ -6,7 +6,7 @@ import os
 
 from hakoniwa.checking import find_problems
 from hakoniwa.errors import Problems, printable
-from hakoniwa.loader import load_given
+from hakoniwa.haco.loader import load_given
 from hakoniwa.options import Command, Given
 
 COMMAND = Command(name="check", summary="Load and validate a container file. Needs no root and changes nothing.")

@@ -8,7 +8,7 @@ from hakoniwa import log
 from hakoniwa.commands.selection import selected
 from hakoniwa.commands.start import check_real_id
 from hakoniwa.errors import HakoError
-from hakoniwa.loader import load
+from hakoniwa.haco.loader import load
 from hakoniwa.options import NAME, Command, Given, usage_error
 
 COMMAND = Command(

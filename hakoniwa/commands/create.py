@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hakoniwa import log
 from hakoniwa.commands.start import check_real_id
-from hakoniwa.loader import load_given
+from hakoniwa.haco.loader import load_given
 from hakoniwa.options import Command, Given, Option
 from hakoniwa.rootfs.missing import How, build_missing
 

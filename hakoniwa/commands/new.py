@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 
-from hakoniwa.dsl import checks
-from hakoniwa.dsl.bootstrap import SETTINGS
-from hakoniwa.dsl.build import joined_name, name_parts
-from hakoniwa.dsl.section import short
 from hakoniwa.errors import HakoError, nearest, printable
+from hakoniwa.haco import checks
+from hakoniwa.haco.bootstrap import SETTINGS
+from hakoniwa.haco.build import joined_name, name_parts
+from hakoniwa.haco.section import short
 from hakoniwa.options import Command, Given, Option, usage_error
 from hakoniwa.places import global_file, lib_dir, make_parents
 

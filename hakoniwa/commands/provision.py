@@ -8,12 +8,12 @@ from hakoniwa import log, state
 from hakoniwa.commands.create import QUIET
 from hakoniwa.commands.start import check_real_id
 from hakoniwa.errors import HakoError, nearest
-from hakoniwa.loader import load_given
+from hakoniwa.haco.loader import load_given
 from hakoniwa.options import Command, Given, Option, usage_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hakoniwa.spec import Barn, Container
+    from hakoniwa.spec.records import Barn, Container
 
 COMMAND = Command(
     name="provision",

@@ -12,7 +12,7 @@ from hakoniwa.commands.selection import ALL, PID, alive
 from hakoniwa.errors import HakoError, printable
 from hakoniwa.kernel.pidfd import is_stopped
 from hakoniwa.options import NAME, Command, Given
-from hakoniwa.supervisor.control import socket_path
+from hakoniwa.run.control import socket_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ COMMAND = Command(
     by_name=True,
 )
 
-PATIENCE = 180.0  # seconds: longer than a supervisor waits for anything (supervisor/reloading.py)
+PATIENCE = 180.0  # seconds: longer than a supervisor waits for anything (run/reload/reloader.py)
 _LOOK = struct.pack(
     "ll", 0, 500_000
 )  # a struct timeval: after that it is looked whether there is still something to wait for

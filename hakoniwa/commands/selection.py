@@ -32,7 +32,7 @@ def take_as_name(given: Given) -> Given:
     if any(one.file == real for one in known):
         return given
     if not any(word in (one.name, one.barn) for one in known):
-        from hakoniwa.loader import unknown
+        from hakoniwa.haco.loader import unknown
 
         raise unknown(word, known)
     if given.value("name") not in (None, word):
@@ -90,8 +90,8 @@ def _how(known: State | Made) -> str:
 
 def _by_name(name: str) -> list[State | Made]:
     """The container of a name, or the containers of the barn that has it."""
-    from hakoniwa.dsl.checks import Wrong
-    from hakoniwa.dsl.checks import name as check_name
+    from hakoniwa.haco.checks import Wrong
+    from hakoniwa.haco.checks import name as check_name
 
     try:
         one = state.known(check_name(name))
@@ -131,7 +131,7 @@ def _of_file(file: str, acting: str, *, every: bool) -> list[State | Made]:
 
 def _of_those_now(file: str, found: list[State | Made], acting: str) -> list[State | Made]:
     """Of the containers that a file has made, those that it gives the names of now."""
-    from hakoniwa.loader import load
+    from hakoniwa.haco.loader import load
 
     names = _listed([one.name for one in found])
     hint = f"choose one with -n NAME{', or all with --all' if acting in _WITH_ALL else ''}"

@@ -7,7 +7,7 @@ import json
 from hakoniwa import boxes
 from hakoniwa.commands.selection import selected
 from hakoniwa.commands.table import show_table
-from hakoniwa.dsl import checks
+from hakoniwa.haco import checks
 from hakoniwa.options import JSON, NAME, Command, Given, Option, usage_error
 
 TYPE_CHECKING = False

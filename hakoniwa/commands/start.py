@@ -5,22 +5,22 @@ from __future__ import annotations
 import os
 
 from hakoniwa import boxes, log
-from hakoniwa.beside import close_beside
 from hakoniwa.errors import HakoError, printable
+from hakoniwa.haco.beside import close_beside
+from hakoniwa.haco.loader import load_given
 from hakoniwa.kernel import capabilities, signals
-from hakoniwa.loader import load_given
 from hakoniwa.options import Command, Given, Option, usage_error
-from hakoniwa.plan import Launch, plan
+from hakoniwa.plan.container import Launch, plan
 from hakoniwa.rewritable import find_exposed
+from hakoniwa.run.barn.process import run_in_background, run_in_foreground
 from hakoniwa.seccomp.programs import programs_for
-from hakoniwa.spec import NO_MAPS
-from hakoniwa.supervisor.barn import run_in_background, run_in_foreground
+from hakoniwa.spec.records import NO_MAPS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from hakoniwa.spec import Barn, Container, Maps
+    from hakoniwa.spec.records import Barn, Container, Maps
 
 COMMAND = Command(
     name="start",
@@ -92,7 +92,7 @@ def check_real_id(barn: Barn) -> None:
 def _launch(container: Container, argv: tuple[str, ...] | None, background: bool, number: int) -> Launch:
     terminals: tuple[int, ...] = ()
     if not background and number == 1 and any(os.isatty(stream) for stream in (0, 1, 2)):
-        from hakoniwa.supervisor.front import terminals as find
+        from hakoniwa.run.terminal.front import terminals as find
 
         redirected = {stream.number for stream in container.streams}
         terminals = tuple(stream for stream in find() if stream not in redirected)
@@ -124,7 +124,7 @@ def _layers(container: Container) -> tuple[str, ...]:
 
 def _tell_what_differs(container: Container, said: dict[str, Any]) -> None:
     """Warn where the rootfs was made of another definition: it is used as it is."""
-    from hakoniwa import outline
+    from hakoniwa.spec import outline
 
     now = outline.outline(container)
     if now == said:

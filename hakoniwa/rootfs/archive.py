@@ -28,7 +28,7 @@ from hakoniwa.steps.step import Context
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hakoniwa.rootfs.progress import Progress
-    from hakoniwa.spec import Container
+    from hakoniwa.spec.records import Container
 
 # Filters that compress, the first that is installed; xz and zstd use every core, pigz and lbzip2 stand in for what cannot.
 # Where there is one core, xz would otherwise write another format: a single block (`man 1 xz`, --threads).

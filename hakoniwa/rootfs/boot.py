@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa.dsl.container import RootPath
 from hakoniwa.errors import HakoError, nearest
+from hakoniwa.haco.container import RootPath
 from hakoniwa.rootfs.command import run_step
 
 TYPE_CHECKING = False
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from hakoniwa.rootfs.progress import Progress
-    from hakoniwa.spec import Container
+    from hakoniwa.spec.records import Container
 
 TEXT = "bootstrap code"  # the name of a text that is executed, in the place of a file's
 

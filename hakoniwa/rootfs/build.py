@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from hakoniwa.rootfs.missing import How
     from hakoniwa.rootfs.progress import Progress
-    from hakoniwa.spec import Container, Maps
+    from hakoniwa.spec.records import Container, Maps
 
 _ENDS = (boxes.BUILDING, REMOVING, REPLACED)
 

@@ -13,7 +13,7 @@ from hakoniwa.rootfs.reading import read_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hakoniwa.spec import ProvisionStep
+    from hakoniwa.spec.records import ProvisionStep
 
 _NEW = ".hakoniwa-copy"
 

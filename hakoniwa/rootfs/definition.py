@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types import CodeType
     from typing import Any
 
-    from hakoniwa.spec import Container, ProvisionStep
+    from hakoniwa.spec.records import Container, ProvisionStep
 
 _VERSION = 1  # of how layers are made: another one finds none of the old
 _CHUNK = 1 << 20

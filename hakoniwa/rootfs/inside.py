@@ -14,23 +14,23 @@ import traceback
 from hakoniwa import log
 from hakoniwa.errors import HakoError, printable
 from hakoniwa.kernel import capabilities, idmap, mount, paths, prctl, process, signals
-from hakoniwa.plan import NETWORK_FILES, provisioning_steps
+from hakoniwa.plan.container import NETWORK_FILES, provisioning_steps
 from hakoniwa.rootfs.copying import copy_in
 from hakoniwa.rootfs.environment import PROXIES
 from hakoniwa.rootfs.output import follow, quoted
+from hakoniwa.run.process.child import close_imports
+from hakoniwa.run.process.report import read_report, read_to_end, tell_failure
 from hakoniwa.seccomp.programs import programs_for
-from hakoniwa.spec import Seccomp
+from hakoniwa.spec.records import Seccomp
 from hakoniwa.steps import devices, identity, program
 from hakoniwa.steps.step import Context, apply_all, prepare_all
-from hakoniwa.supervisor.child import close_imports
-from hakoniwa.supervisor.report import read_report, read_to_end, tell_failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from hakoniwa.rootfs.progress import Progress
-    from hakoniwa.spec import Container, ProvisionStep
+    from hakoniwa.spec.records import Container, ProvisionStep
     from hakoniwa.steps.step import Step
 
 _NAMESPACES = ("mount", "pid", "ipc", "uts")

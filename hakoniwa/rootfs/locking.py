@@ -42,7 +42,7 @@ def try_claim(path: str) -> int:
 def hold_place(path: str, where: str = "") -> int:
     """The lock of the place of a rootfs, on which no container runs, as a descriptor. Raises HakoError while one does.
 
-    A running container holds the lock of its rootfs (supervisor/supervisor.py).
+    A running container holds the lock of its rootfs (run/supervisor.py).
     """
     try:
         return boxes.claim(path)

@@ -8,7 +8,6 @@ import stat
 from hakoniwa import boxes
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import idmap, mount, process, tree
-from hakoniwa.outline import outline
 from hakoniwa.rootfs import layers, provision
 from hakoniwa.rootfs.boot import Boot
 from hakoniwa.rootfs.definition import asked, digest, function_text
@@ -16,6 +15,7 @@ from hakoniwa.rootfs.duplicate import copy_tree
 from hakoniwa.rootfs.inside import run_inside
 from hakoniwa.rootfs.remove import remove_tree
 from hakoniwa.rootfs.strayed import Watch
+from hakoniwa.spec.outline import outline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from hakoniwa.rootfs.missing import How
     from hakoniwa.rootfs.progress import Progress
-    from hakoniwa.spec import Container, Maps, ProvisionStep
+    from hakoniwa.spec.records import Container, Maps, ProvisionStep
 
 
 class Making:
@@ -188,7 +188,7 @@ def load_strategy(container: Container) -> Any:
     strategy = container.bootstrap.strategy
     if not isinstance(strategy, str):
         return strategy
-    from hakoniwa.dsl.bootstrap import SETTINGS, load_installed
+    from hakoniwa.haco.bootstrap import SETTINGS, load_installed
 
     if strategy in SETTINGS:
         return _own_strategy(strategy)
@@ -219,7 +219,7 @@ def _summary(container: Container) -> str:
     strategy = container.bootstrap.strategy
     if not isinstance(strategy, str):
         return described(container)
-    from hakoniwa.dsl.bootstrap import SETTINGS
+    from hakoniwa.haco.bootstrap import SETTINGS
 
     main = container.bootstrap.settings.get(*SETTINGS.get(strategy, ("",))[:1])
     return f"{strategy} {os.path.basename(main)}" if isinstance(main, str) and "\n" not in main else strategy

@@ -10,7 +10,7 @@ from hakoniwa.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hakoniwa.spec import Barn, Container
+    from hakoniwa.spec.records import Barn, Container
 
 
 class How(Record):

@@ -7,11 +7,11 @@ import os
 from hakoniwa import boxes
 from hakoniwa.errors import HakoError, nearest
 from hakoniwa.kernel import idmap
-from hakoniwa.outline import outline
-from hakoniwa.plan import stacked_root
+from hakoniwa.plan.container import stacked_root
 from hakoniwa.rootfs.definition import asked, step_digest, step_id
 from hakoniwa.rootfs.inside import run_inside
 from hakoniwa.rootfs.locking import hold_rootfs
+from hakoniwa.spec.outline import outline
 from hakoniwa.steps.root import BindRoot, LayerRoot
 
 TYPE_CHECKING = False
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from hakoniwa.rootfs.progress import Progress
-    from hakoniwa.spec import Container, ProvisionStep
+    from hakoniwa.spec.records import Container, ProvisionStep
     from hakoniwa.steps.step import Step
 
     # A step, what it is remembered by, and what it does.

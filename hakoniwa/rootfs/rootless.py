@@ -12,13 +12,13 @@ from hakoniwa import ids, log
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import idmap, process, signals
 from hakoniwa.places import cache_dir, lib_dir, log_dir, run_dir
-from hakoniwa.supervisor.report import read_report, read_to_end, tell_failure
+from hakoniwa.run.process.report import read_report, read_to_end, tell_failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hakoniwa.spec import Maps
+    from hakoniwa.spec.records import Maps
 
 
 def as_root(action: Callable[[], object], maps: Maps | None = None) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from hakoniwa.spec import Container
+    from hakoniwa.spec.records import Container
 
 
 _KEPT = ("form", "steps", "asked")  # of a mark, with a snapshot: a rebuild may have changed them since

@@ -7,7 +7,7 @@ from itertools import product
 
 from hakoniwa.errors import HakoError
 from hakoniwa.places import ensure_private
-from hakoniwa.spec import ArgumentTest, CallFilter, CallRule
+from hakoniwa.spec.records import ArgumentTest, CallFilter, CallRule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

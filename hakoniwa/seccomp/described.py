@@ -9,7 +9,7 @@ from hakoniwa.errors import HakoError
 from hakoniwa.kernel import seccomp
 from hakoniwa.seccomp.docker import read_profile
 from hakoniwa.seccomp.programs import Program, default_program, made_once
-from hakoniwa.spec import CallFilter, Seccomp
+from hakoniwa.spec.records import CallFilter, Seccomp
 
 _LARGEST_PROFILE = 1 << 20
 

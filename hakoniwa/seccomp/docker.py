@@ -9,7 +9,7 @@ import json
 import os
 
 from hakoniwa.errors import HakoError
-from hakoniwa.spec import ArgumentTest, CallFilter, CallRule
+from hakoniwa.spec.records import ArgumentTest, CallFilter, CallRule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from hakoniwa.kernel import capabilities
 from hakoniwa.seccomp.compiling import prefixes
 from hakoniwa.seccomp.names import BY_CAPABILITY, NEVER, ORDINARY
-from hakoniwa.spec import ArgumentTest, CallFilter, CallRule
+from hakoniwa.spec.records import ArgumentTest, CallFilter, CallRule
 
 _EPERM, _ENOSYS, _EAFNOSUPPORT = 1, 38, 97
 _NEW_NAMESPACES = 0x7E020000  # every CLONE_NEW* flag that clone(2) takes (linux/sched.h)

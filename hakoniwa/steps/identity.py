@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from hakoniwa.spec import Limit
+    from hakoniwa.spec.records import Limit
 
 NOWHERE: Mapping[str, str] = {}  # of which "uid", "gid" and "groups" may name where each was asked for
 

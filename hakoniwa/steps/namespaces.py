@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
 
-    from hakoniwa.spec import Entered
+    from hakoniwa.spec.records import Entered
 
 
 class AwaitOutside(AwaitsMaps):

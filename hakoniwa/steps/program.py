@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
 
-    from hakoniwa.spec import Stream
+    from hakoniwa.spec.records import Stream
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SHELLS = ("/bin/bash", "/bin/sh")

@@ -13,7 +13,7 @@ from hakoniwa.steps.step import Context, Outside, Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hakoniwa.spec import Mount
+    from hakoniwa.spec.records import Mount
     from hakoniwa.steps.gather import GatherRoot
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hakoniwa.plan import MASKED, READONLY
+from hakoniwa.plan.container import MASKED, READONLY
 from tests.conftest import HAKO, Hako
 
 Writer = Callable[..., Path]

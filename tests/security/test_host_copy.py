@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hakoniwa import plan
+from hakoniwa.plan import container as plan
 from hakoniwa.rootfs import secrets
 from tests.conftest import Hako
 

@@ -17,9 +17,10 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspa
 
 from hakoniwa import cli
 from hakoniwa.kernel import process
+from hakoniwa.run import supervisor
+from hakoniwa.run.reload import loader as loading
 from hakoniwa.steps import step as steps
 from hakoniwa.steps.step import Context, Step
-from hakoniwa.supervisor import loading, supervisor
 
 TOLD, LET = 100, 101
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from hakoniwa import spec
 from hakoniwa.errors import HakoError, Problems
-from hakoniwa.loader import load
-from hakoniwa.spec import Container
+from hakoniwa.haco.loader import load
+from hakoniwa.spec import records as spec
+from hakoniwa.spec.records import Container
 from hakoniwa.steps import mounts
 
 Writer = Callable[..., Path]

@@ -9,7 +9,7 @@ import pytest
 
 from hakoniwa.checking import find_problems
 from hakoniwa.errors import HakoError
-from hakoniwa.spec import Container
+from hakoniwa.spec.records import Container
 from tests.unit.test_container_file import HEAD_LINES, loaded, only, problems
 
 Writer = Callable[..., Path]

@@ -9,7 +9,7 @@ import pytest
 
 from hakoniwa.commands import new
 from hakoniwa.errors import USAGE, HakoError
-from hakoniwa.loader import load
+from hakoniwa.haco.loader import load
 from hakoniwa.options import read
 
 Writer = Callable[..., Path]

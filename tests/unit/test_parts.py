@@ -58,8 +58,8 @@ def test_a_record_has_its_fields_however_annotations_are_kept() -> None:
 SEND_AFTER = """
 import os, socket
 from hakoniwa.steps.devices import OpenTerminal
-from hakoniwa.supervisor import child
-from hakoniwa.supervisor.front import descriptors
+from hakoniwa.run.process import child
+from hakoniwa.run.terminal.front import descriptors
 ours, theirs = descriptors.open_pair()
 OpenTerminal(streams=(0,)).prepare(None)
 child.close_imports()
@@ -494,7 +494,7 @@ def test_the_next_time_of_a_cron_expression() -> None:
     import time
     from datetime import datetime
 
-    from hakoniwa.supervisor.workers import _next_cron
+    from hakoniwa.run.hooks.background import _next_cron
 
     wanted = 60 - datetime.now().second
     assert abs(_next_cron("* * * * *") - time.monotonic() - wanted) <= 1.5
@@ -512,7 +512,7 @@ def test_the_next_time_of_a_cron_expression() -> None:
 def test_patterns_of_watch_hooks(pattern: str, matches: list[str], others: list[str]) -> None:
     import re
 
-    from hakoniwa.supervisor.watching import translate
+    from hakoniwa.run.hooks.watch import translate
 
     expression = re.compile(translate(pattern))
     assert all(expression.fullmatch(path) for path in matches)
@@ -522,8 +522,8 @@ def test_patterns_of_watch_hooks(pattern: str, matches: list[str], others: list[
 def test_timers_neither_drift_nor_make_up_for_what_was_missed() -> None:
     import time
 
-    from hakoniwa.spec import BackgroundHook
-    from hakoniwa.supervisor.workers import Schedule, Worker
+    from hakoniwa.run.hooks.background import Schedule, Worker
+    from hakoniwa.spec.records import BackgroundHook
 
     hook = BackgroundHook(kind="timer", function=print, delay=10.0, interval=10.0, limit=None, signals=(), where="")
     schedule = Schedule((), None, lambda: None, lambda hook: None)  # type: ignore[arg-type]  # no hook sees the base
@@ -548,8 +548,8 @@ def test_what_comes_while_a_hook_is_busy(what: dict[str, Any], reasons: list[lis
     """Ticks are counted. Events are kept, each once."""
     import threading
 
-    from hakoniwa.spec import BackgroundHook
-    from hakoniwa.supervisor.workers import Worker
+    from hakoniwa.run.hooks.background import Worker
+    from hakoniwa.spec.records import BackgroundHook
 
     begun, go_on = threading.Semaphore(0), threading.Semaphore(0)
     got: list[object] = []

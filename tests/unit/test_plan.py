@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from hakoniwa.haco.loader import load
 from hakoniwa.kernel import capabilities
-from hakoniwa.loader import load
-from hakoniwa.plan import Launch, environment, plan
+from hakoniwa.plan.container import Launch, environment, plan
 
 Writer = Callable[..., Path]
 

@@ -10,7 +10,7 @@ import tracemalloc
 import pytest
 
 from hakoniwa.errors import HakoError
-from hakoniwa.supervisor import report
+from hakoniwa.run.process import report
 
 
 def told(action: object) -> bytes:

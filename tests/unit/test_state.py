@@ -15,7 +15,7 @@ import pytest
 import hakoniwa
 from hakoniwa import record, state, statefile
 from hakoniwa.errors import Problems
-from hakoniwa.loader import load
+from hakoniwa.haco.loader import load
 from hakoniwa.rootfs.build import record_of
 
 Writer = Callable[..., Path]
@@ -59,7 +59,7 @@ def test_metadata_that_could_not_be_read_again_is_an_error(write_file: Writer) -
 ROTATING = """
 import os, resource, sys
 sys.path[:0] = {path!r}
-from hakoniwa.supervisor import output
+from hakoniwa.run import output
 output.LARGEST = 100
 output.divert_output("box")
 pipe = output.LogPipe("box")

@@ -24,29 +24,28 @@ FLOORS = [
     ["ids", "rewritable", "seccomp"],
     ["hostpaths"],
     ["statefile"],
-    ["state", "boxes", "outline"],
+    ["state", "boxes"],
     ["ranges"],
-    ["dsl", "validate"],
-    ["beside"],
-    ["loader"],
+    ["haco"],
     ["steps"],
     ["plan"],
-    ["supervisor"],
+    ["run"],
     ["checking"],
     ["rootfs"],
     ["commands"],
     ["cli", "__main__"],
 ]
 EXCEPTIONS = {
-    ("supervisor", "rootfs"),  # what a layer has to hide is looked for at each start
+    ("run", "rootfs"),  # what a layer has to hide is looked for at each start
     ("kernel", "errors"),
-    ("dsl", "seccomp"),
-    ("state", "dsl"),  # the check of a name
+    ("haco", "seccomp"),
+    ("state", "haco"),  # the check of a name
     ("quickimport", "commands"),  # what it compiles, when it is installed
     ("quickimport", "options"),
     ("quickimport", "rootfs"),
+    ("quickimport", "spec"),
     ("quickimport", "steps"),
-    ("quickimport", "supervisor"),
+    ("quickimport", "run"),
 }
 
 
@@ -120,6 +119,6 @@ def test_the_launcher_finds_every_module_in_the_bundle() -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_examples_are_well_described(path: Path, write_file: Callable[..., Path]) -> None:
-    from hakoniwa.loader import load
+    from hakoniwa.haco.loader import load
 
     assert load(str(path), "check").containers

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from hakoniwa.spec import Bootstrap
+    from hakoniwa.spec.records import Bootstrap
 
 KEPT = True  # by what is asked; the mirror that happens to be used makes no difference
 
@@ -34,7 +34,7 @@ def fill(boot: Boot, bootstrap: Bootstrap) -> None:
     must_be_host_root("strategy 'debootstrap'", where)
     distribution = _distribution(release, where)
     words = _mmdebstrap_words(settings) if tool == "mmdebstrap" else _debootstrap_words(settings)
-    # No `--`, which debootstrap does not know: none of these begins with a dash (dsl/bootstrap.py).
+    # No `--`, which debootstrap does not know: none of these begins with a dash (haco/bootstrap.py).
     argv = [tool, *words, release, str(boot.rootfs), settings.get("mirror_url") or mirror_of(distribution)]
     run_step(
         tool,

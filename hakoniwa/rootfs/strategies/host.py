@@ -16,7 +16,7 @@ from hakoniwa.rootfs.upper import UpperLayer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hakoniwa.spec import Bootstrap
+    from hakoniwa.spec.records import Bootstrap
 
 # Mounts of the container's own go there, so that in an ordinary user's layer they are empty folders.
 _MADE = ("/dev", "/proc", "/sys")

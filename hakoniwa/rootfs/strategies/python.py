@@ -6,7 +6,7 @@ from hakoniwa.rootfs.boot import TEXT, Boot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hakoniwa.spec import Bootstrap
+    from hakoniwa.spec.records import Bootstrap
 
 
 def fill(boot: Boot, bootstrap: Bootstrap) -> None:

@@ -8,7 +8,7 @@ from hakoniwa.rootfs.command import run_step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hakoniwa.spec import Bootstrap
+    from hakoniwa.spec.records import Bootstrap
 
 
 def fill(boot: Boot, bootstrap: Bootstrap) -> None:

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from hakoniwa.spec import Bootstrap
+    from hakoniwa.spec.records import Bootstrap
 
 KEPT = True
 

@@ -1,0 +1,298 @@
+"""From builders to the frozen description, once the block has ended."""
+
+from __future__ import annotations
+
+import os
+
+from hakoniwa import state
+from hakoniwa.haco import checks
+from hakoniwa.haco.cgroup import LIMITED
+from hakoniwa.haco.container import ContainerBuilder, WrittenMount
+from hakoniwa.haco.section import Reading, Section, deep_copy
+from hakoniwa.places import lib_dir
+from hakoniwa.spec.records import BARN_POINTS, INDEPENDENT_MOUNTS, Barn, Bootstrap, Container, Mount, Provision, Rootfs
+from hakoniwa.spec.rules import validate, validate_together
+from hakoniwa.statefile import Damaged
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def build_barn(builder: ContainerBuilder) -> Barn:
+    """The barn of a builder. What is wrong is noted in its reading."""
+    reading = builder._reading
+    for word, where in reading.unused:
+        reading.problem(f"{word} registers nothing", "write it as @decorator above a function", where)
+    members = builder._children or [builder]
+    barn_name = None if builder._children else builder.name
+    barn_name = barn_name or _default_name(reading, members)
+    seen: dict[str, str] = {}
+    containers = []
+    for member in members:
+        name = member.name
+        if name is None and builder._children:
+            reading.problem("a container of a barn has no name", "set its name", member._place("name"))
+            continue
+        name = name or barn_name
+        if name in seen:
+            reading.problem(
+                f"two containers have the name {name!r}", f"the other is at {seen[name]}", member._place("name")
+            )
+        seen[name] = member._place("name")
+        container = _build_container(member, name, barn_name)
+        validate(container, member)
+        containers.append(container)
+    if builder._children:
+        names = tuple(container.name for container in containers)
+        containers = [container.replace(siblings=names) for container in containers]
+    validate_together(containers, builder)
+    return Barn(
+        name=barn_name,
+        file=reading.file,
+        daemonize=builder._flags["daemonize"] or any(member._flags["daemonize"] for member in members),
+        log_level=builder.log_level,
+        containers=tuple(containers),
+        hooks=tuple(hook for hook in builder._hooks if hook.point in BARN_POINTS),
+        real_id_check=builder._flags.get("real_id"),
+    )
+
+
+def _default_name(reading: Reading, members: list[ContainerBuilder]) -> str:
+    """What a barn is called where its file does not say: by the folder and by the file's stem."""
+    folder, stem = name_parts(reading.file)
+    if members[0]._parent is None:
+        try:
+            checks.name(stem)
+        except checks.Wrong as wrong:
+            told = f"the name of the file, {stem!r}, cannot name the container: it must be {wrong}"
+            reading.problem(told, "set config.name")
+            return "unnamed"
+    named = [member.name for member in members if member.name] or [stem]
+    return stem if any(_is_of(reading.file, name, stem) for name in named) else joined_name(folder, stem)
+
+
+def name_parts(file: str) -> tuple[str, str]:
+    """The name of a file's folder, as far as a name can have it, and the file's stem."""
+    folder, base = os.path.split(file)
+    return checks.name_part(os.path.basename(folder)), base.removesuffix(".py").removesuffix(".haco")
+
+
+def joined_name(folder: str, stem: str) -> str:
+    """`shop-dev` for `shop/dev.haco.py`, `shop` for `shop/shop.haco.py`."""
+    room = checks.LONGEST_NAME - 1 - len(stem)
+    return stem if folder in ("", stem) or room < 1 else f"{folder[:room]}-{stem}"
+
+
+def _is_of(file: str, name: str, stem: str) -> bool:
+    """Whether a file made a container when its barn was still called by the stem alone."""
+    if not state.is_known(name):
+        return False
+    try:
+        known = state.known(name)
+    except Damaged:
+        return False
+    return known is not None and (known.file, known.barn) == (file, stem)
+
+
+def _build_container(builder: ContainerBuilder, name: str, barn: str) -> Container:
+    flags = builder._flags
+    path = flags.get("chroot_to") or os.path.join(lib_dir(), name)
+    mounts = [_build_mount(mount, path) for mount in builder._mounts]
+    network_etc = flags["network_etc"]
+    if network_etc:
+        _check_network_root(builder, path)
+        mounts += _network_etc(network_etc, builder._place("network_etc"))
+    return Container(
+        name=name,
+        barn=barn,
+        file=builder._reading.file,
+        hostname=builder.hostname or name,
+        init_command=builder.init_command,
+        init=builder.init,
+        workdir=builder.workdir,
+        environ=dict(builder.environ),
+        uid=builder.uid,
+        gid=builder.gid,
+        groups=builder.groups,
+        streams=tuple(
+            stream if stream.inside else stream.replace(path=builder._beside(stream.path))
+            for stream in builder.command._streams.values()
+        ),
+        rootfs=_build_rootfs(builder, path, [mount for mount in mounts if mount.target == "/"]),
+        bootstrap=_build_bootstrap(builder),
+        provision=_build_provision(builder),
+        independent=_independent(builder, mounts),
+        mounts=tuple(mount for mount in mounts if mount.target != "/"),
+        network_etc=network_etc,
+        masked_paths=tuple(builder.filesystem._masked),
+        readonly_paths=tuple(builder.filesystem._readonly),
+        namespaces=_own_namespaces(builder),
+        entered=tuple(x.replace(path=builder._beside(x.path)) for x in builder.namespace._entered.values()),
+        persisted=tuple(x.replace(path=builder._beside(x.path)) for x in builder.namespace._persisted.values()),
+        uid_map=tuple(builder.namespace._maps["uid"]),
+        gid_map=tuple(builder.namespace._maps["gid"]),
+        time_offset=builder.namespace._offset,
+        limits=tuple(builder.resource._limits.values()),
+        cgroup=builder.cgroup._build(),
+        capabilities=builder.capabilities._build(),
+        no_new_privs=builder.no_new_privs,
+        seccomp=builder.seccomp._build(_seccomp_profile(builder)),
+        apparmor=builder.apparmor,
+        lxcfs_root=builder._beside(builder.lxcfs_root) if builder.lxcfs_root else None,
+        scheduling=builder.resource._scheduling(),
+        container_pid_file=builder._beside(builder.container_pid_file) if builder.container_pid_file else None,
+        metadata=deep_copy(dict(builder.metadata)),
+        log_level=builder.log_level,
+        hooks=tuple(hook for hook in builder._hooks if hook.point not in BARN_POINTS),
+        background_hooks=tuple(builder._background_hooks),
+        reloadable=tuple(builder._flags["reloadable"]),
+        where=builder._place("name", "chroot_to"),
+        places=_places(builder),
+    )
+
+
+# Settings of which a start may find that they cannot be carried out.
+_SINGLE = (
+    "name",
+    "init_command",
+    "init",
+    "workdir",
+    "uid",
+    "gid",
+    "groups",
+    "container_pid_file",
+    "lxcfs_root",
+    "apparmor",
+)
+
+
+def _places(builder: ContainerBuilder) -> dict[str, str]:
+    own = builder.namespace._own
+    return {
+        **_lines(builder, *_SINGLE),
+        **_lines(builder.resource, "nice", "sched", "oom_score_adj"),
+        **_lines(builder.cgroup, *LIMITED),
+        **_lines(builder.namespace, "pid"),
+        **({"cgroup": own["cgroup"]} if "cgroup" in own else {}),
+        **builder.capabilities._places,
+    }
+
+
+def _lines(section: Section, *settings: str) -> dict[str, str]:
+    """Where these settings were written, as far as they were."""
+    return {setting: section._places[setting] for setting in settings if setting in section._places}
+
+
+def _independent(builder: ContainerBuilder, mounts: list[Mount]) -> tuple[str, ...]:
+    """Those that the file asks for, and a /proc for what lxcfs puts there."""
+    asked = builder._flags["independent"]
+    implied = builder.lxcfs_root is not None and all(mount.target != "/proc" for mount in mounts)
+    return tuple(word for word in INDEPENDENT_MOUNTS if word in asked or (implied and word == "procfs"))
+
+
+def _own_namespaces(builder: ContainerBuilder) -> tuple[str, ...]:
+    """Those that the file asks for; a cgroup file system of the container's own shows only what lies in a namespace."""
+    own = builder.namespace._own
+    asked = "cgroup" in builder._flags["independent"]
+    implied = asked and "cgroup" not in (*own, *builder.namespace._entered, *builder.namespace._places)
+    return (*own, "cgroup") if implied else tuple(own)
+
+
+def _seccomp_profile(builder: ContainerBuilder) -> str | None:
+    """The default profile by its name, another by its path."""
+    profile: str | None = builder.seccomp.profile
+    return profile if profile in (None, "default") else builder._beside(profile)
+
+
+def _build_rootfs(builder: ContainerBuilder, path: str, roots: list[Mount]) -> Rootfs:
+    """The rootfs, with the mount points whose target is the rootfs itself worked in."""
+    readonly = builder.rootfs.readonly
+    replacement = None
+    for mount in roots:
+        if mount.fs is None and mount.source == path:
+            readonly = readonly or mount.readonly
+        else:
+            replacement = mount
+            readonly = readonly or mount.readonly
+    uid, gid = builder._flags["owner"]
+    return Rootfs(
+        path=path,
+        readonly=readonly,
+        owner_uid=uid,
+        owner_gid=gid,
+        legacy_chroot=builder.filesystem.use_legacy_chroot,
+        layered=builder.bootstrap.strategy == "host",
+        replacement=replacement,
+        where=builder._place("chroot_to"),
+    )
+
+
+def _build_mount(mount: WrittenMount, rootfs: str) -> Mount:
+    readonly = mount.readonly or "ro" in mount.options
+    options = tuple(option for option in mount.options if option not in ("ro", "rw", "bind", "rbind"))
+    return Mount(
+        source=mount.source,
+        target=_inside(mount.target, rootfs),
+        fs=mount.fs,
+        readonly=readonly,
+        options=options,
+        idmap=mount.idmap,
+        unguarded=mount.unguarded,
+        where=mount.where,
+    )
+
+
+def _inside(target: str, rootfs: str) -> str:
+    """`target` without the path of the rootfs, which haconiwa's files write: once, by whole components."""
+    target = os.path.normpath(target)
+    if rootfs != "/" and (target == rootfs or target.startswith(rootfs + "/")):
+        return target[len(rootfs) :] or "/"
+    return target
+
+
+def _check_network_root(builder: ContainerBuilder, rootfs: str) -> None:
+    """haconiwa's files name the rootfs: no other can be meant."""
+    named = builder._flags["network_etc_root"]
+    if named is not None and builder._beside(named) != rootfs:
+        told = f"config.mount_network_etc() is about the rootfs {rootfs}, and {named} is another folder"
+        builder._reading.problem(told, "leave it out; host_root= is where the files are", builder._place("network_etc"))
+
+
+def _network_etc(host_root: str, where: str) -> list[Mount]:
+    return [
+        Mount(
+            source=f"{host_root}/{name}",
+            target=f"/etc/{name}",
+            fs=None,
+            readonly=True,
+            options=(),
+            idmap=False,
+            where=where,
+        )
+        for name in ("resolv.conf", "hosts")
+    ]
+
+
+def _build_bootstrap(builder: ContainerBuilder) -> Bootstrap:
+    section: Any = builder.bootstrap
+    section._validate()
+    return Bootstrap(
+        strategy=section.strategy,
+        settings=section._settings(builder._beside),
+        cache=section.cache,
+        postprocess=tuple(section._after),
+        skip=section.skip,
+        where=section._place("strategy"),
+    )
+
+
+def _build_provision(builder: ContainerBuilder) -> Provision:
+    section = builder.__dict__.get("provision")
+    if section is None:
+        return Provision(steps=(), skip=False)
+    steps = [
+        step.replace(label=step.name or f"step {number}", source=builder._beside(step.source) if step.source else "")
+        for number, step in enumerate(section._steps, 1)
+    ]
+    return Provision(steps=tuple(steps), skip=section.skip)

@@ -1,0 +1,212 @@
+"""Execute a container file and return what it defines."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from hakoniwa import state, trust
+from hakoniwa.errors import HakoError, Problems, closest
+from hakoniwa.haco import facade
+from hakoniwa.haco.beside import LARGEST, find_beside
+from hakoniwa.haco.build import build_barn
+from hakoniwa.haco.section import Reading
+from hakoniwa.hostpaths import distrust
+from hakoniwa.kernel.libc import compile_file
+from hakoniwa.places import global_file
+from hakoniwa.statefile import known_names
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import CodeType
+
+    from hakoniwa.options import Given
+    from hakoniwa.spec.records import Barn
+    from hakoniwa.statefile import Made, State
+
+
+def load(path: str, command: str) -> Barn:
+    """Execute the global file, if there is one, and the container file `path`; return its barn.
+
+    Raises HakoError or Problems with the place of everything that is wrong.
+    """
+    session = facade.session
+    session.__init__()  # type: ignore[misc]  # a fresh one: `reload` reads a file a second time
+    session.command = command
+    facade.Session.first_command = facade.Session.first_command or command
+    defaults = global_file()
+    if os.path.exists(defaults):
+        session.in_global_file = True
+        _execute(defaults)
+        session.in_global_file = False
+    reading = _execute(path)
+    if not session.barns:
+        raise HakoError("no barn is defined", where=path, hint="write `with Haconiwa.define() as config:`")
+    barn = build_barn(session.barns[0])
+    if reading.problems:
+        raise Problems(reading.problems)
+    distrust(barn)
+    beside = find_beside(os.path.dirname(barn.file))
+    return barn.replace(executed=(os.path.join(os.getcwd(), path), *beside.found), missed=tuple(beside.missed()))
+
+
+def load_given(given: Given, command: str) -> Barn:
+    """The barn of the file that a command line names; or of the one that made the container which it names."""
+    assert given.file is not None
+    if os.path.exists(given.file):
+        return load(given.file, command)
+    barn = load(_file_of(given.file), command)
+    _must_define(barn, given.file)
+    return barn
+
+
+def _file_of(name: str) -> str:
+    """The file that made the container, or the barn, of a name. Raises HakoError."""
+    known = state.every()
+    files = {one.file for one in known if name in (one.name, one.barn)}
+    if not files:
+        raise unknown(name, known)
+    if len(files) > 1:
+        raise HakoError(f"several files have it: {' '.join(sorted(files))}", where=name, hint="name one of them")
+    return files.pop()
+
+
+def unknown(word: str, known: list[State | Made]) -> HakoError:
+    """A word that is neither a file nor a name, and what it may have been meant for."""
+    beside = os.path.dirname(word)
+    try:
+        files = [os.path.join(beside, entry) for entry in os.listdir(beside or ".") if entry.endswith(".haco.py")]
+    except OSError:
+        files = []
+    hint = (
+        f"did you mean {word}.haco.py?" if f"{word}.haco.py" in files else closest(word, [*known_names(known), *files])
+    )
+    if not hint and word.endswith(".haco.py"):
+        hint = f"hako new {word} writes one"
+    told = "it is a folder" if os.path.isdir(word) else "there is no such file"
+    return HakoError(f"{told}, and no container has that name", where=word, hint=hint or "hako ps --all lists them")
+
+
+def _must_define(barn: Barn, name: str) -> None:
+    """See that a file, which was found by a name, gives that name still, and no other. Raises HakoError."""
+    names = [container.name for container in barn.containers]
+    if name == barn.name or names == [name]:
+        return
+    if name in names:
+        told, hint = f"it is one of several containers of {barn.file}", f"name the file for all: {' '.join(names)}"
+    else:
+        told, hint = f"it was made by {barn.file}, which defines {' '.join(names)} now", "name the file for that"
+    raise HakoError(told, where=name, hint=hint)
+
+
+def _execute(path: str) -> Reading:
+    """Run a file, which finds modules beside it, in a reading of its own."""
+    real = os.path.realpath(path)
+    source = read_file(path)
+    reading = Reading(real, path)
+    facade.session.reading = reading
+    code = _compile(source, real, path)
+    find_beside(os.path.dirname(real))
+    sys.dont_write_bytecode = True  # `check` changes nothing
+    try:
+        exec(code, {"__name__": "__main__", "__file__": real, "__builtins__": __builtins__})
+    except Problems:
+        raise Problems(reading.problems) from None
+    except HakoError as error:
+        raise (
+            error if error.where else HakoError(error.message, where=_line_of(error, reading), hint=error.hint)
+        ) from None
+    except Exception as error:
+        reading.problems.append(_explain(error, reading, source))
+        raise Problems(reading.problems) from error
+    except SystemExit as error:
+        raise HakoError(
+            f"the file called exit({error.code!r})", where=path, hint="raise an exception instead"
+        ) from None
+    if reading.problems and not facade.session.barns:
+        raise Problems(reading.problems)
+    return reading
+
+
+def read_file(path: str) -> bytes:
+    """The text of a container file that this user may execute."""
+    try:
+        return trust.read_trusted(path, LARGEST)
+    except OSError as error:
+        hint = f"hako new {path} writes one" if error.errno == 2 and path.endswith(".haco.py") else ""
+        raise HakoError(error.strerror or str(error), where=path, hint=hint) from None
+
+
+def _compile(source: bytes, real: str, shown: str) -> CodeType:
+    if b"\0" in source:
+        raise HakoError("not a text file: it holds NUL bytes", where=shown, hint="name a NAME.haco.py file")
+    try:
+        return compile_file(source, real)
+    except SyntaxError as error:
+        line = f":{error.lineno}" if error.lineno else ""
+        raise HakoError(f"syntax error: {error.msg}", where=f"{shown}{line}") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise HakoError(f"not a Python file: {error}", where=shown) from None
+
+
+def _line_of(error: Exception, reading: Reading) -> str:
+    """The line of the file that led to an exception."""
+    line, trace = 0, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == reading.file:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f"{reading.shown}:{line}" if line else reading.shown
+
+
+def _explain(error: Exception, reading: Reading, source: bytes) -> HakoError:
+    """An exception of the file as an error at the line of the file that led to it."""
+    where = _line_of(error, reading)
+    line = int(where.removeprefix(f"{reading.shown}:")) if where != reading.shown else 0
+    if isinstance(error, TypeError):
+        told = _explain_arguments(str(error)) or _explain_call(str(error), source.splitlines()[line - 1 : line])
+        if told:
+            return HakoError(told[0], where=where, hint=told[1])
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return HakoError(text, where=where, hint="--debug shows the traceback")
+
+
+def _explain_call(text: str, lines: list[bytes]) -> tuple[str, str] | None:
+    """A setting or section that was called."""
+    if not text.endswith("object is not callable") or not lines:
+        return None
+    from hakoniwa.haco.haconiwa import explain_call
+
+    return explain_call(lines[0].decode(errors="replace"))
+
+
+def _explain_arguments(text: str) -> tuple[str, str] | None:
+    """A wrong call of one of the file's words: Python's own message, and the nearest argument that exists."""
+    import inspect
+    import re
+
+    from hakoniwa.errors import nearest
+    from hakoniwa.haco.callfilter import FilterBuilder
+    from hakoniwa.haco.container import _SECTIONS, ContainerBuilder
+    from hakoniwa.haco.haconiwa import OF_ARGUMENTS
+    from hakoniwa.haco.hooks import HookWords
+    from hakoniwa.haco.provision import ProvisionSection
+
+    match = re.match(r"(\w+)\.(\w+)\(\) (.*)", text)
+    kinds: list[type] = [ContainerBuilder, HookWords, *_SECTIONS.values(), ProvisionSection, FilterBuilder]
+    classes = {kind.__name__: kind for kind in [*kinds, facade.Haconiwa]}
+    if not match or match[1] not in classes:
+        return None
+    kind, word, told = classes[match[1]], match[2], match[3]
+    parameters = dict(inspect.signature(getattr(kind, word)).parameters)
+    if parameters.pop("self", None):
+        told = re.sub(r"takes (?:from )?.* but (\d+) .*given.*", lambda found: _too_many(int(found[1]) - 1), told)
+    known = [f"{name}=" if one.kind is one.KEYWORD_ONLY else name for name, one in parameters.items()]
+    unexpected = re.search(r"unexpected keyword argument '(\w+)'", told)
+    hint = nearest(unexpected[1], [*parameters]) if unexpected else f"arguments: {' '.join(known) or 'none'}"
+    hint = OF_ARGUMENTS.get((word, unexpected[1] if unexpected else ""), hint)
+    return f"{getattr(kind, '_word', kind.__name__)}.{word}() {told}", hint
+
+
+def _too_many(count: int) -> str:
+    return f"does not take {count} argument{'s' if count > 1 else ''} without a name"

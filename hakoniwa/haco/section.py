@@ -1,0 +1,226 @@
+"""The machinery of the builders: settings that are checked as they are written, and the place where that was."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from hakoniwa.errors import HakoError, Problems, nearest
+from hakoniwa.haco.checks import Wrong, parameters, takes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Any, ClassVar, NoReturn, Self
+
+    _Dict = dict[str, Any]
+else:
+    _Dict = dict
+
+
+class Reading:
+    """The reading of one container file: its path, what is wrong in it, and whether it may still be written to."""
+
+    def __init__(self, file: str, shown: str) -> None:
+        self.file = file
+        self.shown = shown
+        self.problems: list[HakoError] = []
+        self.open = True
+        self.unused: list[tuple[str, str]] = []  # decorators that were made, and their lines
+
+    def here(self) -> str:
+        """`dev.haco.py:12`: the line of the container file that is being executed."""
+        frame = sys._getframe(1)
+        while frame is not None:
+            if frame.f_code.co_filename == self.file:
+                return f"{self.shown}:{frame.f_lineno}"
+            frame = frame.f_back  # type: ignore[assignment]
+        return self.shown
+
+    def problem(self, message: str, hint: str = "", where: str = "") -> None:
+        """Note something wrong, and read on: all problems of a file are reported together."""
+        self.problems.append(HakoError(message, where=where or self.here(), hint=hint))
+
+    def stop(self, message: str, hint: str = "") -> NoReturn:
+        """Something is wrong that leaves nothing to go on with."""
+        self.problem(message, hint)
+        raise Problems(self.problems)
+
+    def check(self, setting: str, check: Callable[[Any], Any], value: object, default: Any = None) -> Any:
+        """`value` as `check` returns it, or `default` once the problem is noted."""
+        try:
+            return check(value)
+        except Wrong as wrong:
+            self.problem(f"{setting} must be {wrong}, not {short(value)}", wrong.hint)
+            return default
+
+    def must_take(self, function: Callable[..., Any], what: str, lists: tuple[str, ...]) -> None:
+        """Note a function that cannot be called with any of these lists of arguments."""
+        if not callable(function) or any(takes(function, listed.count(",") + 1) for listed in lists):
+            return
+        name = getattr(function, "__name__", "f")
+        wanted = " or ".join(f"def {name}({listed})" for listed in lists)
+        self.problem(f"the {what} must be {wanted}", parameters(function))
+
+
+def refuse(reading: Reading, word: str) -> None:
+    """Note that `word` is understood and not carried out."""
+    reading.problem(f"{word} is not supported yet", "remove it, or use a newer hakoniwa")
+
+
+def short(value: object) -> str:
+    """A value as an error shows it."""
+    try:
+        shown = repr(value)
+    except ValueError:  # a number of more digits than Python converts
+        return f"a huge {type(value).__name__}"
+    return shown if len(shown) <= 80 else shown[:77] + "..."
+
+
+class Section:
+    """One group of settings: `_checks` names them, `_defaults` holds what they are when nothing is written.
+
+    A method of a subclass is a word of the file. Attributes that begin with `_` are not.
+    """
+
+    _word: ClassVar[str] = "config"
+    _checks: ClassVar[dict[str, Callable[[Any], Any]]] = {}
+    _defaults: ClassVar[dict[str, Any]] = {}
+    _more: ClassVar[tuple[str, ...]] = ()  # words that are there once they are used
+    _later: ClassVar[tuple[str, ...]] = ()  # words that this version does not carry out yet
+
+    _reading: Reading
+    _values: dict[str, Any]
+    _places: dict[str, str]
+
+    def __init__(self, reading: Reading) -> None:
+        self.__dict__.update(_reading=reading, _values={}, _places={})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name in self._later:
+            from hakoniwa.haco.unsupported import Unsupported
+
+            return Unsupported(self._reading, f"{self._word}.{name}")
+        if name not in self._checks:
+            self._unknown(name)
+        return self._values.get(name, self._defaults.get(name))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name not in self._checks:
+            if hasattr(type(self), name) and not name.startswith("_"):
+                self._reading.stop(f"{self._word}.{name} cannot be assigned", f"call {self._word}.{name}()")
+            if name not in self._later:
+                self._unknown(name)
+            refuse(self._reading, f"{self._word}.{name}")
+            return
+        self._write(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        self._reading.stop(f"{self._word}.{name} cannot be deleted", "write another value")
+
+    def _write(self, name: str, value: object) -> None:
+        self._must_be_open()
+        place = self._reading.here()
+        try:
+            self._values[name] = self._checks[name](value)
+            self._places[name] = place
+        except Wrong as wrong:
+            told = f"{self._word}.{name} must be {wrong}, not {short(value)}"
+            self._reading.problem(told, wrong.hint, where=place)
+
+    def _must_be_open(self) -> None:
+        if not self._reading.open:
+            self._reading.stop("the description is closed", "write this inside the `with Haconiwa.define()` block")
+
+    def _unknown(self, name: str) -> NoReturn:
+        from hakoniwa.haco.haconiwa import of_a_section
+
+        if hint := of_a_section(self._word, name):
+            self._reading.stop(f"{self._word}.{name} is a word of haconiwa only", hint)
+        words = [*dir(type(self)), *self.__dict__, *self._more]
+        known = [*self._checks, *(word for word in words if not word.startswith("_"))]
+        self._reading.stop(f"{self._word}.{name} is unknown", nearest(name, known))
+
+    def _place(self, *names: str) -> str:
+        """Where the first of these settings that the file has was written, else the file."""
+        for name in names:
+            if name in self._places:
+                return self._places[name]
+        return self._reading.shown
+
+    def _beside(self, path: str) -> str:
+        """A path relative to the container file's folder, made absolute."""
+        return os.path.normpath(os.path.join(os.path.dirname(self._reading.file), path))
+
+    def _copy(self) -> Self:
+        """A builder with the same settings, for a child of the barn."""
+        twin = type(self)(self._reading)
+        twin._values.update({name: deep_copy(value) for name, value in self._values.items()})
+        twin._places.update(self._places)
+        return twin
+
+
+def deep_copy(value: Any) -> Any:
+    """Lists and dicts anew at every depth; callables and strategy objects shared."""
+    if isinstance(value, Table):
+        twin = Table(value.section, value.setting, value.check)
+        dict.update(twin, {key: deep_copy(item) for key, item in value.items()})
+        return twin
+    if isinstance(value, dict):
+        return {key: deep_copy(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [deep_copy(item) for item in value]
+    return value
+
+
+class Table(_Dict):
+    """A dict setting whose items are checked where they are written."""
+
+    def __init__(self, section: Section, setting: str, check: Callable[[object, object], object]) -> None:
+        super().__init__()
+        self.section = section
+        self.setting = setting
+        self.check = check
+
+    def __setitem__(self, key: str, value: object) -> None:
+        self.section._must_be_open()
+        try:
+            super().__setitem__(key, deep_copy(self.check(key, value)))
+        except Wrong as wrong:
+            word = f"{self.section._word}.{self.setting}[{short(key)}]"
+            self.section._reading.problem(f"{word} must be {wrong}, not {short(value)}", wrong.hint)
+
+    def update(self, *others: Any, **items: Any) -> None:
+        """As `dict.update`, each item checked."""
+        for key, value in dict(*others, **items).items():
+            self[key] = value
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """As `dict.setdefault`, the item checked."""
+        if key not in self:
+            self[key] = default
+        return self.get(key)
+
+    def __ior__(self, other: Any) -> Self:  # type: ignore[override,misc]
+        self.update(other)
+        return self
+
+    def replace(self, value: object) -> None:
+        """What assigning a whole dict does."""
+        if not isinstance(value, dict):
+            self.section._reading.problem(f"{self.section._word}.{self.setting} must be a dict, not {short(value)}")
+            return
+        items = dict(value)  # first: `|=` assigns the table to itself
+        self.clear()
+        self.update(items)

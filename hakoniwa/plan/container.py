@@ -1,0 +1,369 @@
+"""From the description of a container to the ordered list of steps that its first process applies."""
+
+from __future__ import annotations
+
+from hakoniwa.record import Record
+from hakoniwa.rewritable import NOTHING, Exposed
+from hakoniwa.spec.records import NO_MAPS, Maps
+from hakoniwa.steps import devices, identity, mounts, program, root
+from hakoniwa.steps.step import HookPoint, Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from hakoniwa.seccomp.programs import Program
+    from hakoniwa.spec.records import Container, Mount, Scheduling
+
+# Paths of /proc and /sys that show or change the host: the set that other container managers hide and fix, and what only
+# root may read, which root inside would be.
+MASKED = [
+    "/proc/acpi",
+    "/proc/allocinfo",
+    "/proc/asound",
+    "/proc/bus/pci",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/kpagecgroup",
+    "/proc/kpagecount",
+    "/proc/kpageflags",
+    "/proc/latency_stats",
+    "/proc/pagetypeinfo",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/slabinfo",
+    "/proc/sys/net/ipv4/tcp_fastopen_key",
+    "/proc/sys/net/ipv6/conf/default/stable_secret",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/tty/driver",
+    "/proc/vmallocinfo",
+    "/sys/devices/virtual/dmi",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+    "/sys/kernel/slab",
+    "/sys/kernel/vmcoreinfo",
+]
+READONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+
+_NO_EXEC = ("noexec",)
+NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts")  # of the host, for provisioning
+
+
+class Launch(Record):
+    """What differs from one start of a container to the next."""
+
+    command: tuple[str, ...] | None  # in place of the file's own
+    terminals: tuple[int, ...]  # the streams that become the container's own pty
+    idle: bool = False  # no program: the container is there to be attached to
+    capabilities: int  # resolved: a bit mask
+    maps: Maps = NO_MAPS  # of a user namespace of its own
+    layers: tuple[str, ...] = ()  # that the rootfs lies on: folders of the store, from the bottom up
+    filters: tuple[Program, ...] = ()  # of seccomp
+    exposed: Exposed = NOTHING  # what of the definition lies where the container can write
+
+
+def plan(container: Container, launch: Launch, hierarchies: tuple[str, ...] = ("",)) -> list[Step]:
+    """All steps, in order. `hierarchies` are those that the container has a cgroup in, as MountCgroups has them."""
+    return [*first_steps(container), *later_steps(container, launch, hierarchies)]
+
+
+def first_steps(container: Container) -> list[Step]:
+    """What the first process does while it is who the supervisor is, before it becomes root of a user namespace."""
+    return [*scheduling_steps(container.scheduling, container.places), *_own_namespaces(container)]
+
+
+def later_steps(container: Container, launch: Launch, hierarchies: tuple[str, ...]) -> list[Step]:
+    """What the first process does from then on."""
+    return [
+        identity.JoinKeyring(),
+        HookPoint(point="after_fork"),
+        *_network(container),
+        *_root(container, launch),
+        identity.FindAccount(
+            uid=container.uid, gid=container.gid, groups=container.groups, places=_account_places(container)
+        ),
+        *_mounts(container, launch, hierarchies),
+        *_hidden(container),
+        *_names(container),
+        *([devices.OpenTerminal(streams=launch.terminals)] if launch.terminals else []),
+        *_redirects(container, inside=False),
+        HookPoint(point="before_chroot"),
+        root.Chroot() if container.rootfs.legacy_chroot else root.PivotRoot(),
+        HookPoint(point="after_chroot"),
+        *become_payload(container, launch),
+    ]
+
+
+def become_payload(container: Container, launch: Launch) -> list[Step]:
+    """The last part: limits, credentials, folder, program."""
+    seccomp, guarded = container.seccomp, container.no_new_privs
+    filtered = when_filtered(launch.filters, seccomp.profile, no_new_privs=guarded, where=seccomp.where)
+    return [
+        devices.TakeNull(),
+        *([identity.SetLimits(limits=container.limits)] if container.limits else []),
+        *filtered.early,
+        identity.BecomeUser(
+            capabilities=launch.capabilities,
+            no_new_privs=guarded,
+            groups_asked=bool(container.groups),
+            where=container.capabilities.where,
+            places=_account_places(container),
+        ),
+        identity.DieWithSupervisor(),
+        *_redirects(container, inside=True),
+        program.EnterWorkdir(path=container.workdir, where=container.place("workdir")),
+        *([program.OpenAttributes()] if container.apparmor else []),
+        *filtered.late,
+        program.Execute(
+            command=launch.command or container.init_command,
+            init=None if launch.idle else container.init,
+            idle=launch.idle,
+            apparmor=container.apparmor,
+            filters=filtered.last,
+            where="" if launch.command else container.places.get("init_command", ""),
+            init_where=container.place("init"),
+            apparmor_where=container.place("apparmor"),
+        ),
+    ]
+
+
+def _account_places(container: Container) -> dict[str, str]:
+    """The lines of who the payload is; what is not set follows from the user."""
+    return {word: container.place(word, "uid") for word in ("uid", "gid", "groups")}
+
+
+class Filtered(Record):
+    """When each seccomp filter is put in force: before the credentials change, after that, or by the last program of ours."""
+
+    early: list[Step]
+    late: list[Step]
+    last: tuple[bytes, ...]
+
+
+def when_filtered(
+    filters: tuple[Program, ...], profile: str | None, *, no_new_privs: bool, where: str = ""
+) -> Filtered:
+    """As late as can be, so that a filter of the file's own need not name what we call; but all early without no_new_privs.
+
+    The default profile names all that is still to be called, and is in force before the last program of ours is executed.
+    """
+    contents = tuple(program.content for program in filters)
+    if not no_new_privs:
+        return Filtered(early=_put_in_force(contents, where), late=[], last=())
+    known = 1 if profile == "default" else 0  # the default profile is always the first
+    return Filtered(early=[], late=_put_in_force(contents[:known], where), last=contents[known:])
+
+
+def _put_in_force(filters: tuple[bytes, ...], where: str) -> list[Step]:
+    return [identity.PutFiltersInForce(filters=filters, where=where)] if filters else []
+
+
+def scheduling_steps(wanted: Scheduling, places: Mapping[str, str]) -> list[Step]:
+    """What the file says of priorities; an attached command has the same."""
+    steps: list[Step] = []
+    if wanted.oom_score_adj is None and wanted.nice is None and wanted.policy is None:
+        return steps
+    from hakoniwa.steps import scheduling
+
+    if wanted.oom_score_adj is not None:
+        where = places.get("oom_score_adj", wanted.where)
+        steps.append(scheduling.SetOomScore(value=wanted.oom_score_adj, where=where))
+    if wanted.policy is not None:
+        steps.append(scheduling.SetPolicy(policy=wanted.policy, where=places.get("sched", wanted.where)))
+    if wanted.nice is not None:
+        steps.append(scheduling.SetNice(nice=wanted.nice, where=places.get("nice", wanted.where)))
+    return steps
+
+
+def _own_namespaces(container: Container) -> list[Step]:
+    """Those that the first process makes itself (see `clone_flags`)."""
+    steps: list[Step] = []
+    made = set(container.namespaces) - set(clone_flags(container))
+    if not made:
+        return steps
+    from hakoniwa.steps import namespaces
+
+    if "time" in made and (ahead := container.time_offset):
+        steps.append(namespaces.ShiftClocks(monotonic=ahead.monotonic, boottime=ahead.boottime, where=ahead.where))
+    if "cgroup" in made:
+        steps.append(namespaces.MakeCgroupNamespace())
+    return steps
+
+
+def clone_flags(container: Container) -> tuple[str, ...]:
+    """The namespaces that the first process is cloned into; the others it makes itself (docs/architecture.md)."""
+    later = {"cgroup", *(["time"] if container.time_offset else [])}
+    return tuple(name for name in container.namespaces if name not in later)
+
+
+def needs_help_outside(container: Container, launch: Launch) -> bool:
+    """Whether the host's root has to open things for the first process (`Step.provide`)."""
+    mapped = container.has_user_namespace() or any(point.idmap for point in container.mounts)
+    return mapped and not launch.maps.rootless
+
+
+def _network(container: Container) -> list[Step]:
+    loopback = [identity.RaiseLoopback()] if "net" in container.namespaces else []
+    return [*loopback, HookPoint(point="after_network_initialized")]
+
+
+def _root(container: Container, launch: Launch) -> list[Step]:
+    rootfs, file = container.rootfs, container.file
+    common: dict[str, Any] = {"path": rootfs.path, "readonly": rootfs.readonly, "file": file, "where": rootfs.where}
+    # With an owner given, the ids on the disk are those of the host already.
+    common["map_ids"] = container.has_user_namespace() and rootfs.owner_uid is None
+    if rootfs.replacement is not None:
+        return [root.CutOff(), root.ReplaceRoot(mount=rootfs.replacement, **common)]
+    if rootfs.layered and launch.maps.rootless:
+        from hakoniwa.steps.gather import GatherRoot
+
+        del common["map_ids"]
+        return [root.CutOff(), GatherRoot(**common)]
+    if launch.layers:
+        return [root.CutOff(), stacked_root(launch.layers, by_user=launch.maps.rootless, **common)]
+    return [root.CutOff(), root.LayerRoot(**common) if rootfs.layered else root.BindRoot(**common)]
+
+
+def stacked_root(layers: tuple[str, ...], **facts: Any) -> root.LayerRoot:
+    """The root of a rootfs that lies on layers of the store (boxes.py), which are shown by their short names."""
+    return root.LayerRoot(layers=layers, names=tuple(layer.split("/")[-2][:12] for layer in layers), **facts)
+
+
+def _is_there(path: str) -> bool:
+    import os
+
+    return os.path.exists(path)
+
+
+def provisioning_steps(container: Container, entered: Step) -> list[Step]:
+    """What a step of provisioning has around it: `entered` mounts its root; the rest is fresh, whatever the file says.
+
+    In a user namespace of an ordinary user's, `container` says so (its `namespaces`).
+    """
+    network = [mounts.BindMount(source=path, target=path, readonly=True) for path in NETWORK_FILES if _is_there(path)]
+    fresh = container.replace(independent=("procfs", "sysfs", "devtmpfs"), masked_paths=(), readonly_paths=())
+    return [
+        root.CutOff(),
+        entered,
+        identity.JoinKeyring(),
+        identity.FindAccount(uid=0, gid=None, groups=()),
+        *(step for _, step in _independent(fresh, ())),
+        mounts.MakeMount(fs="tmpfs", source="tmp", target="/tmp", options=("mode=1777",)),
+        *network,
+        *_hidden(fresh),
+        identity.SetHostname(name=container.hostname),
+        root.PivotRoot(),
+    ]
+
+
+def _mounts(container: Container, launch: Launch, hierarchies: tuple[str, ...]) -> list[Step]:
+    """The independent mounts first, then the mount points as written; one that would cover an independent comes before."""
+    independent = _independent(container, hierarchies)
+    covered = [target for target, _ in independent]
+    before: list[Step] = []
+    after: list[Step] = []
+    for point in container.mounts:
+        covers = any(target == point.target or target.startswith(point.target + "/") for target in covered)
+        (before if covers else after).append(_mount_point(point, container, launch))
+    return [*before, *(step for _, step in independent), *after, *_lxcfs(container), *_guarded(launch.exposed)]
+
+
+def _guarded(exposed: Exposed) -> list[Step]:
+    """What root would execute after the container is not the container's to write."""
+    steps: list[Step] = [mounts.KeepPaths(paths=exposed.kept)] if exposed.kept else []
+    return [*steps, mounts.FixPaths(paths=exposed.fixed)] if exposed.fixed else steps
+
+
+def _lxcfs(container: Container) -> list[Step]:
+    if container.lxcfs_root is None:
+        return []
+    from hakoniwa.steps.shown import BindLxcfs
+
+    return [BindLxcfs(root=container.lxcfs_root, where=container.place("lxcfs_root"))]
+
+
+def _mount_point(point: Mount, container: Container, launch: Launch) -> Step:
+    if point.fs is None:
+        return mounts.BindMount(
+            source=point.source,
+            target=point.target,
+            readonly=point.readonly,
+            options=point.options,
+            idmap=point.idmap and not launch.maps.rootless,
+            where=point.where,
+        )
+    if point.fs == "devtmpfs":
+        return devices.MakeDev(target=point.target, bind=container.has_user_namespace(), where=point.where)
+    return mounts.MakeMount(
+        fs=point.fs,
+        source=point.source,
+        target=point.target,
+        readonly=point.readonly,
+        options=point.options,
+        where=point.where,
+    )
+
+
+def _independent(container: Container, hierarchies: tuple[str, ...]) -> list[tuple[str, Step]]:
+    """Target and step of each fresh file system. A private /dev comes with its own terminals and shared memory."""
+    asked = set(container.independent)
+    inner = container.has_user_namespace()
+    if "devtmpfs" in asked:
+        asked |= {"devpts", "shm"}
+    every: dict[str, tuple[str, Step]] = {
+        "procfs": ("/proc", mounts.MakeMount(fs="proc", source="proc", target="/proc", options=_NO_EXEC)),
+        # Read-only: whoever is root may write to many of its files, whatever capabilities are left.
+        "sysfs": ("/sys", _sysfs(container)),
+        **({"cgroup": ("/sys/fs/cgroup", _cgroups(hierarchies, writable=inner))} if "cgroup" in asked else {}),
+        "devtmpfs": ("/dev", devices.MakeDev(bind=inner)),
+        "devpts": ("/dev/pts", devices.MakeDevpts()),
+        "shm": (
+            "/dev/shm",
+            mounts.MakeMount(fs="tmpfs", source="shm", target="/dev/shm", options=("noexec", "mode=1777", "size=64m")),
+        ),
+        "mqueue": (
+            "/dev/mqueue",
+            mounts.MakeMount(fs="mqueue", source="mqueue", target="/dev/mqueue", options=_NO_EXEC),
+        ),
+    }
+    return [every[name] for name in every if name in asked]
+
+
+def _cgroups(hierarchies: tuple[str, ...], *, writable: bool) -> Step:
+    from hakoniwa.steps.shown import MountCgroups
+
+    return MountCgroups(hierarchies=hierarchies, writable=writable)
+
+
+def _sysfs(container: Container) -> Step:
+    """A user namespace may mount one for its own network namespace only; the host's shows the same, where that is shared."""
+    if container.has_user_namespace() and "net" not in container.namespaces:
+        from hakoniwa.steps.shown import BindCovered
+
+        return BindCovered(source="/sys", target="/sys", options=_NO_EXEC)
+    return mounts.MakeMount(fs="sysfs", source="sysfs", target="/sys", readonly=True, options=_NO_EXEC)
+
+
+def _hidden(container: Container) -> list[Step]:
+    return [
+        mounts.FixPaths(paths=(*READONLY, *container.readonly_paths)),
+        mounts.HidePaths(paths=(*MASKED, *container.masked_paths)),
+    ]
+
+
+def _names(container: Container) -> list[Step]:
+    return [identity.SetHostname(name=container.hostname)] if "uts" in container.namespaces else []
+
+
+def _redirects(container: Container, *, inside: bool) -> list[Step]:
+    streams = tuple(stream for stream in container.streams if stream.inside == inside)
+    return [program.Redirect(streams=streams)] if streams else []
+
+
+def environment(container: Container, term: str) -> dict[str, str]:
+    """The environment of the payload: nothing of the host's. HOME is added when the account is known."""
+    base = {"PATH": program.DEFAULT_PATH, "TERM": term, "container": "hakoniwa"}
+    return base | dict(container.environ)

@@ -1,0 +1,1 @@
+"""The barn's process and its supervisors."""

@@ -1,0 +1,1 @@
+"""Hooks: when and how they are called."""

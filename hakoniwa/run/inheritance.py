@@ -1,0 +1,28 @@
+"""What a supervisor is given by the barn's process."""
+
+from __future__ import annotations
+
+from hakoniwa.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from hakoniwa.statefile import Definition
+
+
+class Inheritance(Record):
+    """What the barn's process hands to a supervisor. Descriptors."""
+
+    report: int  # where messages go
+    lifeline: int  # ends when the front process does; -1 in the background
+    files: set[int] | None  # that the container file has open for hooks in the first process; None without such hooks
+    front: int  # a socket that takes the master of the pty; -1 without a terminal
+    terminal: int  # the user's terminal, to restore it when the front was killed; -1 without
+    saved: list[Any] | None  # its settings
+    notes: int  # a pipe to the front process, which writes there what we have to say; -1 without a terminal
+    term: str  # the TERM of the payload
+    background: bool
+    definition: Definition | None  # for the state, where the barn's process has made it to be shared
+    watch: bool  # reload when the file changes
+    wait: bool  # the caller waits until the container is ready

@@ -1,0 +1,1 @@
+"""A process on its way to its program, for start and exec alike."""

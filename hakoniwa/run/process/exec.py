@@ -1,0 +1,160 @@
+"""A further process in a running container, from the clone to its program.
+
+The process that is cloned is a member of the container from its first moment, and the container's processes see it. So what
+it needs from the host is loaded and opened before (`prepare`), and it is born in the container's namespaces: this process
+joins them for that moment, and nobody inside sees it; or a process in between does, where there is no way back.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hakoniwa.errors import HakoError
+from hakoniwa.kernel import capabilities, prctl, process, signals
+from hakoniwa.kernel.pidfd import has_ended
+from hakoniwa.run.process import child, report
+from hakoniwa.run.process.streams import Streams, choose_streams
+from hakoniwa.steps.join import EnterRoot, JoinGroups, JoinNamespaces, namespaces_apart, open_groups
+from hakoniwa.steps.step import Context, apply_all, prepare_all
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    from collections.abc import Sequence
+
+    from hakoniwa.statefile import State
+    from hakoniwa.steps.step import Step
+
+
+class Exec:
+    """One such process. `found` is the container's state, `container` a pidfd of its first process."""
+
+    def __init__(self, found: State, container: int) -> None:
+        self._found = found
+        self._name = found.name
+        self._join = JoinNamespaces(pidfd=container, flags=namespaces_apart(found.init.pid))
+        self._root = os.open(f"/proc/{found.init.pid}/root", os.O_PATH | os.O_CLOEXEC)
+        groups = [*found.cgroups, *([found.assigned_cgroup] if found.assigned_cgroup else [])]
+        *self._joining, self._unified = open_groups(groups) if groups else [-1]
+        self._attributes: tuple[_socket.socket, _socket.socket] | None = None
+        self.front = -1  # a socket that takes the master of the pty, or -1
+        self.streams = Streams()
+
+    def receive_attributes(self) -> list[Step]:
+        """What the process does to get the folder that an AppArmor profile is asked for in."""
+        from hakoniwa.kernel import descriptors
+        from hakoniwa.steps.program import ReceiveAttributes
+
+        self._attributes = descriptors.open_pair()
+        return [ReceiveAttributes(channel=self._attributes[1])]
+
+    def launch(
+        self,
+        outside: Sequence[Step],
+        inside: Sequence[Step],
+        environ: dict[str, str],
+        program: str,
+        terminals: tuple[int, ...],
+    ) -> tuple[int, int]:
+        """Clone the process, and return (pid, pidfd) once `program` is executed. Raises HakoError when it is not.
+
+        `outside` are the steps for as long as /proc is the host's, `inside` those that end with the program. `terminals`
+        are the standard streams that one of them replaces.
+        """
+        self.streams = choose_streams(terminals)
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        context = Context(supervisor=os.pidfd_open(os.getpid()), status=writer, environ=environ)
+        if self.front != -1:
+            context.front = lambda master: child.send_master(self.front, master)
+        context.null_streams = self.streams.null
+        outside = [*outside, self._join]
+        inside = [JoinGroups(files=tuple(self._joining)), EnterRoot(joined=self._join, root=self._root), *inside]
+        prepare_all([*outside, *inside], context)
+        prctl.become_undumpable()  # nobody inside may trace the process, or open what it has open
+        pid, pidfd = self._clone(outside, inside, context)
+        os.close(writer)
+        self.streams.close()
+        return pid, self._await_program(pid, pidfd, reader, program)
+
+    def _clone(self, outside: Sequence[Step], inside: Sequence[Step], context: Context) -> tuple[int, int]:
+        kept = {self._join.pidfd, self._root, self.front, context.supervisor, context.status}
+        kept |= {*self._joining, *context.opened(), *self.streams.inherited.values()}
+        if self._attributes:
+            kept.add(self._attributes[1].fileno())
+        cgroup = None if self._unified == -1 else self._unified
+        try:
+            if self._needs_process_between(outside):
+                pid, pidfd = self._clone_from_between(outside, context, cgroup, kept | {self._unified})
+            else:
+                flags = self._join.flags & ~self._join.left_for_later()
+                pid, pidfd = process.clone_away(lambda: apply_all(outside, context), flags, cgroup=cgroup)
+        except ChildProcessError:
+            return 0, -1  # it has told why
+        except OSError as error:
+            raise HakoError(f"cannot join container {self._name!r}: {error.strerror}") from None
+        if pid == 0:
+            for number, descriptor in self.streams.inherited.items():
+                os.dup2(descriptor, number)
+            process.close_all_but(kept)
+            child.become_inside(inside, context)
+        if self._attributes:
+            self._send_attributes(pid, context.status)
+        return pid, pidfd
+
+    def _needs_process_between(self, outside: Sequence[Step]) -> bool:
+        """Whether this process cannot join by itself, and come back.
+
+        There is no way back from a user namespace, nor from what other steps set. And who has cap_sys_ptrace inside can open
+        what the child has open when it is born.
+        """
+        traced: bool = bool(self._found.capabilities & capabilities.mask(["cap_sys_ptrace"]))
+        return self._join.has_user_namespace() or len(outside) > 1 or traced
+
+    def _clone_from_between(
+        self, outside: Sequence[Step], context: Context, cgroup: int | None, kept: set[int]
+    ) -> tuple[int, int]:
+        def enter() -> None:
+            try:
+                apply_all(outside, context)
+            except HakoError as error:
+                report.tell_failure(context.status, error)
+                os._exit(1)
+
+        return process.clone_from(enter, 0, cgroup=cgroup, keep=kept)
+
+    def _send_attributes(self, pid: int, status: int) -> None:
+        from hakoniwa.kernel import apparmor, descriptors
+
+        assert self._attributes is not None
+        ours, theirs = self._attributes
+        theirs.close()
+        try:
+            descriptors.send(ours, b"", [apparmor.attributes_of(pid)])
+        except OSError as error:
+            report.tell_failure(status, HakoError(f"cannot open the security attributes: {error.strerror}"))
+        finally:
+            ours.close()
+
+    def _await_program(self, pid: int, pidfd: int, reader: int, program: str) -> int:
+        """Wait until the program is executed. Raises HakoError when it is not; then the process has been ended."""
+        try:
+            told = report.read_to_end(reader, pidfd if pid else reader, report.PATIENCE)
+        except HakoError:
+            signals.pidfd_send_signal(pidfd, signals.SIGKILL)
+            raise
+        finally:
+            os.close(reader)
+        found = report.read_report(told, program)
+        failure = found.failure
+        if failure is None and not found.executing:
+            failure = HakoError(
+                "the container has just ended"
+                if has_ended(self._join.pidfd)
+                else f"the process was killed before it could execute {program}: is the container's memory full?"
+            )
+        if failure is not None:
+            if pid:
+                os.waitpid(pid, 0)
+            failure.where = failure.where or self._name
+            raise failure
+        return pidfd

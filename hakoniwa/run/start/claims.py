@@ -1,0 +1,79 @@
+"""What a container has to itself while it runs, once its own lock is held: its rootfs, and its range of ids."""
+
+from __future__ import annotations
+
+import os
+
+from hakoniwa import boxes
+from hakoniwa.errors import HakoError
+from hakoniwa.hostpaths import open_outside
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hakoniwa.plan.container import Launch
+    from hakoniwa.spec.records import Container, Rootfs
+    from hakoniwa.undo import Undo
+
+
+def claim_rootfs(container: Container, launch: Launch, undo: Undo) -> None:
+    """Have the rootfs locked while it is in use, so that nobody changes it from outside. Raises HakoError.
+
+    A layer that is written to we have to ourselves: the kernel lets it be mounted twice, and calls the result undefined.
+    """
+    rootfs = container.rootfs
+    layered = rootfs.replacement is None and (rootfs.layered or bool(launch.layers))
+    try:
+        folder = open_outside(rootfs.path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        if not layered:
+            return  # the step that mounts it tells why, where it is needed at all
+        from hakoniwa.steps.root import open_folder
+
+        folder = open_folder(rootfs.path, rootfs.where, container.file)
+    try:
+        # Read-only, it is mounted without an upper layer; but not `host` for who is not root (steps/gather.py).
+        gathered = rootfs.layered and launch.maps.rootless
+        alone = layered and (gathered or not rootfs.readonly)
+        try:
+            lock = boxes.claim(rootfs.path, shared=not alone)
+        except BlockingIOError:
+            raise _in_use(rootfs, layered=layered, gathered=gathered) from None
+        undo.add("release the rootfs", lambda: os.close(lock))
+        if launch.layers != boxes.trees_under(rootfs.path):
+            raise HakoError(
+                f"the rootfs {rootfs.path} was replaced by another command in the meantime",
+                where=rootfs.where,
+                hint="try again",
+            )
+        if alone and rootfs.layered:
+            from hakoniwa.rootfs.shadows import refresh
+
+            refresh(folder)
+    finally:
+        os.close(folder)
+
+
+def _in_use(rootfs: Rootfs, *, layered: bool, gathered: bool) -> HakoError:
+    """Why the lock of a rootfs is not to be had, and what lets several containers run."""
+    told = f"the rootfs {rootfs.path} is in use by another {'container' if layered else 'command'}"
+    if not layered:
+        return HakoError(told, where=rootfs.where, hint="wait for it")
+    ways = ["give this one a chroot_to() of its own"]
+    if not gathered:
+        ways.append("set rootfs.readonly = True in all of them")
+    if not rootfs.layered:
+        ways.append("make it a plain folder by bootstrap.cache = False and create --rebuild")
+    hint = f"a layer that is written to serves one container at a time: {', or '.join(ways)}"
+    return HakoError(told, where=rootfs.where, hint=hint)
+
+
+def claim_ids(container: Container, launch: Launch, undo: Undo) -> Launch:
+    """The launch with a range of ids where root's container has a user namespace and its file names none."""
+    if "user" not in container.namespaces or launch.maps.uids:
+        return launch
+    from hakoniwa import ranges
+
+    maps, new = ranges.maps_of(container.name)
+    if new:  # where the container comes to nothing, its range is free again
+        undo.add("free the ids", lambda: ranges.free_unless_known(container.name))
+    return launch.replace(maps=maps)

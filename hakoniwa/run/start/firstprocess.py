@@ -1,0 +1,183 @@
+"""The clone of a container's first process."""
+
+from __future__ import annotations
+
+import os
+
+from hakoniwa.errors import HakoError
+from hakoniwa.kernel import process
+from hakoniwa.plan.container import clone_flags, environment, first_steps, later_steps, needs_help_outside
+from hakoniwa.run.process import child
+from hakoniwa.run.process.streams import Streams, choose_streams
+from hakoniwa.steps.join import JoinGroups
+from hakoniwa.steps.program import open_stream
+from hakoniwa.steps.step import Context, Wait
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    from collections.abc import Callable
+
+    from hakoniwa.plan.container import Launch
+    from hakoniwa.run.inheritance import Inheritance
+    from hakoniwa.spec.records import Container
+    from hakoniwa.steps.step import Step
+
+
+class FirstProcess:
+    """One clone. `joining` are files that join v1 cgroups, `unified` the folder of a v2 one or -1; both are closed."""
+
+    def __init__(
+        self, container: Container, launch: Launch, around: Inheritance, joining: list[int], unified: int
+    ) -> None:
+        self._container = container
+        self._launch = launch
+        self._around = around
+        self._joining = joining
+        self._unified = unified
+        self.hierarchies: tuple[str, ...] = ()  # that the container has a cgroup in
+        self.persisted: list[str] = []  # the paths of namespaces that are kept
+        self.output = -1  # a pipe that takes the place of standard output and error in the background
+        self.streams = Streams()
+        self.run_hooks: Callable[[str], None] = lambda point: None
+        self._gate = (-1, -1)  # a pipe: the first process waits at it
+
+    def make_gate(self) -> None:
+        """Have the first process wait, before anything that users' hooks see, until `open_gate`."""
+        self._gate = os.pipe2(os.O_CLOEXEC)
+
+    def open_gate(self) -> None:
+        """Let it go on, where it waits."""
+        gate = self._gate[1]
+        if gate != -1:
+            try:
+                os.write(gate, b".")
+            except BrokenPipeError:
+                pass  # it has failed by itself
+            os.close(gate)
+
+    def clone(self) -> tuple[int, int, int]:
+        """(pid, pidfd, the read end of the pipe that tells how the set-up goes). Raises HakoError."""
+        self.streams = self._choose_streams()
+        entered = self._open_entered()
+        own = os.pidfd_open(os.getpid())
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        channel = self._open_channel()
+        try:
+            pid, pidfd = self._clone(entered)
+        except OSError as error:
+            raise self._refused(error) from None
+        if pid == 0:
+            if channel:
+                channel[0].close()
+            self._be_first_process(entered, channel[1] if channel else None, own, writer)
+        self.streams.close()
+        for descriptor in (own, self._gate[0], *self._joining, self._unified, *(number for _, number in entered)):
+            if descriptor != -1:
+                os.close(descriptor)
+        if channel:
+            channel[1].close()
+            self._help(pid, channel[0], writer)
+        os.close(writer)
+        return pid, pidfd, reader
+
+    def _choose_streams(self) -> Streams:
+        container = self._container
+        redirected = [(stream, open_stream(stream)) for stream in container.streams if not stream.inside]
+        replaced = {*self._launch.terminals, *(stream.number for stream in container.streams if stream.inside)}
+        try:
+            return choose_streams(replaced, redirected, output=self.output)
+        except HakoError as error:
+            error.where = error.where or container.where
+            raise
+
+    def _open_entered(self) -> list[tuple[str, int]]:
+        if not self._container.entered:
+            return []
+        from hakoniwa.steps.namespaces import open_entered
+
+        return open_entered(self._container.entered)
+
+    def _open_channel(self) -> tuple[_socket.socket, _socket.socket] | None:
+        inner = self._container.has_user_namespace()
+        if not (inner or self._container.persisted or needs_help_outside(self._container, self._launch)):
+            return None
+        from hakoniwa.kernel import descriptors
+
+        return descriptors.open_pair()
+
+    def _clone(self, entered: list[tuple[str, int]]) -> tuple[int, int]:
+        flags = sum(process.NAMESPACES[name] for name in clone_flags(self._container))
+        cgroup = None if self._unified == -1 else self._unified
+        first = [(name, descriptor) for name, descriptor in entered if name != "mount"]
+        if not first:
+            return process.clone(flags, cgroup=cgroup)
+        # Who has joined a user namespace cannot join what belongs to the host any more; who is not root, only from then on.
+        first.sort(key=lambda entry: (entry[0] == "user") == (os.geteuid() == 0))
+
+        def enter() -> None:
+            for name, descriptor in first:
+                process.join(descriptor, process.NAMESPACES[name])
+
+        return process.clone_from(enter, flags, cgroup=cgroup)
+
+    def _refused(self, error: OSError) -> HakoError:
+        names = " ".join((*self._container.namespaces, *(entered.name for entered in self._container.entered)))
+        hint = "entering one takes cap_sys_admin in its user namespace" if self._container.entered else ""
+        if self._launch.maps.uids and not hint:
+            from hakoniwa.ids import why_no_user_namespace
+
+            hint = why_no_user_namespace()
+        return HakoError(
+            f"cannot make or enter the namespaces {names}: {error.strerror}", where=self._container.where, hint=hint
+        )
+
+    def _be_first_process(
+        self, entered: list[tuple[str, int]], channel: _socket.socket | None, own: int, writer: int
+    ) -> None:
+        container = self._container
+        for number, descriptor in self.streams.inherited.items():
+            os.dup2(descriptor, number)
+        context = Context(supervisor=own, status=writer, environ=environment(container, self._around.term))
+        context.run_hooks = self.run_hooks
+        if self._around.front != -1:
+            context.front = lambda master: child.send_master(self._around.front, master)
+        later = [descriptor for name, descriptor in entered if name == "mount"]
+        context.files, context.null_streams = self.streams.files, self.streams.null
+        files = self._around.files or set()
+        for number in files:
+            os.set_inheritable(number, False)  # for the hooks, and not for the program
+        keep = {self._around.front, self._gate[0], *self._joining, *later, *files, *self.streams.files.values()}
+        if channel is not None:
+            keep.add(channel.fileno())
+
+        def make_steps() -> list[Step]:
+            steps: list[Step] = [JoinGroups(files=tuple(self._joining))] if self._joining else []
+            steps += first_steps(container)
+            if channel is not None or later:
+                from hakoniwa.steps.namespaces import AwaitOutside, CopyMounts
+
+                if channel is not None:
+                    inner, announce = container.has_user_namespace(), bool(container.persisted)
+                    steps.append(AwaitOutside(channel=channel, user_namespace=inner, announce=announce))
+                if later:
+                    steps.append(CopyMounts(namespace=later[0], where=container.entered[0].where))
+            if self._gate[0] != -1:
+                steps.append(Wait(gate=self._gate[0]))
+            return [*steps, *later_steps(container, self._launch, self.hierarchies)]
+
+        child.become(make_steps, context, keep)
+
+    def _help(self, pid: int, channel: _socket.socket, status: int) -> None:
+        from hakoniwa.run.start.helper import OutsideHelper
+
+        helping = OutsideHelper(self._container, self._launch, self.hierarchies, status)
+        self.persisted = helping.persisted
+        helping.help(pid, channel)
+
+    def release(self) -> None:
+        """Let go of the namespaces that were kept, where the container never ran."""
+        for path in self.persisted:
+            from hakoniwa.steps.namespaces import release
+
+            release(path)

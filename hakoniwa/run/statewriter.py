@@ -1,0 +1,92 @@
+"""The state of a container as its supervisor writes it down for other commands."""
+
+from __future__ import annotations
+
+import os
+
+from hakoniwa import state
+from hakoniwa.errors import HakoError
+from hakoniwa.kernel.pidfd import boot_id, start_time
+from hakoniwa.statefile import Definition, End, Process, State
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from hakoniwa.plan.container import Launch
+    from hakoniwa.run.hooks.view import ContainerView
+    from hakoniwa.spec.records import Container
+
+
+class StateWriter:
+    """What is known of one run. Its attributes may be set until it is written for the last time."""
+
+    def __init__(self, container: Container, launch: Launch, base: ContainerView, *, background: bool) -> None:
+        self._container = container
+        self._launch = launch
+        self._created_at = base.created_at
+        self._log = state.log_file(container.name) if background else None
+        self._barn = os.getppid()
+        self._processes: tuple[Process, Process, Process | None] | None = None
+        self._boot = ""
+        self.definition: Definition | None = None
+        self.cgroups: tuple[str, ...] = ()
+        self.assigned_cgroup: str | None = None
+        self.devpts: int | None = None
+
+    def identify(self, init: int) -> None:
+        """Note what tells the processes from any later ones with their pids; while others are busy."""
+        self._boot = boot_id()
+        self._processes = _process(init), _process(os.getpid()), self._barn_process()
+
+    def _barn_process(self) -> Process | None:
+        """The process that has forked this one, unless it was killed: then its pid may be somebody else's by now."""
+        try:
+            found = _process(self._barn)
+        except ProcessLookupError:
+            return None
+        return found if os.getppid() == self._barn else None
+
+    def write(
+        self, status: Literal["running", "stopped", "failed"], base: ContainerView, error: HakoError | None
+    ) -> None:
+        """Write it down, whole; nothing where the run came to its end before there was anything to tell. Raises HakoError."""
+        if self._processes is None or self.definition is None:
+            return
+        container, ended = self._container, base.exit_status
+        init, supervisor, barn = self._processes
+        found = State(
+            name=container.name,
+            barn=container.barn,
+            file=container.file,
+            rootfs=container.rootfs.path,
+            created_at=self._created_at,
+            definition=self.definition,
+            status=status,
+            boot_id=self._boot,
+            init=init,
+            supervisor=supervisor,
+            barn_process=barn,
+            command=self._launch.command,
+            capabilities=self._launch.capabilities,
+            user_namespace=container.has_user_namespace(),
+            cgroups=self.cgroups,
+            assigned_cgroup=self.assigned_cgroup,
+            persisted=tuple(kept.path for kept in container.persisted),
+            pid_file=container.container_pid_file,
+            log=self._log,
+            devpts=self.devpts,
+            filters=tuple(program.path for program in self._launch.filters),
+            error=None if error is None else str(error),
+            exit=None if ended is None else End(code=ended.code, signal=ended.signal),
+        )
+        try:
+            state.write(container.name, found)
+        except OSError as failure:
+            raise HakoError(
+                f"cannot write the state of {container.name!r}: {failure.strerror}", hint="is the disk full?"
+            ) from None
+
+
+def _process(pid: int) -> Process:
+    return Process(pid=pid, started=start_time(pid))

@@ -1,0 +1,180 @@
+"""The front process of an interactive container: it alone owns the user's terminal, and passes bytes to and from the pty."""
+
+from __future__ import annotations
+
+import os
+import select
+
+from hakoniwa.kernel import descriptors, signals, terminal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+_CHUNK = 65536
+
+
+class UserTerminal:
+    """The user's terminal while a container (or an attached command) has it.
+
+    `streams` are those of 0, 1, 2 that are terminals. The pty's master arrives through the socket pair of
+    `open_channel`.
+    """
+
+    def __init__(self, streams: tuple[int, ...]) -> None:
+        self.terminal = streams[0]
+        self._input = 0 if 0 in streams else None
+        self._output = 1 if 1 in streams else 2 if 2 in streams else 0
+        self.saved: list[Any] = terminal.settings(self.terminal)
+        self._ours, self.theirs = descriptors.open_pair()
+        self._master = -1
+        self._pending = b""  # typed, and not taken by the pty yet
+        self._raw = False
+        self._notes = self.notes = -1  # the ends of a pipe: what others have to say on the terminal meanwhile
+
+    def open_notes(self) -> None:
+        """Take notes from a process that is given the other end of a pipe, `notes`."""
+        self._notes, self.notes = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._notes, False)
+
+    def close_theirs(self) -> None:
+        """Let go of the other ends, once the process that uses them has been forked."""
+        self.theirs.close()
+        if self.notes != -1:
+            os.close(self.notes)
+
+    def restore(self) -> None:
+        """Give the terminal back as it was."""
+        terminal.restore(self.terminal, self.saved)
+
+    def run(self, wakeup: int, wait_for: int, on_ready: Callable[[], bool], on_signal: Callable[[int], None]) -> None:
+        """Pass bytes until `on_ready`, called when the descriptor `wait_for` is readable, returns True.
+
+        `wakeup` is what `signals.listen` gave. `on_signal` gets each signal but SIGWINCH. Output that the pty still holds
+        is passed on before the return.
+        """
+        try:
+            done = False
+            while not done:
+                ready = self._poll(wait_for, wakeup)
+                if self._ours.fileno() in ready:
+                    self._receive_master()
+                if self._master in ready:
+                    self._pass_output()
+                if self._notes in ready:
+                    self._pass_notes()
+                if self._input in ready:
+                    self._take_input()
+                self._give_input()
+                if wakeup in ready:
+                    for number in signals.take(wakeup):
+                        if number == signals.SIGWINCH:
+                            self._resize()
+                        else:
+                            on_signal(number)
+                if wait_for in ready:
+                    done = on_ready()
+            self._drain()
+        finally:
+            self.restore()
+
+    def _poll(self, wait_for: int, wakeup: int) -> set[int]:
+        poll = select.poll()
+        poll.register(wait_for, select.POLLIN)
+        poll.register(wakeup, select.POLLIN)
+        for descriptor in (self._ours.fileno(), self._notes):
+            if descriptor != -1:
+                poll.register(descriptor, select.POLLIN)
+        if self._master != -1:
+            poll.register(self._master, select.POLLIN | (select.POLLOUT if self._pending else 0))
+            if self._input is not None and not self._pending:
+                poll.register(self._input, select.POLLIN)
+        return {descriptor for descriptor, _ in poll.poll()}
+
+    def _receive_master(self) -> None:
+        received = descriptors.receive(self._ours)
+        self._ours.close()
+        if received is None:
+            return
+        (self._master,) = received[1]
+        os.set_blocking(self._master, False)
+        if self._input is not None:
+            terminal.make_raw(self.terminal)
+            self._raw = True
+        self._resize()
+
+    def _resize(self) -> None:
+        if self._master != -1:
+            terminal.copy_size(self.terminal, self._master)
+
+    def _pass_output(self) -> bool:
+        """Pass on what there is. False when there is none, or nobody is left to write any."""
+        if self._master == -1:
+            return False
+        try:
+            output = os.read(self._master, _CHUNK)
+        except BlockingIOError:
+            return False
+        except OSError:  # EIO: the last process that had the terminal open has closed it
+            self._close_master()
+            return False
+        _show(self._output, output)
+        return True
+
+    def _pass_notes(self) -> bool:
+        """Show what others have to say. False when that is nothing. A raw terminal goes to no new line's begin by itself."""
+        if self._notes == -1:
+            return False
+        try:
+            said = os.read(self._notes, _CHUNK)
+        except BlockingIOError:
+            return False
+        if not said:
+            os.close(self._notes)
+            self._notes = -1
+            return False
+        _show(self._output, said.replace(b"\n", b"\r\n") if self._raw else said)
+        return True
+
+    def _take_input(self) -> None:
+        try:
+            self._pending = os.read(0, _CHUNK)
+        except OSError:
+            self._pending = b""
+        if not self._pending:
+            self._input = None  # the terminal has hung up
+
+    def _give_input(self) -> None:
+        if not self._pending or self._master == -1:
+            return
+        try:
+            self._pending = self._pending[os.write(self._master, self._pending) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._close_master()
+
+    def _drain(self) -> None:
+        """Output that was written before the end is not lost; reading asks the kernel to move it over (pty(7))."""
+        while self._pass_notes() or self._pass_output():
+            pass
+        if self._master != -1:
+            self._close_master()
+
+    def _close_master(self) -> None:
+        os.close(self._master)
+        self._master = -1
+
+
+def _show(terminal: int, output: bytes) -> None:
+    try:
+        while output:
+            output = output[os.write(terminal, output) :]
+    except OSError:
+        pass  # the user's terminal has hung up: the signal that says so ends the container
+
+
+def terminals() -> tuple[int, ...]:
+    """Those of the streams 0, 1, 2 that are terminals."""
+    return tuple(number for number in (0, 1, 2) if os.isatty(number))

@@ -1,0 +1,1 @@
+"""What a container is: records, and the rules that they keep."""
