@@ -31,7 +31,7 @@ def _folder() -> str:
 
 
 def layers_dir() -> str:
-    """Where the layers lie that boxes are made of (rootfs/layers.py)."""
+    """Where the layers lie that boxes are made of (rootfs/store/layers.py)."""
     return os.path.join(lib_dir(), ".layers")
 
 

@@ -86,10 +86,10 @@ def write_bundle() -> None:
     import hakoniwa.commands.attach
     import hakoniwa.commands.kill
     import hakoniwa.commands.start
+    import hakoniwa.hostroot.shadows
     import hakoniwa.kernel.idle
     import hakoniwa.kernel.tree
     import hakoniwa.options
-    import hakoniwa.rootfs.shadows
     import hakoniwa.run.control
     import hakoniwa.run.start.groups
     import hakoniwa.run.start.helper

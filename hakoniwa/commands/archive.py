@@ -12,10 +12,10 @@ from hakoniwa.commands.start import check_real_id
 from hakoniwa.errors import HakoError, nearest, printable
 from hakoniwa.haco.loader import load_given
 from hakoniwa.options import Command, Given, Option, usage_error
-from hakoniwa.rootfs.archive import COMPRESSIONS, Packing, archive, check_target, kind_of, measure
-from hakoniwa.rootfs.missing import How, build_missing, is_built
-from hakoniwa.rootfs.progress import progress_for, size
+from hakoniwa.rootfs.archives.creation import COMPRESSIONS, Packing, archive, check_target, kind_of, measure
+from hakoniwa.rootfs.build.selection import How, build_missing, is_built
 from hakoniwa.rootfs.rootless import as_root
+from hakoniwa.rootfs.tools.progress import progress_for, size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from hakoniwa.commands.table import show_table
 from hakoniwa.errors import nearest, printable
 from hakoniwa.kernel import tree
 from hakoniwa.options import JSON, Command, Given, Option, usage_error
-from hakoniwa.rootfs import layers
-from hakoniwa.rootfs.download import folder as downloads
-from hakoniwa.rootfs.progress import size
 from hakoniwa.rootfs.rootless import as_root
+from hakoniwa.rootfs.store import layers
+from hakoniwa.rootfs.tools.download import folder as downloads
+from hakoniwa.rootfs.tools.progress import size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

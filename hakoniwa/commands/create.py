@@ -6,7 +6,7 @@ from hakoniwa import log
 from hakoniwa.commands.start import check_real_id
 from hakoniwa.haco.loader import load_given
 from hakoniwa.options import Command, Given, Option
-from hakoniwa.rootfs.missing import How, build_missing
+from hakoniwa.rootfs.build.selection import How, build_missing
 
 QUIET = Option(flags=("-q", "--quiet"), help="tell nothing but errors and warnings")
 

@@ -7,9 +7,15 @@ import os
 from hakoniwa import boxes, log, ranges, state
 from hakoniwa.errors import FAILED, HakoError, printable
 from hakoniwa.options import Command, Given
-from hakoniwa.rootfs import layers
-from hakoniwa.rootfs.build import clear_half_written, clear_marks, clear_unfinished, stale_marks, unfinished
+from hakoniwa.rootfs.build.construction import (
+    clear_half_written,
+    clear_marks,
+    clear_unfinished,
+    stale_marks,
+    unfinished,
+)
 from hakoniwa.rootfs.rootless import as_root
+from hakoniwa.rootfs.store import layers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ COMMAND = Command(
 
 def run(given: Given) -> int:
     """Mount the one rootfs that is meant for one program, and return its exit status."""
-    from hakoniwa.rootfs.mounted import run_on_tree
+    from hakoniwa.rootfs.view import run_on_tree
 
     found = selected(given, "mount")
     places = {known.rootfs: known.file for known in found}

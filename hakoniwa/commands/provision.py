@@ -59,9 +59,9 @@ def _meant(barn: Barn, names: list[str] | None) -> list[Container]:
 
 def _provision(container: Container, names: list[str] | None, *, quiet: bool) -> None:
     from hakoniwa.ids import choose_maps, for_ordinary_user
-    from hakoniwa.rootfs.progress import progress_for
-    from hakoniwa.rootfs.provision import provision
+    from hakoniwa.rootfs.provision.provisioning import provision
     from hakoniwa.rootfs.rootless import as_root
+    from hakoniwa.rootfs.tools.progress import progress_for
 
     maps = None if os.geteuid() == 0 else choose_maps(for_ordinary_user(container))
     as_root(lambda: provision(container, names, progress_for(container.name, quiet=quiet)), maps)

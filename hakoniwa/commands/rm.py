@@ -8,8 +8,8 @@ from hakoniwa import boxes, ranges, state
 from hakoniwa.commands.selection import ALL, selected
 from hakoniwa.errors import HakoError, Problems
 from hakoniwa.options import NAME, Command, Given, Option
-from hakoniwa.rootfs.remove import remove_rootfs
 from hakoniwa.rootfs.rootless import as_root
+from hakoniwa.rootfs.store.removal import remove_rootfs
 from hakoniwa.statefile import Made, State
 from hakoniwa.steps.namespaces import release
 

@@ -31,8 +31,8 @@ def run(given: Given) -> int:
             raise usage_error("which snapshot?", "snapshot")
         _list(selected(given), as_json=given.flag("json"))
         return 0
-    from hakoniwa.rootfs import snapshots
     from hakoniwa.rootfs.rootless import as_root
+    from hakoniwa.rootfs.store import snapshots
 
     name = checked_name(given.words[0])
     act = snapshots.delete if given.flag("delete") else snapshots.snapshot

@@ -61,7 +61,7 @@ def run(given: Given) -> int:
     if given.flag("bootstrap") and not given.flag("dry_run"):
         for container in barn.containers:
             resolve_capabilities(container)  # what cannot be started is not built
-        from hakoniwa.rootfs.missing import How, build_missing
+        from hakoniwa.rootfs.build.selection import How, build_missing
 
         with signals.Undoing():
             build_missing(barn, How(provision=not given.flag("no_provision")))
@@ -114,7 +114,7 @@ def _layers(container: Container) -> tuple[str, ...]:
     if mark is None:
         return ()
     if mark["provisioning"] is not None:
-        from hakoniwa.rootfs.provision import must_be_provisioned
+        from hakoniwa.rootfs.provision.provisioning import must_be_provisioned
 
         must_be_provisioned(container, mark)
     if (said := mark.get("said")) and mark["name"] == container.name and not container.bootstrap.skip:

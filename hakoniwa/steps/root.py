@@ -182,7 +182,7 @@ class LayerRoot(_Root):
                 *(f"{word}dir=/proc/self/fd/{at}" for word, at in (("upper", upper), ("work", work))),
             ]
         if self.layers == HOST:
-            options.append("redirect_dir=follow")  # rootfs/secrets.py puts redirects there
+            options.append("redirect_dir=follow")  # hostroot/secrets.py puts redirects there
         if self.by_user:
             options.append("userxattr")
         return mount.make("overlay", "hakoniwa", options, mount.NODEV | (mount.RDONLY if self.readonly else 0))

@@ -143,7 +143,7 @@ def bootstrapped(folder: Path) -> list[str]:
         print("bench: debootstrap is not installed", file=sys.stderr)
         return []
     sys.path.insert(0, str(PROJECT))
-    from hakoniwa.rootfs.mirror import mirror_of
+    from hakoniwa.rootfs.tools.mirror import mirror_of
 
     more = f"config.bootstrap.debian_release = {RELEASE!r}; config.bootstrap.variant = 'minbase'"
     file = write(folder, "bench-debian", "debootstrap", more)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from hakoniwa.rootfs.headers import BadArchive, Passing
+from hakoniwa.rootfs.archives.headers import BadArchive, Passing
 from tests.conftest import Hako
 
 Writer = Callable[..., Path]

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from hakoniwa.hostroot import secrets
 from hakoniwa.plan import container as plan
-from hakoniwa.rootfs import secrets
 from tests.conftest import Hako
 
 Writer = Callable[..., Path]

@@ -96,7 +96,7 @@ def test_what_a_step_copies(hako: Hako, write_file: Writer, places: Path) -> Non
     body = 'config.bootstrap.strategy = "recipe"\nconfig.bootstrap.recipe = "busybox"\n'
     path = write_file(body + f"config.provision.copy({str(places / 'data')!r}, '/data')")
     what = f"open({str(places / 'data')!r}, 'w').write('evil')"
-    status, told = meanwhile(hako, "definition", "content_digest", what, "create", path)
+    status, told = meanwhile(hako, "tools.digests", "content_digest", what, "create", path)
     assert status == 125
     assert f"{places}/data was changed while it was being copied" in told
     assert layers(hako) == ["bootstrap"]

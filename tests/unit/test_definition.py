@@ -13,9 +13,9 @@ from hakoniwa import boxes
 from hakoniwa.errors import HakoError
 from hakoniwa.haco.loader import load
 from hakoniwa.options import Command, Option, read
-from hakoniwa.rootfs.definition import asked, file_digest, step_digest, step_id
-from hakoniwa.rootfs.layers import MOST_LAYERS
-from hakoniwa.rootfs.progress import size
+from hakoniwa.rootfs.store.layers import MOST_LAYERS
+from hakoniwa.rootfs.tools.digests import asked, file_digest, step_digest, step_id
+from hakoniwa.rootfs.tools.progress import size
 from hakoniwa.spec.records import Container
 
 Writer = Callable[..., Path]

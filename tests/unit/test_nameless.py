@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hakoniwa.errors import HakoError
-from hakoniwa.rootfs.nameless import Nameless
+from hakoniwa.rootfs.tools.tmpfile import Nameless
 
 
 @pytest.fixture(params=[True, False], ids=["nameless", "named"])

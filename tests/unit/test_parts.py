@@ -584,7 +584,7 @@ def test_what_comes_while_a_hook_is_busy(what: dict[str, Any], reasons: list[lis
 def test_what_only_tells_that_a_build_goes_on_is_left_out(
     capfd: pytest.CaptureFixture[str], how: dict[str, bool], told: list[str]
 ) -> None:
-    from hakoniwa.rootfs.progress import progress_for
+    from hakoniwa.rootfs.tools.progress import progress_for
 
     progress = progress_for("box", **how)
     progress.output("step", "said", noise=False)

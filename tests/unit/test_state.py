@@ -16,7 +16,7 @@ import hakoniwa
 from hakoniwa import record, state, statefile
 from hakoniwa.errors import Problems
 from hakoniwa.haco.loader import load
-from hakoniwa.rootfs.build import record_of
+from hakoniwa.rootfs.build.construction import record_of
 
 Writer = Callable[..., Path]
 

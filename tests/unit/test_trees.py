@@ -12,7 +12,7 @@ import pytest
 
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import tree
-from hakoniwa.rootfs.duplicate import copy_tree
+from hakoniwa.rootfs.store.treecopy import copy_tree
 
 DEEP = 5000  # folders in each other: deeper than Python recurses, than a path is long, than files can be open
 

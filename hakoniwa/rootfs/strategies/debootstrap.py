@@ -6,10 +6,10 @@ import glob
 import os
 
 from hakoniwa.errors import HakoError, nearest
-from hakoniwa.rootfs.boot import Boot
-from hakoniwa.rootfs.command import must_be_executable, must_be_host_root, run_step
-from hakoniwa.rootfs.devices import remove_devices
-from hakoniwa.rootfs.mirror import mirror_of
+from hakoniwa.rootfs.tools.boot import Boot
+from hakoniwa.rootfs.tools.devices import remove_devices
+from hakoniwa.rootfs.tools.mirror import mirror_of
+from hakoniwa.rootfs.tools.programs import must_be_executable, must_be_host_root, run_step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

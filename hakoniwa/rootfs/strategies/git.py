@@ -8,9 +8,9 @@ import subprocess
 
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import tree
-from hakoniwa.rootfs.boot import Boot
-from hakoniwa.rootfs.command import must_be_executable, run_step
-from hakoniwa.rootfs.environment import environment
+from hakoniwa.rootfs.tools.boot import Boot
+from hakoniwa.rootfs.tools.environment import environment
+from hakoniwa.rootfs.tools.programs import must_be_executable, run_step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """`host`: the running system itself, read-only, below a private writable layer.
 
 The rootfs folder holds `upper` and `work` of an overlay whose lower layer is `/`. What must not be seen of that is hidden
-in part by how it is mounted (steps/root.py), in part by the upper layer (rootfs/secrets.py).
+in part by how it is mounted (steps/root.py), in part by the upper layer (hostroot/secrets.py).
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import HakoError
+from hakoniwa.hostroot.secrets import EMPTIED, hide_secrets
+from hakoniwa.hostroot.upper import UpperLayer
 from hakoniwa.kernel import idmap, paths
-from hakoniwa.rootfs.boot import Boot
-from hakoniwa.rootfs.secrets import EMPTIED, hide_secrets
-from hakoniwa.rootfs.upper import UpperLayer
+from hakoniwa.rootfs.tools.boot import Boot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

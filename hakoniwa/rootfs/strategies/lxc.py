@@ -7,11 +7,11 @@ import os
 from hakoniwa import boxes
 from hakoniwa.errors import HakoError, nearest
 from hakoniwa.places import make_parents
-from hakoniwa.rootfs.boot import Boot
-from hakoniwa.rootfs.command import must_be_executable, must_be_host_root, run_step
-from hakoniwa.rootfs.devices import remove_devices
-from hakoniwa.rootfs.mirror import mirror_of
-from hakoniwa.rootfs.remove import remove_tree
+from hakoniwa.rootfs.store.removal import remove_tree
+from hakoniwa.rootfs.tools.boot import Boot
+from hakoniwa.rootfs.tools.devices import remove_devices
+from hakoniwa.rootfs.tools.mirror import mirror_of
+from hakoniwa.rootfs.tools.programs import must_be_executable, must_be_host_root, run_step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hakoniwa.rootfs.boot import TEXT, Boot
+from hakoniwa.rootfs.tools.boot import TEXT, Boot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ import sys
 
 from hakoniwa import log, trust
 from hakoniwa.errors import HakoError, nearest
-from hakoniwa.rootfs.boot import Boot
-from hakoniwa.rootfs.command import run_step
-from hakoniwa.rootfs.mirror import mirror_of
+from hakoniwa.rootfs.tools.boot import Boot
+from hakoniwa.rootfs.tools.mirror import mirror_of
+from hakoniwa.rootfs.tools.programs import run_step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hakoniwa.errors import HakoError
-from hakoniwa.rootfs.boot import Boot
-from hakoniwa.rootfs.command import run_step
+from hakoniwa.rootfs.tools.boot import Boot
+from hakoniwa.rootfs.tools.programs import run_step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

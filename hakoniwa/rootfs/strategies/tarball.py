@@ -6,10 +6,10 @@ import os
 
 from hakoniwa.errors import HakoError
 from hakoniwa.places import cache_dir
-from hakoniwa.rootfs.boot import Boot
-from hakoniwa.rootfs.definition import file_digest
-from hakoniwa.rootfs.download import download
-from hakoniwa.rootfs.unpack import Changed, unpack
+from hakoniwa.rootfs.archives.extraction import Changed, unpack
+from hakoniwa.rootfs.tools.boot import Boot
+from hakoniwa.rootfs.tools.digests import file_digest
+from hakoniwa.rootfs.tools.download import download
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

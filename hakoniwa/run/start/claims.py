@@ -46,9 +46,12 @@ def claim_rootfs(container: Container, launch: Launch, undo: Undo) -> None:
                 hint="try again",
             )
         if alone and rootfs.layered:
-            from hakoniwa.rootfs.shadows import refresh
+            from hakoniwa.hostroot import shadows
 
-            refresh(folder)
+            if new := shadows.find_new(folder):
+                from hakoniwa.hostroot.secrets import hide_new
+
+                hide_new(folder, new)
     finally:
         os.close(folder)
 

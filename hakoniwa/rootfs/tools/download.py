@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import IO
 
-    from hakoniwa.rootfs.progress import Progress, Stage
+    from hakoniwa.rootfs.tools.progress import Progress, Stage
 
 _CHUNK = 1 << 18
 _PATIENCE = 30.0  # seconds without a byte

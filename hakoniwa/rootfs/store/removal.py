@@ -9,7 +9,7 @@ from hakoniwa import boxes, log, state
 from hakoniwa.errors import HakoError
 from hakoniwa.hostpaths import open_outside
 from hakoniwa.kernel import mount, tree
-from hakoniwa.rootfs.locking import hold_place, try_claim
+from hakoniwa.rootfs.store.locks import hold_place, try_claim
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def remove_rootfs(path: str, forget: Callable[[], object]) -> None:
         finally:
             os.close(gone[1])
     if mark is not None:
-        from hakoniwa.rootfs.snapshots import remove_own
+        from hakoniwa.rootfs.store.snapshots import remove_own
 
         remove_own(mark)
 

@@ -15,15 +15,15 @@ import time
 from hakoniwa import boxes, log
 from hakoniwa.errors import HakoError
 from hakoniwa.places import ensure_private, lib_dir
-from hakoniwa.rootfs.locking import lock_folder
-from hakoniwa.rootfs.remove import remove_tree
+from hakoniwa.rootfs.store.locks import lock_folder
+from hakoniwa.rootfs.store.removal import remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from hakoniwa.rootfs.progress import Progress
+    from hakoniwa.rootfs.tools.progress import Progress
 
 _BETWEEN = 0.1  # seconds between two tries to get a lock
 _FACTS = "layer.json"

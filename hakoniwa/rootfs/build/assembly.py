@@ -8,13 +8,14 @@ import stat
 from hakoniwa import boxes
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import idmap, mount, process, tree
-from hakoniwa.rootfs import layers, provision
-from hakoniwa.rootfs.boot import Boot
-from hakoniwa.rootfs.definition import asked, digest, function_text
-from hakoniwa.rootfs.duplicate import copy_tree
-from hakoniwa.rootfs.inside import run_inside
-from hakoniwa.rootfs.remove import remove_tree
-from hakoniwa.rootfs.strayed import Watch
+from hakoniwa.rootfs.build.strays import Watch
+from hakoniwa.rootfs.provision import provisioning
+from hakoniwa.rootfs.provision.stepprocess import run_inside
+from hakoniwa.rootfs.store import layers
+from hakoniwa.rootfs.store.removal import remove_tree
+from hakoniwa.rootfs.store.treecopy import copy_tree
+from hakoniwa.rootfs.tools.boot import Boot
+from hakoniwa.rootfs.tools.digests import asked, digest, function_text
 from hakoniwa.spec.outline import outline
 
 TYPE_CHECKING = False
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-    from hakoniwa.rootfs.missing import How
-    from hakoniwa.rootfs.progress import Progress
+    from hakoniwa.rootfs.build.selection import How
+    from hakoniwa.rootfs.tools.progress import Progress
     from hakoniwa.spec.records import Container, Maps, ProvisionStep
 
 
@@ -56,11 +57,11 @@ class Making:
         elif self._is_kept() and can_overlay(self.folder):
             self._stack()
             chain = self.mark["layers"]
-            self.mark = provision.new_mark(self.container, [], self.mark["steps"])
+            self.mark = provisioning.new_mark(self.container, [], self.mark["steps"])
             copy_merged(self.container, chain, self.folder)
         else:
             self._fill(self.folder)
-            self.mark = provision.new_mark(self.container, [], {})
+            self.mark = provisioning.new_mark(self.container, [], {})
         self._take_rest()
 
     def is_resumable(self) -> bool:
@@ -80,8 +81,8 @@ class Making:
 
     def _differs(self, left: dict[str, Any]) -> bool:
         """Whether a step that was taken would be another one now: its work cannot be taken back."""
-        due = {identity for step, identity, _ in provision.pending(self.container, left) if not step.always}
-        taken = {identity for _, identity, _ in provision.identified(self.container)} & set(left["steps"])
+        due = {identity for step, identity, _ in provisioning.pending(self.container, left) if not step.always}
+        taken = {identity for _, identity, _ in provisioning.identified(self.container)} & set(left["steps"])
         return bool(due & taken) or not set(left["steps"]) <= taken
 
     def _clear(self) -> None:
@@ -106,7 +107,7 @@ class Making:
         facts = {"what": _summary(self.container), "kind": "bootstrap"}
         base = layers.obtain(self._base_key(), facts, self._fill_layer, self._progress, anew=anew)
         chain, steps = [base], {}
-        for step, identity, hashed in provision.identified(self.container) if self._how.provision else []:
+        for step, identity, hashed in provisioning.identified(self.container) if self._how.provision else []:
             if step.always or len(chain) >= layers.MOST_LAYERS:
                 break
             key = digest(["step", chain[-1], hashed, self._profile()])
@@ -117,7 +118,7 @@ class Making:
 
             chain.append(layers.obtain(key, facts, take, self._progress, anew=anew))
             steps[identity] = hashed
-        self.mark = provision.new_mark(self.container, chain, steps)
+        self.mark = provisioning.new_mark(self.container, chain, steps)
 
     def _profile(self) -> list[object]:
         """What of the container bears on its steps."""
@@ -143,7 +144,7 @@ class Making:
 
     def _step_layer(self, folder: str, step: ProvisionStep, hashed: str, chain: list[str]) -> None:
         prepare_top(folder, boxes.layer_tree(chain[-1]))
-        run_inside(self.container, step, hashed, provision.root_of(self.container, folder, chain), self._progress)
+        run_inside(self.container, step, hashed, provisioning.root_of(self.container, folder, chain), self._progress)
         remove_tree(os.path.join(folder, "work"))
         os.rename(os.path.join(folder, "upper"), os.path.join(folder, "tree"))
 
@@ -151,11 +152,11 @@ class Making:
 
     def _take_rest(self) -> None:
         """Take the steps that are not in layers."""
-        due = provision.pending(self.container, self.mark) if self._how.provision else []
+        due = provisioning.pending(self.container, self.mark) if self._how.provision else []
         if not due:
             return
         try:
-            provision.take_steps(self.container, self.folder, self.mark, due, self._progress)
+            provisioning.take_steps(self.container, self.folder, self.mark, due, self._progress)
         except HakoError:
             if not self.mark["layers"] and not self.container.rootfs.layered:
                 boxes.write(self.folder, {**self.mark, "failed": self.mark["provisioning"]})
@@ -299,7 +300,7 @@ def copy_merged(container: Container, chain: list[str], folder: str) -> None:
         from hakoniwa.steps.step import Context
 
         context = Context(supervisor=-1, status=-1, environ={})
-        provision.root_of(container, top, chain).apply(context)
+        provisioning.root_of(container, top, chain).apply(context)
         os.fchdir(context.root)
         copy_tree(".", folder)
 

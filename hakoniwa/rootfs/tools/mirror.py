@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
-from hakoniwa.rootfs.environment import environment
+from hakoniwa.rootfs.tools.environment import environment
 
 _USUAL = {"debian": "http://deb.debian.org/debian", "ubuntu": "http://archive.ubuntu.com/ubuntu"}
 

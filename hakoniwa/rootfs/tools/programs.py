@@ -12,12 +12,12 @@ import subprocess
 
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import idmap
-from hakoniwa.rootfs.environment import PATH, environment
-from hakoniwa.rootfs.output import follow, quoted
+from hakoniwa.rootfs.tools.environment import PATH, environment
+from hakoniwa.rootfs.tools.output import follow, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hakoniwa.rootfs.progress import Progress
+    from hakoniwa.rootfs.tools.progress import Progress
 
 # The outer two die with us; the first process of the namespace dies with them, and the namespace with that.
 _CONFINED = [

@@ -14,12 +14,12 @@ from hakoniwa import boxes, state
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import tree
 from hakoniwa.kernel.files import exchange
-from hakoniwa.rootfs import layers
-from hakoniwa.rootfs.build import make_parent, open_aside, put_in_place, record_of
-from hakoniwa.rootfs.duplicate import copy_tree
-from hakoniwa.rootfs.locking import hold_place, hold_rootfs
-from hakoniwa.rootfs.making import prepare_top
-from hakoniwa.rootfs.remove import remove_tree
+from hakoniwa.rootfs.build.assembly import prepare_top
+from hakoniwa.rootfs.build.construction import make_parent, open_aside, put_in_place, record_of
+from hakoniwa.rootfs.store import layers
+from hakoniwa.rootfs.store.locks import hold_place, hold_rootfs
+from hakoniwa.rootfs.store.removal import remove_tree
+from hakoniwa.rootfs.store.treecopy import copy_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

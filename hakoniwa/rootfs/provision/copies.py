@@ -8,8 +8,8 @@ import stat
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import paths
 from hakoniwa.kernel.users import UnknownUser, find_account
-from hakoniwa.rootfs.definition import Content, copy_digest
-from hakoniwa.rootfs.reading import read_tree
+from hakoniwa.rootfs.tools.digests import Content, copy_digest
+from hakoniwa.rootfs.tools.sources import read_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

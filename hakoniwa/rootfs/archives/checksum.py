@@ -7,7 +7,7 @@ import os
 import signal
 
 from hakoniwa.kernel import prctl, process
-from hakoniwa.rootfs import tar
+from hakoniwa.rootfs.archives import tar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

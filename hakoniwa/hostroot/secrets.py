@@ -12,8 +12,8 @@ import os
 import stat
 
 from hakoniwa import places
-from hakoniwa.rootfs.shadows import password_files
-from hakoniwa.rootfs.upper import UpperLayer, is_folder
+from hakoniwa.hostroot.shadows import open_upper, password_files
+from hakoniwa.hostroot.upper import UpperLayer, is_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,6 +68,15 @@ def hide_secrets(root: int) -> None:
             _replace_unreadable(upper, entry.path, 2)
     if upper.by_root:
         _copy_public(upper)
+
+
+def hide_new(rootfs: int, names: list[str]) -> None:
+    """Hide these password files in a rootfs, a descriptor, that was made before they appeared."""
+    upper = open_upper(rootfs)
+    try:
+        hide_shadows(UpperLayer(upper), names)
+    finally:
+        os.close(upper)
 
 
 def hide_shadows(upper: UpperLayer, names: list[str]) -> None:

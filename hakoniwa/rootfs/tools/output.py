@@ -7,7 +7,7 @@ import select
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hakoniwa.rootfs.progress import Progress, Stage
+    from hakoniwa.rootfs.tools.progress import Progress, Stage
 
 KEPT = 10  # lines
 _LONGEST = 4096  # bytes of a line

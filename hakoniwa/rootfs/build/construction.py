@@ -17,12 +17,11 @@ from hakoniwa.errors import HakoError
 from hakoniwa.hostpaths import open_outside
 from hakoniwa.kernel.files import exchange
 from hakoniwa.places import ensure_private, lib_dir, make_parents
-from hakoniwa.rootfs import layers
-from hakoniwa.rootfs.exposed import program_for_others
-from hakoniwa.rootfs.locking import hold_place, try_claim
-from hakoniwa.rootfs.making import Making, described
-from hakoniwa.rootfs.progress import progress_for
-from hakoniwa.rootfs.remove import (
+from hakoniwa.rootfs.build.assembly import Making, described
+from hakoniwa.rootfs.build.exposure import program_for_others
+from hakoniwa.rootfs.store import layers
+from hakoniwa.rootfs.store.locks import hold_place, try_claim
+from hakoniwa.rootfs.store.removal import (
     REMOVING,
     REPLACED,
     discard,
@@ -31,6 +30,7 @@ from hakoniwa.rootfs.remove import (
     put_back,
     remove_tree,
 )
+from hakoniwa.rootfs.tools.progress import progress_for
 from hakoniwa.statefile import Definition, Made
 from hakoniwa.trust import check_place
 
@@ -38,8 +38,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hakoniwa.rootfs.missing import How
-    from hakoniwa.rootfs.progress import Progress
+    from hakoniwa.rootfs.build.selection import How
+    from hakoniwa.rootfs.tools.progress import Progress
     from hakoniwa.spec.records import Container, Maps
 
 _ENDS = (boxes.BUILDING, REMOVING, REPLACED)

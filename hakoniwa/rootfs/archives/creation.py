@@ -16,18 +16,18 @@ from hakoniwa import boxes
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import mount, process
 from hakoniwa.record import Record
-from hakoniwa.rootfs import tar
-from hakoniwa.rootfs.command import how_it_ended
-from hakoniwa.rootfs.environment import environment
-from hakoniwa.rootfs.locking import hold_rootfs
-from hakoniwa.rootfs.nameless import Nameless
-from hakoniwa.rootfs.output import follow, quoted
-from hakoniwa.rootfs.provision import must_be_provisioned, root_of
+from hakoniwa.rootfs.archives import tar
+from hakoniwa.rootfs.provision.provisioning import must_be_provisioned, root_of
+from hakoniwa.rootfs.store.locks import hold_rootfs
+from hakoniwa.rootfs.tools.environment import environment
+from hakoniwa.rootfs.tools.output import follow, quoted
+from hakoniwa.rootfs.tools.programs import how_it_ended
+from hakoniwa.rootfs.tools.tmpfile import Nameless
 from hakoniwa.steps.step import Context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hakoniwa.rootfs.progress import Progress
+    from hakoniwa.rootfs.tools.progress import Progress
     from hakoniwa.spec.records import Container
 
 # Filters that compress, the first that is installed; xz and zstd use every core, pigz and lbzip2 stand in for what cannot.

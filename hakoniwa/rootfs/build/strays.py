@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import HakoError
-from hakoniwa.rootfs.remove import must_hold_no_mount, remove_tree
+from hakoniwa.rootfs.store.removal import must_hold_no_mount, remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from hakoniwa.rootfs.progress import Progress
+    from hakoniwa.rootfs.tools.progress import Progress
 
 _HINT = "fill the folder $ROOTFS (boot.rootfs); it gets its own name when it is complete"
 

@@ -15,9 +15,9 @@ from hakoniwa import log
 from hakoniwa.errors import HakoError, printable
 from hakoniwa.kernel import capabilities, idmap, mount, paths, prctl, process, signals
 from hakoniwa.plan.container import NETWORK_FILES, provisioning_steps
-from hakoniwa.rootfs.copying import copy_in
-from hakoniwa.rootfs.environment import PROXIES
-from hakoniwa.rootfs.output import follow, quoted
+from hakoniwa.rootfs.provision.copies import copy_in
+from hakoniwa.rootfs.tools.environment import PROXIES
+from hakoniwa.rootfs.tools.output import follow, quoted
 from hakoniwa.run.process.child import close_imports
 from hakoniwa.run.process.report import read_report, read_to_end, tell_failure
 from hakoniwa.seccomp.programs import programs_for
@@ -29,7 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-    from hakoniwa.rootfs.progress import Progress
+    from hakoniwa.rootfs.tools.progress import Progress
     from hakoniwa.spec.records import Container, ProvisionStep
     from hakoniwa.steps.step import Step
 

@@ -7,8 +7,8 @@ import os
 from hakoniwa import boxes
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import mount, process, signals
-from hakoniwa.rootfs.locking import hold_rootfs
-from hakoniwa.rootfs.provision import tree_of
+from hakoniwa.rootfs.provision.provisioning import tree_of
+from hakoniwa.rootfs.store.locks import hold_rootfs
 from hakoniwa.run.process.report import read_report, read_to_end, tell_failure
 from hakoniwa.steps.root import CutOff
 from hakoniwa.steps.step import Context, apply_all, program_status

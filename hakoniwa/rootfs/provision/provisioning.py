@@ -8,9 +8,9 @@ from hakoniwa import boxes
 from hakoniwa.errors import HakoError, nearest
 from hakoniwa.kernel import idmap
 from hakoniwa.plan.container import stacked_root
-from hakoniwa.rootfs.definition import asked, step_digest, step_id
-from hakoniwa.rootfs.inside import run_inside
-from hakoniwa.rootfs.locking import hold_rootfs
+from hakoniwa.rootfs.provision.stepprocess import run_inside
+from hakoniwa.rootfs.store.locks import hold_rootfs
+from hakoniwa.rootfs.tools.digests import asked, step_digest, step_id
 from hakoniwa.spec.outline import outline
 from hakoniwa.steps.root import BindRoot, LayerRoot
 
@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from hakoniwa.rootfs.progress import Progress
+    from hakoniwa.rootfs.tools.progress import Progress
     from hakoniwa.spec.records import Container, ProvisionStep
     from hakoniwa.steps.step import Step
 

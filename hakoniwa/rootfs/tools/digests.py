@@ -11,7 +11,7 @@ import stat
 from hakoniwa.errors import HakoError
 from hakoniwa.hostpaths import open_outside
 from hakoniwa.places import ensure_private
-from hakoniwa.rootfs.reading import read_tree, reopen
+from hakoniwa.rootfs.tools.sources import read_tree, reopen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

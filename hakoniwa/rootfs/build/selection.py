@@ -52,7 +52,7 @@ def build_missing(barn: Barn, how: How, *, needed: bool = False) -> None:
 
 def _build(container: Container, how: How, *, shared: bool) -> None:
     from hakoniwa.ids import choose_maps, for_ordinary_user
-    from hakoniwa.rootfs.build import build
+    from hakoniwa.rootfs.build.construction import build
     from hakoniwa.rootfs.rootless import as_root
 
     maps = None if os.geteuid() == 0 else choose_maps(for_ordinary_user(container))
@@ -84,8 +84,8 @@ def is_built(container: Container) -> bool:
 def _tell_what_is_there(container: Container, how: How) -> None:
     """Say that it is left alone, and where it is not what the file describes. Raises HakoError where it is half done."""
     from hakoniwa import boxes
-    from hakoniwa.rootfs.definition import asked
-    from hakoniwa.rootfs.provision import must_be_provisioned, pending
+    from hakoniwa.rootfs.provision.provisioning import must_be_provisioned, pending
+    from hakoniwa.rootfs.tools.digests import asked
 
     path, name = container.rootfs.path, container.name
     mark = boxes.read(path)

@@ -6,14 +6,14 @@ import os
 
 from hakoniwa.errors import HakoError, nearest
 from hakoniwa.haco.container import RootPath
-from hakoniwa.rootfs.command import run_step
+from hakoniwa.rootfs.tools.programs import run_step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from hakoniwa.rootfs.progress import Progress
+    from hakoniwa.rootfs.tools.progress import Progress
     from hakoniwa.spec.records import Container
 
 TEXT = "bootstrap code"  # the name of a text that is executed, in the place of a file's

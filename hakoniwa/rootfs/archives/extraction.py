@@ -13,14 +13,14 @@ import subprocess
 from hakoniwa.errors import HakoError
 from hakoniwa.hostpaths import open_outside
 from hakoniwa.kernel import mount, process
-from hakoniwa.rootfs import tar
-from hakoniwa.rootfs.environment import environment
-from hakoniwa.rootfs.hashing import Passed
-from hakoniwa.rootfs.headers import Passing
+from hakoniwa.rootfs.archives import tar
+from hakoniwa.rootfs.archives.checksum import Passed
+from hakoniwa.rootfs.archives.headers import Passing
+from hakoniwa.rootfs.tools.environment import environment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hakoniwa.rootfs.progress import Stage
+    from hakoniwa.rootfs.tools.progress import Stage
 
 # First bytes, program, Debian's package.
 _COMPRESSIONS = (

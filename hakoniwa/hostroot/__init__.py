@@ -1,0 +1,1 @@
+"""What of the host a `host` rootfs shows, and what it hides."""

@@ -1,0 +1,1 @@
+"""Archives of rootfs, which are not trusted: made and extracted by GNU tar."""

@@ -1,0 +1,1 @@
+"""Building a rootfs: which one, where, of what."""

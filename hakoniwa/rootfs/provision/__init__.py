@@ -1,0 +1,1 @@
+"""Provisioning: the steps that are taken in a rootfs."""

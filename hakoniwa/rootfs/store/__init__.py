@@ -1,0 +1,1 @@
+"""What is kept of rootfs: layers, snapshots, copies; and how they go."""

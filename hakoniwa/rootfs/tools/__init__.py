@@ -1,0 +1,1 @@
+"""What several rooms of rootfs need: programs, progress, sources, digests."""
