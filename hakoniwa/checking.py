@@ -83,7 +83,7 @@ def _root(node: ast.expr) -> str:
 
 def _wrong_parameters(container: Container) -> list[HakoError]:
     """Parameters of cgroups that this kernel does not have, or that nobody can write. For root, who has the controllers."""
-    wanted = container.cgroup
+    wanted = container.resources.cgroup
     if os.geteuid() != 0 or not (wanted.v1 or wanted.v2 or wanted.memory or wanted.cpus or wanted.pids):
         return []
     from hakoniwa.kernel import cgroup
@@ -108,7 +108,7 @@ def _wrong_options(container: Container) -> Iterator[HakoError]:
     from hakoniwa.kernel import mount as mounting
     from hakoniwa.steps.mounts import attributes_and_options
 
-    for mount in container.mounts if os.geteuid() == 0 else ():
+    for mount in container.files.mounts if os.geteuid() == 0 else ():
         _, options = attributes_and_options(mount.options, 0)
         if mount.fs not in _ASKED or not options:
             continue
@@ -122,31 +122,31 @@ def _wrong_options(container: Container) -> Iterator[HakoError]:
 
 def _missing(container: Container) -> Iterator[HakoError]:
     """What the container needs of the host, and is not there."""
-    rootfs, profile = container.rootfs, container.seccomp.profile
+    rootfs, profile = container.files.rootfs, container.security.seccomp.profile
     replaced = [rootfs.replacement] if rootfs.replacement else []
-    for mount in (*container.mounts, *replaced):
+    for mount in (*container.files.mounts, *replaced):
         if mount.fs is None and _is_missing(mount.source):
             yield HakoError(
                 f"the source of the mount point {mount.target} is missing: {mount.source}", where=mount.where
             )
-    for step in container.provision.steps if not container.provision.skip else ():
+    for step in container.build.provision.steps if not container.build.provision.skip else ():
         if step.kind == "copy" and _is_missing(step.source):
             yield HakoError(f"what is to be copied to {step.target} is missing: {step.source}", where=step.where)
-    for stream in container.streams:
+    for stream in container.process.streams:
         needed = stream.path if stream.number == 0 else os.path.dirname(stream.path)
         if not stream.inside and _is_missing(needed):
             yield HakoError(
                 f"stream {stream.number} cannot be led to {stream.path}: {needed} is missing", where=stream.where
             )
-    if container.lxcfs_root is not None and _is_missing(container.lxcfs_root):
+    if container.files.lxcfs_root is not None and _is_missing(container.files.lxcfs_root):
         yield HakoError(
-            f"lxcfs is not mounted on {container.lxcfs_root}", where=container.where, hint="apt-get install lxcfs"
+            f"lxcfs is not mounted on {container.files.lxcfs_root}", where=container.where, hint="apt-get install lxcfs"
         )
     if profile not in (None, "default") and _is_missing(profile):
-        yield HakoError(f"the seccomp profile is missing: {profile}", where=container.seccomp.where)
-    archive = container.bootstrap.settings.get("archive_path", "")
+        yield HakoError(f"the seccomp profile is missing: {profile}", where=container.security.seccomp.where)
+    archive = container.build.bootstrap.settings.get("archive_path", "")
     if archive.startswith("/") and _is_missing(archive) and _is_missing(rootfs.path):
-        yield HakoError(f"the archive is missing: {archive}", where=container.bootstrap.where)
+        yield HakoError(f"the archive is missing: {archive}", where=container.build.bootstrap.where)
 
 
 def _is_missing(path: str) -> bool:

@@ -52,9 +52,9 @@ def distrust(barn: Barn) -> None:
 
 
 def _folders_of(container: Container) -> set[str]:
-    replaced = [] if container.rootfs.replacement is None else [container.rootfs.replacement]
-    shared = {mount.source for mount in (*container.mounts, *replaced) if mount.fs is None and not mount.readonly}
-    return {container.rootfs.path, *shared}
+    replaced = [] if container.files.rootfs.replacement is None else [container.files.rootfs.replacement]
+    shared = {mount.source for mount in (*container.files.mounts, *replaced) if mount.fs is None and not mount.readonly}
+    return {container.files.rootfs.path, *shared}
 
 
 def _known_folders(run: str, lib: str) -> Iterator[str]:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 def for_ordinary_user(container: Container) -> Container:
     """The container as who is not root can have it: in a user namespace. Raises HakoError for what they cannot have."""
-    for point in container.mounts:
-        if point.idmap and (container.uid not in (None, 0, "root") or not _is_ours(point.source)):
+    for point in container.files.mounts:
+        if point.idmap and (container.process.uid not in (None, 0, "root") or not _is_ours(point.source)):
             raise HakoError(
                 "mapping ids on a mount takes root",
                 where=point.where,
@@ -28,7 +28,7 @@ def for_ordinary_user(container: Container) -> Container:
             )
     if container.has_user_namespace():
         return container
-    return container.replace(namespaces=(*container.namespaces, "user"))
+    return container.replace(namespaces=container.namespaces.replace(own=(*container.namespaces.own, "user")))
 
 
 def _is_ours(path: str) -> bool:
@@ -43,11 +43,11 @@ def choose_maps(container: Container) -> Maps:
 
     Empty for root's where the file names none: a range is given once the container is locked (ranges.py).
     """
-    if "user" not in container.namespaces:
+    if "user" not in container.namespaces.own:
         return NO_MAPS if os.geteuid() == 0 else Maps(rootless=True)  # of an entered one, the ids are as they are
     if os.geteuid() != 0:
         return _choose_rootless(container)
-    return Maps(uids=_ranges(container.uid_map), gids=_ranges(container.gid_map))
+    return Maps(uids=_ranges(container.namespaces.uid_map), gids=_ranges(container.namespaces.gid_map))
 
 
 def _ranges(described: tuple[IdRange, ...]) -> tuple[Range, ...]:
@@ -55,22 +55,29 @@ def _ranges(described: tuple[IdRange, ...]) -> tuple[Range, ...]:
 
 
 def _choose_rootless(container: Container) -> Maps:
-    if not container.uid_map:
+    if not container.namespaces.uid_map:
         return caller_maps()
     own, granted = {"uid": os.geteuid(), "gid": os.getegid()}, _usable_ranges()
     alone = True
-    for kind, described in (("uid", container.uid_map), ("gid", container.gid_map)):
+    for kind, described in (("uid", container.namespaces.uid_map), ("gid", container.namespaces.gid_map)):
         for one in described:
             _must_be_granted(kind, one, own[kind], granted[kind])
         alone = alone and len(described) == 1 and described[0].outside == own[kind]
-    if idmap.outside_of(_ranges(container.uid_map), 0) != own["uid"]:
+    if idmap.outside_of(_ranges(container.namespaces.uid_map), 0) != own["uid"]:
         told = (
             "an ordinary user's own id must be the container's 0: else the rootfs, which is theirs, is out of its reach"
         )
         raise HakoError(
-            told, where=container.uid_map[0].where, hint=f"set_uid_mapping(min=0, max=0, offset={own['uid']})"
+            told,
+            where=container.namespaces.uid_map[0].where,
+            hint=f"set_uid_mapping(min=0, max=0, offset={own['uid']})",
         )
-    return Maps(uids=_ranges(container.uid_map), gids=_ranges(container.gid_map), rootless=True, helped=not alone)
+    return Maps(
+        uids=_ranges(container.namespaces.uid_map),
+        gids=_ranges(container.namespaces.gid_map),
+        rootless=True,
+        helped=not alone,
+    )
 
 
 def _usable_ranges() -> dict[str, list[tuple[int, int]]]:

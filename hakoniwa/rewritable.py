@@ -53,7 +53,7 @@ def find_exposed(barn: Barn, container: Container, layers: tuple[str, ...], *, m
         return NOTHING
     mounts = mount.every_mount()
     folder = os.path.dirname(container.file)
-    if make and any(one.bootstrap.strategy == "recipe" for one in barn.containers):
+    if make and any(one.build.bootstrap.strategy == "recipe" for one in barn.containers):
         recipes = os.path.join(folder, _RECIPES)
         if not os.path.lexists(recipes) and any(_places(folder, shares, mounts)):
             os.mkdir(recipes, 0o755)  # or the container could, and put one of the same name there
@@ -78,8 +78,10 @@ def find_exposed(barn: Barn, container: Container, layers: tuple[str, ...], *, m
 
 def _writable(container: Container, layers: tuple[str, ...]) -> list[_Share]:
     """What is given to the container to write to, except file systems of its own."""
-    rootfs = container.rootfs
-    points = [point for point in container.mounts if point.fs is None and not point.readonly and not point.unguarded]
+    rootfs = container.files.rootfs
+    points = [
+        point for point in container.files.mounts if point.fs is None and not point.readonly and not point.unguarded
+    ]
     shares = [_Share(source=os.path.realpath(one.source), target=one.target, where=one.where) for one in points]
     root = rootfs.replacement
     if rootfs.readonly or (root is not None and (root.fs is not None or root.unguarded)):
@@ -100,7 +102,7 @@ def _definition(barn: Barn, container: Container, folder: str) -> Iterator[str]:
         beside = sorted(entry for entry in os.listdir(folder) if entry.endswith(".haco.py"))
     except OSError:
         beside = []  # only its name is known to an ordinary user
-    profile = container.seccomp.profile
+    profile = container.security.seccomp.profile
     own = os.path.dirname(os.path.abspath(__file__))
     further = [
         *(os.path.join(folder, entry) for entry in (*beside, _RECIPES)),

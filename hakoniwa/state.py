@@ -16,7 +16,19 @@ from hakoniwa.kernel.pidfd import Identity, wait_end
 from hakoniwa.kernel.signals import SIGKILL, pidfd_send_signal
 from hakoniwa.places import ensure_private, lib_dir, log_dir, run_dir
 from hakoniwa.record import Unreadable
-from hakoniwa.statefile import ENDED, LOCK, Damaged, Later, Made, Process, State, folder_of, load, read_known, write_new
+from hakoniwa.statefile import (
+    ENDED,
+    LOCK,
+    Damaged,
+    Later,
+    Made,
+    ProcessRecord,
+    State,
+    folder_of,
+    load,
+    read_known,
+    write_new,
+)
 from hakoniwa.trust import check_folder
 
 TYPE_CHECKING = False
@@ -119,7 +131,7 @@ def read(name: str) -> State | None:
 
 def identity(state: State, who: str = "init") -> Identity:
     """The identity of the container's first process, or of its `supervisor`."""
-    process: Process = getattr(state, who)
+    process: ProcessRecord = getattr(state, who)
     return Identity(boot=state.boot_id, pid=process.pid, started=process.started)
 
 

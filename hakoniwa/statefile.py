@@ -13,7 +13,7 @@ from hakoniwa.errors import HakoError
 from hakoniwa.kernel.files import read_file
 from hakoniwa.places import run_dir
 from hakoniwa.record import Record, Unreadable, plain
-from hakoniwa.spec.records import IdRange, Limit, Scheduling, Seccomp  # `record.read` finds them here
+from hakoniwa.spec.records import Namespaces, Process, Resources, Security  # `record.read` finds them here
 from hakoniwa.trust import read_own
 
 TYPE_CHECKING = False
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Known = TypeVar("Known", "State", "Made")
 
-SCHEMA = 1  # to be raised with each field that is added: a file of a later schema is left alone, and not read
+SCHEMA = 2  # to be raised with each field that is added: a file of a later schema is left alone, and not read
 ENDED = ("stopped", "failed", "dead")
 LOCK = "lock"
 _LARGEST_PID = 1 << 22  # PID_MAX_LIMIT, `man 5 proc_sys_kernel`
@@ -61,20 +61,11 @@ class Definition(Record):
     _whole = "whole"
 
     whole: dict[str, Any]
-    namespaces: tuple[str, ...]
-    environ: dict[str, str]
+    process: Process
+    namespaces: Namespaces
+    resources: Resources
+    security: Security
     metadata: dict[str, Any]
-    uid: int | str | None
-    gid: int | str | None
-    groups: tuple[int | str, ...]
-    workdir: str
-    limits: tuple[Limit, ...]
-    scheduling: Scheduling
-    no_new_privs: bool
-    seccomp: Seccomp
-    apparmor: str | None
-    uid_map: tuple[IdRange, ...]
-    gid_map: tuple[IdRange, ...]
     siblings: tuple[str, ...] = ()
 
     @classmethod
@@ -84,7 +75,7 @@ class Definition(Record):
         return cls(whole=plain(container), **own)
 
 
-class Process(Record):
+class ProcessRecord(Record):
     """A process at one boot."""
 
     pid: int
@@ -124,9 +115,9 @@ class State(_Known):
 
     status: Literal["running", "stopped", "failed", "dead"]
     boot_id: str
-    init: Process
-    supervisor: Process
-    barn_process: Process | None = None  # in the background it outlives the supervisor by its last hooks
+    init: ProcessRecord
+    supervisor: ProcessRecord
+    barn_process: ProcessRecord | None = None  # in the background it outlives the supervisor by its last hooks
     command: tuple[str, ...] | None = None  # in the place of the file's
     capabilities: int
     user_namespace: bool
@@ -197,6 +188,10 @@ def load(name: str, path: str) -> dict[str, Any] | None:
             raise Unreadable(f"'schema' must be {SCHEMA}")
         if schema > SCHEMA:
             raise Later(name, path, f"it is of schema {schema}, which a later version of hakoniwa has written")
+        if schema < SCHEMA:
+            from hakoniwa.earlier import bring_up
+
+            bring_up(value, schema)
         return value
     return None
 

@@ -58,7 +58,9 @@ def run(given: Given) -> int:
     if given.flag("dry_run"):
         if not is_built(container):
             hint = f"hako create {container.file}"
-            raise HakoError(f"the rootfs {container.rootfs.path} is missing", where=container.rootfs.where, hint=hint)
+            raise HakoError(
+                f"the rootfs {container.files.rootfs.path} is missing", where=container.files.rootfs.where, hint=hint
+            )
         as_root(lambda: _print_size(container, packing))
         return 0
     build_missing(barn.replace(containers=(container,)), How(provision=not given.flag("no_provision"), quiet=quiet))

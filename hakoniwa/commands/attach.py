@@ -106,8 +106,8 @@ def _end(number: int) -> None:
 
 def _launch(given: Given, found: State, executing: Exec, streams: tuple[int, ...], term: str) -> tuple[int, int]:
     """Have a process become the command: (pid, pidfd). Raises HakoError when it does not."""
-    environ = {"PATH": program.DEFAULT_PATH, "TERM": term, "container": "hakoniwa", **found.definition.environ}
-    outside = scheduling_steps(found.definition.scheduling, {})
+    environ = {"PATH": program.DEFAULT_PATH, "TERM": term, "container": "hakoniwa", **found.definition.process.environ}
+    outside = scheduling_steps(found.definition.resources.scheduling, {})
     (command, *_) = given.argv or ("a shell",)
     return executing.launch(outside, _plan(given, found, executing, streams), environ, command, streams)
 
@@ -120,31 +120,34 @@ def _plan(given: Given, found: State, executing: Exec, streams: tuple[int, ...])
     # Without -g, the groups follow from the user that -u names.
     places = dict.fromkeys(("uid", "gid", "groups"), "-u") if asked else {}
     places |= {"gid": "-g"} if group is not None else {}
-    held, guarded = _capabilities(given, found), definition.no_new_privs
+    held, guarded = _capabilities(given, found), definition.security.no_new_privs
     filtered = _filtered(found, held)
     return [
         identity.JoinKeyring(),
         identity.FindAccount(
-            uid=user if asked else definition.uid,
-            gid=group if group is not None or asked else definition.gid,
-            groups=() if asked else definition.groups,
+            uid=user if asked else definition.process.uid,
+            gid=group if group is not None or asked else definition.process.gid,
+            groups=() if asked else definition.process.groups,
             places=places,
         ),
         *([devices.OpenTerminal(streams=streams, instance=found.devpts)] if streams else []),
         devices.TakeNull(),
-        *([identity.SetLimits(limits=definition.limits)] if definition.limits else []),
+        *([identity.SetLimits(limits=definition.resources.limits)] if definition.resources.limits else []),
         *filtered.early,
         identity.BecomeUser(
-            capabilities=held, no_new_privs=guarded, groups_asked=bool(definition.groups) and not asked, places=places
+            capabilities=held,
+            no_new_privs=guarded,
+            groups_asked=bool(definition.process.groups) and not asked,
+            places=places,
         ),
         identity.DieWithSupervisor(),
-        program.EnterWorkdir(path=definition.workdir),
-        *(executing.receive_attributes() if definition.apparmor else []),
+        program.EnterWorkdir(path=definition.process.workdir),
+        *(executing.receive_attributes() if definition.security.apparmor else []),
         *filtered.late,
         program.Execute(
             command=given.argv,
             init=None,
-            apparmor=definition.apparmor,
+            apparmor=definition.security.apparmor,
             filters=filtered.last,
             where=found.name,
         ),
@@ -156,8 +159,8 @@ def _filtered(found: State, held: int) -> Filtered:
     definition = found.definition
     kept = programs.kept(found.filters) if held == found.capabilities else None
     if kept is None:
-        kept = programs.programs_for(definition.seccomp, held, no_new_privs=definition.no_new_privs)
-    return when_filtered(kept, definition.seccomp.profile, no_new_privs=definition.no_new_privs)
+        kept = programs.programs_for(definition.security.seccomp, held, no_new_privs=definition.security.no_new_privs)
+    return when_filtered(kept, definition.security.seccomp.profile, no_new_privs=definition.security.no_new_privs)
 
 
 def _id(given: Given, option: str, shown: str) -> int | str | None:

@@ -117,7 +117,7 @@ class _Target:
 
     def __init__(self, found: State) -> None:
         self.name = found.name
-        self.has_pid_namespace = "pid" in found.definition.namespaces
+        self.has_pid_namespace = "pid" in found.definition.namespaces.own
         self.init_pid = found.init.pid
         self.init = state.identity(found).open()
         self.supervisor = state.identity(found, "supervisor").open()

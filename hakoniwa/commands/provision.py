@@ -46,15 +46,15 @@ def run(given: Given) -> int:
 
 def _meant(barn: Barn, names: list[str] | None) -> list[Container]:
     """The containers that have steps, of these names where some are given. Raises HakoError where there is none."""
-    members = [container for container in barn.containers if not container.provision.skip]
+    members = [container for container in barn.containers if not container.build.provision.skip]
     if names is None:
         return members
-    known = [step.name for container in members for step in container.provision.steps if step.name]
+    known = [step.name for container in members for step in container.build.provision.steps if step.name]
     for name in names:
         if name not in known:
             hint = nearest(name, known) or "no step has a name: name= gives it one"
             raise HakoError(f"provisioning step {name!r} is unknown", where=barn.file, hint=hint)
-    return [member for member in members if any(step.name in names for step in member.provision.steps)]
+    return [member for member in members if any(step.name in names for step in member.build.provision.steps)]
 
 
 def _provision(container: Container, names: list[str] | None, *, quiet: bool) -> None:

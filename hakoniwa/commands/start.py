@@ -94,30 +94,30 @@ def _launch(container: Container, argv: tuple[str, ...] | None, background: bool
     if not background and number == 1 and any(os.isatty(stream) for stream in (0, 1, 2)):
         from hakoniwa.run.terminal.front import terminals as find
 
-        redirected = {stream.number for stream in container.streams}
+        redirected = {stream.number for stream in container.process.streams}
         terminals = tuple(stream for stream in find() if stream not in redirected)
     held = resolve_capabilities(container)
     return Launch(
         command=argv,
-        idle=background and not argv and container.init_command is None,
+        idle=background and not argv and container.process.command is None,
         terminals=terminals,
         capabilities=held,
         maps=_choose_maps(container),
         layers=_layers(container),
-        filters=programs_for(container.seccomp, held, no_new_privs=container.no_new_privs),
+        filters=programs_for(container.security.seccomp, held, no_new_privs=container.security.no_new_privs),
     )
 
 
 def _layers(container: Container) -> tuple[str, ...]:
     """What the rootfs lies on. Raises HakoError where its provisioning has stopped half-way."""
-    mark = boxes.read(container.rootfs.path)
+    mark = boxes.read(container.files.rootfs.path)
     if mark is None:
         return ()
     if mark["provisioning"] is not None:
         from hakoniwa.rootfs.provision.provisioning import must_be_provisioned
 
         must_be_provisioned(container, mark)
-    if (said := mark.get("said")) and mark["name"] == container.name and not container.bootstrap.skip:
+    if (said := mark.get("said")) and mark["name"] == container.name and not container.build.bootstrap.skip:
         _tell_what_differs(container, said)
     return boxes.layer_trees(mark["layers"])
 
@@ -131,12 +131,12 @@ def _tell_what_differs(container: Container, said: dict[str, Any]) -> None:
         return
     settings, steps = outline.differences(said, now)
     if settings or steps:
-        told = f"{container.name}: the rootfs {container.rootfs.path} is as it was created: {'; '.join([*settings, *steps])}"
+        told = f"{container.name}: the rootfs {container.files.rootfs.path} is as it was created: {'; '.join([*settings, *steps])}"
         log.write(f"{told} ({outline.way_out(settings, steps, container.file)})", "warning")
 
 
 def _choose_maps(container: Container) -> Maps:
-    if "user" not in container.namespaces and os.geteuid() == 0:
+    if "user" not in container.namespaces.own and os.geteuid() == 0:
         return NO_MAPS
     from hakoniwa.ids import choose_maps
 
@@ -145,7 +145,7 @@ def _choose_maps(container: Container) -> Maps:
 
 def resolve_capabilities(container: Container) -> int:
     """The capabilities of the container as a mask. Raises HakoError where one was named that the caller lacks."""
-    wanted = container.capabilities
+    wanted = container.security.capabilities
     held = capabilities.every() if container.has_user_namespace() else capabilities.held()
     lacking = capabilities.names(capabilities.mask(wanted.named) & ~held)
     if lacking:
@@ -156,14 +156,14 @@ def resolve_capabilities(container: Container) -> int:
         )
     bits = held if wanted.everything else capabilities.mask((*capabilities.DEFAULT, *wanted.named)) & held
     bits &= ~capabilities.mask(wanted.dropped)
-    if container.rootfs.legacy_chroot and "cap_sys_chroot" not in wanted.named:
+    if container.files.rootfs.legacy_chroot and "cap_sys_chroot" not in wanted.named:
         bits &= ~capabilities.mask(["cap_sys_chroot"])  # with it, root walks out of a chroot
     return bits
 
 
 def _show(barn: Barn, launches: list[Launch]) -> None:
     for container, launch in zip(barn.containers, launches, strict=True):
-        print(f"{container.name}: new namespaces {' '.join(container.namespaces)}")
+        print(f"{container.name}: new namespaces {' '.join(container.namespaces.own)}")
         for step in plan(container, launch):
             print(printable(f"{container.name}: {step}"))
 

@@ -10,7 +10,23 @@ from hakoniwa.haco.cgroup import LIMITED
 from hakoniwa.haco.container import ContainerBuilder, WrittenMount
 from hakoniwa.haco.section import Reading, Section, deep_copy
 from hakoniwa.places import lib_dir
-from hakoniwa.spec.records import BARN_POINTS, INDEPENDENT_MOUNTS, Barn, Bootstrap, Container, Mount, Provision, Rootfs
+from hakoniwa.spec.records import (
+    BARN_POINTS,
+    INDEPENDENT_MOUNTS,
+    Barn,
+    Bootstrap,
+    Build,
+    Container,
+    Files,
+    Hooks,
+    Mount,
+    Namespaces,
+    Process,
+    Provision,
+    Resources,
+    Rootfs,
+    Security,
+)
 from hakoniwa.spec.rules import validate, validate_together
 from hakoniwa.statefile import Damaged
 
@@ -108,7 +124,45 @@ def _build_container(builder: ContainerBuilder, name: str, barn: str) -> Contain
         barn=barn,
         file=builder._reading.file,
         hostname=builder.hostname or name,
-        init_command=builder.init_command,
+        process=_build_process(builder),
+        namespaces=_build_namespaces(builder),
+        files=Files(
+            rootfs=_build_rootfs(builder, path, [mount for mount in mounts if mount.target == "/"]),
+            independent=_independent(builder, mounts),
+            mounts=tuple(mount for mount in mounts if mount.target != "/"),
+            network_etc=network_etc,
+            masked_paths=tuple(builder.filesystem._masked),
+            readonly_paths=tuple(builder.filesystem._readonly),
+            lxcfs_root=builder._beside(builder.lxcfs_root) if builder.lxcfs_root else None,
+        ),
+        resources=Resources(
+            limits=tuple(builder.resource._limits.values()),
+            cgroup=builder.cgroup._build(),
+            scheduling=builder.resource._scheduling(),
+        ),
+        security=Security(
+            capabilities=builder.capabilities._build(),
+            no_new_privs=builder.no_new_privs,
+            seccomp=builder.seccomp._build(_seccomp_profile(builder)),
+            apparmor=builder.apparmor,
+        ),
+        build=Build(bootstrap=_build_bootstrap(builder), provision=_build_provision(builder)),
+        hooks=Hooks(
+            general=tuple(hook for hook in builder._hooks if hook.point not in BARN_POINTS),
+            background=tuple(builder._background_hooks),
+        ),
+        container_pid_file=builder._beside(builder.container_pid_file) if builder.container_pid_file else None,
+        metadata=deep_copy(dict(builder.metadata)),
+        log_level=builder.log_level,
+        reloadable=tuple(builder._flags["reloadable"]),
+        where=builder._place("name", "chroot_to"),
+        places=_places(builder),
+    )
+
+
+def _build_process(builder: ContainerBuilder) -> Process:
+    return Process(
+        command=builder.init_command,
         init=builder.init,
         workdir=builder.workdir,
         environ=dict(builder.environ),
@@ -119,36 +173,18 @@ def _build_container(builder: ContainerBuilder, name: str, barn: str) -> Contain
             stream if stream.inside else stream.replace(path=builder._beside(stream.path))
             for stream in builder.command._streams.values()
         ),
-        rootfs=_build_rootfs(builder, path, [mount for mount in mounts if mount.target == "/"]),
-        bootstrap=_build_bootstrap(builder),
-        provision=_build_provision(builder),
-        independent=_independent(builder, mounts),
-        mounts=tuple(mount for mount in mounts if mount.target != "/"),
-        network_etc=network_etc,
-        masked_paths=tuple(builder.filesystem._masked),
-        readonly_paths=tuple(builder.filesystem._readonly),
-        namespaces=_own_namespaces(builder),
-        entered=tuple(x.replace(path=builder._beside(x.path)) for x in builder.namespace._entered.values()),
-        persisted=tuple(x.replace(path=builder._beside(x.path)) for x in builder.namespace._persisted.values()),
-        uid_map=tuple(builder.namespace._maps["uid"]),
-        gid_map=tuple(builder.namespace._maps["gid"]),
-        time_offset=builder.namespace._offset,
-        limits=tuple(builder.resource._limits.values()),
-        cgroup=builder.cgroup._build(),
-        capabilities=builder.capabilities._build(),
-        no_new_privs=builder.no_new_privs,
-        seccomp=builder.seccomp._build(_seccomp_profile(builder)),
-        apparmor=builder.apparmor,
-        lxcfs_root=builder._beside(builder.lxcfs_root) if builder.lxcfs_root else None,
-        scheduling=builder.resource._scheduling(),
-        container_pid_file=builder._beside(builder.container_pid_file) if builder.container_pid_file else None,
-        metadata=deep_copy(dict(builder.metadata)),
-        log_level=builder.log_level,
-        hooks=tuple(hook for hook in builder._hooks if hook.point not in BARN_POINTS),
-        background_hooks=tuple(builder._background_hooks),
-        reloadable=tuple(builder._flags["reloadable"]),
-        where=builder._place("name", "chroot_to"),
-        places=_places(builder),
+    )
+
+
+def _build_namespaces(builder: ContainerBuilder) -> Namespaces:
+    section = builder.namespace
+    return Namespaces(
+        own=_own_namespaces(builder),
+        entered=tuple(x.replace(path=builder._beside(x.path)) for x in section._entered.values()),
+        persisted=tuple(x.replace(path=builder._beside(x.path)) for x in section._persisted.values()),
+        uid_map=tuple(section._maps["uid"]),
+        gid_map=tuple(section._maps["gid"]),
+        time_offset=section._offset,
     )
 
 

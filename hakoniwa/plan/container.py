@@ -72,7 +72,7 @@ def plan(container: Container, launch: Launch, hierarchies: tuple[str, ...] = ("
 
 def first_steps(container: Container) -> list[Step]:
     """What the first process does while it is who the supervisor is, before it becomes root of a user namespace."""
-    return [*scheduling_steps(container.scheduling, container.places), *_own_namespaces(container)]
+    return [*scheduling_steps(container.resources.scheduling, container.places), *_own_namespaces(container)]
 
 
 def later_steps(container: Container, launch: Launch, hierarchies: tuple[str, ...]) -> list[Step]:
@@ -83,7 +83,10 @@ def later_steps(container: Container, launch: Launch, hierarchies: tuple[str, ..
         *_network(container),
         *_root(container, launch),
         identity.FindAccount(
-            uid=container.uid, gid=container.gid, groups=container.groups, places=_account_places(container)
+            uid=container.process.uid,
+            gid=container.process.gid,
+            groups=container.process.groups,
+            places=_account_places(container),
         ),
         *_mounts(container, launch, hierarchies),
         *_hidden(container),
@@ -91,7 +94,7 @@ def later_steps(container: Container, launch: Launch, hierarchies: tuple[str, ..
         *([devices.OpenTerminal(streams=launch.terminals)] if launch.terminals else []),
         *_redirects(container, inside=False),
         HookPoint(point="before_chroot"),
-        root.Chroot() if container.rootfs.legacy_chroot else root.PivotRoot(),
+        root.Chroot() if container.files.rootfs.legacy_chroot else root.PivotRoot(),
         HookPoint(point="after_chroot"),
         *become_payload(container, launch),
     ]
@@ -99,29 +102,29 @@ def later_steps(container: Container, launch: Launch, hierarchies: tuple[str, ..
 
 def become_payload(container: Container, launch: Launch) -> list[Step]:
     """The last part: limits, credentials, folder, program."""
-    seccomp, guarded = container.seccomp, container.no_new_privs
+    seccomp, guarded = container.security.seccomp, container.security.no_new_privs
     filtered = when_filtered(launch.filters, seccomp.profile, no_new_privs=guarded, where=seccomp.where)
     return [
         devices.TakeNull(),
-        *([identity.SetLimits(limits=container.limits)] if container.limits else []),
+        *([identity.SetLimits(limits=container.resources.limits)] if container.resources.limits else []),
         *filtered.early,
         identity.BecomeUser(
             capabilities=launch.capabilities,
             no_new_privs=guarded,
-            groups_asked=bool(container.groups),
-            where=container.capabilities.where,
+            groups_asked=bool(container.process.groups),
+            where=container.security.capabilities.where,
             places=_account_places(container),
         ),
         identity.DieWithSupervisor(),
         *_redirects(container, inside=True),
-        program.EnterWorkdir(path=container.workdir, where=container.place("workdir")),
-        *([program.OpenAttributes()] if container.apparmor else []),
+        program.EnterWorkdir(path=container.process.workdir, where=container.place("workdir")),
+        *([program.OpenAttributes()] if container.security.apparmor else []),
         *filtered.late,
         program.Execute(
-            command=launch.command or container.init_command,
-            init=None if launch.idle else container.init,
+            command=launch.command or container.process.command,
+            init=None if launch.idle else container.process.init,
             idle=launch.idle,
-            apparmor=container.apparmor,
+            apparmor=container.security.apparmor,
             filters=filtered.last,
             where="" if launch.command else container.places.get("init_command", ""),
             init_where=container.place("init"),
@@ -181,12 +184,12 @@ def scheduling_steps(wanted: Scheduling, places: Mapping[str, str]) -> list[Step
 def _own_namespaces(container: Container) -> list[Step]:
     """Those that the first process makes itself (see `clone_flags`)."""
     steps: list[Step] = []
-    made = set(container.namespaces) - set(clone_flags(container))
+    made = set(container.namespaces.own) - set(clone_flags(container))
     if not made:
         return steps
     from hakoniwa.steps import namespaces
 
-    if "time" in made and (ahead := container.time_offset):
+    if "time" in made and (ahead := container.namespaces.time_offset):
         steps.append(namespaces.ShiftClocks(monotonic=ahead.monotonic, boottime=ahead.boottime, where=ahead.where))
     if "cgroup" in made:
         steps.append(namespaces.MakeCgroupNamespace())
@@ -195,23 +198,23 @@ def _own_namespaces(container: Container) -> list[Step]:
 
 def clone_flags(container: Container) -> tuple[str, ...]:
     """The namespaces that the first process is cloned into; the others it makes itself (docs/architecture.md)."""
-    later = {"cgroup", *(["time"] if container.time_offset else [])}
-    return tuple(name for name in container.namespaces if name not in later)
+    later = {"cgroup", *(["time"] if container.namespaces.time_offset else [])}
+    return tuple(name for name in container.namespaces.own if name not in later)
 
 
 def needs_help_outside(container: Container, launch: Launch) -> bool:
     """Whether the host's root has to open things for the first process (`Step.provide`)."""
-    mapped = container.has_user_namespace() or any(point.idmap for point in container.mounts)
+    mapped = container.has_user_namespace() or any(point.idmap for point in container.files.mounts)
     return mapped and not launch.maps.rootless
 
 
 def _network(container: Container) -> list[Step]:
-    loopback = [identity.RaiseLoopback()] if "net" in container.namespaces else []
+    loopback = [identity.RaiseLoopback()] if "net" in container.namespaces.own else []
     return [*loopback, HookPoint(point="after_network_initialized")]
 
 
 def _root(container: Container, launch: Launch) -> list[Step]:
-    rootfs, file = container.rootfs, container.file
+    rootfs, file = container.files.rootfs, container.file
     common: dict[str, Any] = {"path": rootfs.path, "readonly": rootfs.readonly, "file": file, "where": rootfs.where}
     # With an owner given, the ids on the disk are those of the host already.
     common["map_ids"] = container.has_user_namespace() and rootfs.owner_uid is None
@@ -244,7 +247,9 @@ def provisioning_steps(container: Container, entered: Step) -> list[Step]:
     In a user namespace of an ordinary user's, `container` says so (its `namespaces`).
     """
     network = [mounts.BindMount(source=path, target=path, readonly=True) for path in NETWORK_FILES if _is_there(path)]
-    fresh = container.replace(independent=("procfs", "sysfs", "devtmpfs"), masked_paths=(), readonly_paths=())
+    fresh = container.replace(
+        files=container.files.replace(independent=("procfs", "sysfs", "devtmpfs"), masked_paths=(), readonly_paths=())
+    )
     return [
         root.CutOff(),
         entered,
@@ -265,7 +270,7 @@ def _mounts(container: Container, launch: Launch, hierarchies: tuple[str, ...]) 
     covered = [target for target, _ in independent]
     before: list[Step] = []
     after: list[Step] = []
-    for point in container.mounts:
+    for point in container.files.mounts:
         covers = any(target == point.target or target.startswith(point.target + "/") for target in covered)
         (before if covers else after).append(_mount_point(point, container, launch))
     return [*before, *(step for _, step in independent), *after, *_lxcfs(container), *_guarded(launch.exposed)]
@@ -278,11 +283,11 @@ def _guarded(exposed: Exposed) -> list[Step]:
 
 
 def _lxcfs(container: Container) -> list[Step]:
-    if container.lxcfs_root is None:
+    if container.files.lxcfs_root is None:
         return []
     from hakoniwa.steps.shown import BindLxcfs
 
-    return [BindLxcfs(root=container.lxcfs_root, where=container.place("lxcfs_root"))]
+    return [BindLxcfs(root=container.files.lxcfs_root, where=container.place("lxcfs_root"))]
 
 
 def _mount_point(point: Mount, container: Container, launch: Launch) -> Step:
@@ -309,7 +314,7 @@ def _mount_point(point: Mount, container: Container, launch: Launch) -> Step:
 
 def _independent(container: Container, hierarchies: tuple[str, ...]) -> list[tuple[str, Step]]:
     """Target and step of each fresh file system. A private /dev comes with its own terminals and shared memory."""
-    asked = set(container.independent)
+    asked = set(container.files.independent)
     inner = container.has_user_namespace()
     if "devtmpfs" in asked:
         asked |= {"devpts", "shm"}
@@ -340,7 +345,7 @@ def _cgroups(hierarchies: tuple[str, ...], *, writable: bool) -> Step:
 
 def _sysfs(container: Container) -> Step:
     """A user namespace may mount one for its own network namespace only; the host's shows the same, where that is shared."""
-    if container.has_user_namespace() and "net" not in container.namespaces:
+    if container.has_user_namespace() and "net" not in container.namespaces.own:
         from hakoniwa.steps.shown import BindCovered
 
         return BindCovered(source="/sys", target="/sys", options=_NO_EXEC)
@@ -349,21 +354,21 @@ def _sysfs(container: Container) -> Step:
 
 def _hidden(container: Container) -> list[Step]:
     return [
-        mounts.FixPaths(paths=(*READONLY, *container.readonly_paths)),
-        mounts.HidePaths(paths=(*MASKED, *container.masked_paths)),
+        mounts.FixPaths(paths=(*READONLY, *container.files.readonly_paths)),
+        mounts.HidePaths(paths=(*MASKED, *container.files.masked_paths)),
     ]
 
 
 def _names(container: Container) -> list[Step]:
-    return [identity.SetHostname(name=container.hostname)] if "uts" in container.namespaces else []
+    return [identity.SetHostname(name=container.hostname)] if "uts" in container.namespaces.own else []
 
 
 def _redirects(container: Container, *, inside: bool) -> list[Step]:
-    streams = tuple(stream for stream in container.streams if stream.inside == inside)
+    streams = tuple(stream for stream in container.process.streams if stream.inside == inside)
     return [program.Redirect(streams=streams)] if streams else []
 
 
 def environment(container: Container, term: str) -> dict[str, str]:
     """The environment of the payload: nothing of the host's. HOME is added when the account is known."""
     base = {"PATH": program.DEFAULT_PATH, "TERM": term, "container": "hakoniwa"}
-    return base | dict(container.environ)
+    return base | dict(container.process.environ)

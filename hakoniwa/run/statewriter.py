@@ -7,7 +7,7 @@ import os
 from hakoniwa import state
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.pidfd import boot_id, start_time
-from hakoniwa.statefile import Definition, End, Process, State
+from hakoniwa.statefile import Definition, End, ProcessRecord, State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class StateWriter:
         self._created_at = base.created_at
         self._log = state.log_file(container.name) if background else None
         self._barn = os.getppid()
-        self._processes: tuple[Process, Process, Process | None] | None = None
+        self._processes: tuple[ProcessRecord, ProcessRecord, ProcessRecord | None] | None = None
         self._boot = ""
         self.definition: Definition | None = None
         self.cgroups: tuple[str, ...] = ()
@@ -39,7 +39,7 @@ class StateWriter:
         self._boot = boot_id()
         self._processes = _process(init), _process(os.getpid()), self._barn_process()
 
-    def _barn_process(self) -> Process | None:
+    def _barn_process(self) -> ProcessRecord | None:
         """The process that has forked this one, unless it was killed: then its pid may be somebody else's by now."""
         try:
             found = _process(self._barn)
@@ -59,7 +59,7 @@ class StateWriter:
             name=container.name,
             barn=container.barn,
             file=container.file,
-            rootfs=container.rootfs.path,
+            rootfs=container.files.rootfs.path,
             created_at=self._created_at,
             definition=self.definition,
             status=status,
@@ -72,7 +72,7 @@ class StateWriter:
             user_namespace=container.has_user_namespace(),
             cgroups=self.cgroups,
             assigned_cgroup=self.assigned_cgroup,
-            persisted=tuple(kept.path for kept in container.persisted),
+            persisted=tuple(kept.path for kept in container.namespaces.persisted),
             pid_file=container.container_pid_file,
             log=self._log,
             devpts=self.devpts,
@@ -88,5 +88,5 @@ class StateWriter:
             ) from None
 
 
-def _process(pid: int) -> Process:
-    return Process(pid=pid, started=start_time(pid))
+def _process(pid: int) -> ProcessRecord:
+    return ProcessRecord(pid=pid, started=start_time(pid))

@@ -142,7 +142,7 @@ class Supervisor:
         cloning = FirstProcess(self.container, self.launch, self.around, joining, unified)
         cloning.run_hooks = self._run_hooks_in_child
         if self.groups is not None:
-            if "cgroup" in self.container.independent:
+            if "cgroup" in self.container.files.independent:
                 cloning.hierarchies = self.groups.hierarchies()
             if self.container.has_user_namespace():
                 self.groups.delegate(self.launch.maps)
@@ -205,7 +205,7 @@ class Supervisor:
                 self._kill()  # our own set-up would get a TERM, and not the program
         self.loop.drop(status)
         os.close(status)
-        command = self.launch.command or self.container.init_command or ("a shell",)
+        command = self.launch.command or self.container.process.command or ("a shell",)
         found = report.read_report(told, command[0])
         if (error := found.failure) is not None:
             error.where = error.where or self.container.name
@@ -232,9 +232,9 @@ class Supervisor:
         self.loop.add(self.pidfd)
         if self.around.background:
             self.reloading.listen(self.loop, self.around.watch)
-        if self.container.background_hooks:
+        if self.container.hooks.background:
             self._listen_for_hooks(
-                self.container.background_hooks
+                self.container.hooks.background
             )  # before the caller hears that it runs: what it does then is not missed
         messages.send(self.around.report, messages.RUNNING, self.base.pid)
         if self.schedule is None:
@@ -335,7 +335,7 @@ class Supervisor:
     @property
     def has_pid_namespace(self) -> bool:
         """Whether the container has a pid namespace, whose first process reaps the others."""
-        return "pid" in self.container.namespaces
+        return "pid" in self.container.namespaces.own
 
     def _reap_adopted(self) -> None:
         """Reap what a container without a pid namespace has orphaned; its first process is left for `_end`."""
@@ -429,11 +429,11 @@ class Supervisor:
 
 def _needs_groups(container: Container) -> bool:
     """Whether the container has a group of its own. Without a pid namespace, nothing else holds its processes together."""
-    wanted = container.cgroup
+    wanted = container.resources.cgroup
     limited = wanted.v1 or wanted.v2 or wanted.memory or wanted.cpus or wanted.pids
-    heard = any(hook.event for hook in container.background_hooks)
-    shown = "cgroup" in container.namespaces  # what would be the root of the namespace otherwise is the caller's
-    return bool(limited or heard or shown or wanted.assign_only) or "pid" not in container.namespaces
+    heard = any(hook.event for hook in container.hooks.background)
+    shown = "cgroup" in container.namespaces.own  # what would be the root of the namespace otherwise is the caller's
+    return bool(limited or heard or shown or wanted.assign_only) or "pid" not in container.namespaces.own
 
 
 def _already_running(name: str) -> HakoError:

@@ -21,14 +21,14 @@ _FUNCTION, _TEXT = "function", "text"
 
 def outline(container: Container) -> dict[str, Any]:
     """The settings of the bootstrap, and the steps of provisioning, each as a short text."""
-    bootstrap, rootfs = container.bootstrap, container.rootfs
+    bootstrap, rootfs = container.build.bootstrap, container.files.rootfs
     said = {"strategy": _short(bootstrap.strategy)}
     said |= {name: _short(value) for name, value in bootstrap.settings.items()}
     if bootstrap.postprocess:
         said["postprocess"] = _short([hook.function for hook in bootstrap.postprocess])
     if rootfs.owner_uid is not None:
         said["rootfs_owner"] = f"{rootfs.owner_uid}:{rootfs.owner_gid}"
-    steps = () if container.provision.skip else container.provision.steps
+    steps = () if container.build.provision.skip else container.build.provision.steps
     return {"bootstrap": said, "steps": {step.label: _step(step) for step in steps}}
 
 

@@ -40,6 +40,9 @@ MOUNT_WORDS = (
 INDEPENDENT_MOUNTS = ("procfs", "sysfs", "devtmpfs", "devpts", "shm", "mqueue", "cgroup")
 
 
+NOTHING: Mapping[str, Any] = {}
+
+
 class Hook(Record):
     """A function of the container file, and the line that registered it."""
 
@@ -79,11 +82,11 @@ class Mount(Record):
 
     source: str
     target: str
-    fs: str | None
-    readonly: bool
-    options: tuple[str, ...]
-    idmap: bool  # files made inside by the payload's user belong to the owner of `source` outside
-    where: str
+    fs: str | None = None
+    readonly: bool = False
+    options: tuple[str, ...] = ()
+    idmap: bool = False  # files made inside by the payload's user belong to the owner of `source` outside
+    where: str = ""
     unguarded: bool = False  # also what of the container's own definition lies there can be written to
 
 
@@ -91,24 +94,24 @@ class Rootfs(Record):
     """Where the root file system lies and how it becomes one."""
 
     path: str
-    readonly: bool
-    owner_uid: int | None
-    owner_gid: int | None
-    legacy_chroot: bool
-    layered: bool  # strategy "host": an overlay of the host's root and a private layer that lies in `path`
-    replacement: Mount | None  # a mount that takes the place of the rootfs (`to` equal to it)
-    where: str
+    readonly: bool = False
+    owner_uid: int | None = None
+    owner_gid: int | None = None
+    legacy_chroot: bool = False
+    layered: bool = False  # strategy "host": an overlay of the host's root and a private layer that lies in `path`
+    replacement: Mount | None = None  # a mount that takes the place of the rootfs (`to` equal to it)
+    where: str = ""
 
 
 class Bootstrap(Record):
     """How the rootfs is made."""
 
-    strategy: str | object | None
-    settings: Mapping[str, Any]  # of the strategy, by their names in the file; paths are absolute
-    cache: bool | None  # None: as is usual for the strategy
-    postprocess: tuple[Hook, ...]
-    skip: bool
-    where: str
+    strategy: str | object | None = None
+    settings: Mapping[str, Any] = NOTHING  # of the strategy, by their names in the file; paths are absolute
+    cache: bool | None = None  # None: as is usual for the strategy
+    postprocess: tuple[Hook, ...] = ()
+    skip: bool = False
+    where: str = ""
 
 
 class ProvisionStep(Record):
@@ -132,8 +135,8 @@ class ProvisionStep(Record):
 class Provision(Record):
     """What is done inside the rootfs once it is made."""
 
-    steps: tuple[ProvisionStep, ...]
-    skip: bool
+    steps: tuple[ProvisionStep, ...] = ()
+    skip: bool = False
 
 
 class Stream(Record):
@@ -157,10 +160,10 @@ class Limit(Record):
 class Capabilities(Record):
     """`everything`: all that the caller has. `named` were asked for by name, so that lacking one is an error."""
 
-    everything: bool
-    named: tuple[str, ...]
-    dropped: tuple[str, ...]
-    where: str
+    everything: bool = False
+    named: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    where: str = ""
 
 
 class IdRange(Record):
@@ -211,10 +214,10 @@ class TimeOffset(Record):
 class Scheduling(Record):
     """How the kernel treats the processes of the container; None leaves them as the caller is."""
 
-    nice: int | None
-    policy: str | None  # "other", "batch", "idle", "fifo:N" or "rr:N"
-    oom_score_adj: int | None
-    where: str
+    nice: int | None = None
+    policy: str | None = None  # "other", "batch", "idle", "fifo:N" or "rr:N"
+    oom_score_adj: int | None = None
+    where: str = ""
 
 
 class ArgumentTest(Record):
@@ -248,9 +251,9 @@ class CallFilter(Record):
 class Seccomp(Record):
     """The filters of a container: a profile ("default", a path of the host, or none) and the file's own on top of it."""
 
-    profile: str | None
-    filters: tuple[CallFilter, ...]
-    where: str
+    profile: str | None = "default"
+    filters: tuple[CallFilter, ...] = ()
+    where: str = ""
 
 
 class Parameter(Record):
@@ -264,14 +267,89 @@ class Parameter(Record):
 class Cgroup(Record):
     """What a container may use. `memory` is in bytes; `where` is the line of `assign_only`."""
 
-    name: str | None
-    v1: tuple[Parameter, ...]
-    v2: tuple[Parameter, ...]
-    memory: int | None
-    cpus: float | None
-    pids: int | None
-    assign_only: bool  # a v2 group without parameters: made, or joined where `name` is one that exists already
-    where: str
+    name: str | None = None
+    v1: tuple[Parameter, ...] = ()
+    v2: tuple[Parameter, ...] = ()
+    memory: int | None = None
+    cpus: float | None = None
+    pids: int | None = None
+    assign_only: bool = False  # a v2 group without parameters: made, or joined where `name` is one that exists already
+    where: str = ""
+
+
+NO_CGROUP = Cgroup()
+AS_THE_CALLER = Scheduling()
+DEFAULT_CAPABILITIES = Capabilities()
+DEFAULT_SECCOMP = Seccomp()
+NO_BOOTSTRAP = Bootstrap()
+NO_PROVISION = Provision()
+
+
+class Process(Record):
+    """The program, as whom it runs, and what it finds when it begins."""
+
+    command: tuple[str, ...] | None = None  # None: a shell
+    init: str | None = None
+    workdir: str = "/"
+    environ: Mapping[str, str] = NOTHING
+    uid: int | str | None = None
+    gid: int | str | None = None
+    groups: tuple[int | str, ...] = ()
+    streams: tuple[Stream, ...] = ()
+
+
+class Namespaces(Record):
+    """Which namespaces the container has."""
+
+    own: tuple[str, ...] = ("mount", "uts", "ipc", "pid")
+    entered: tuple[Entered, ...] = ()
+    persisted: tuple[Persisted, ...] = ()
+    uid_map: tuple[IdRange, ...] = ()  # empty in a user namespace of its own: one is chosen at the start
+    gid_map: tuple[IdRange, ...] = ()
+    time_offset: TimeOffset | None = None
+
+
+class Files(Record):
+    """What the container sees as its files."""
+
+    rootfs: Rootfs
+    independent: tuple[str, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    network_etc: str | None = None
+    masked_paths: tuple[str, ...] = ()
+    readonly_paths: tuple[str, ...] = ()
+    lxcfs_root: str | None = None
+
+
+class Resources(Record):
+    """What the container may use, and how it is scheduled."""
+
+    limits: tuple[Limit, ...] = ()
+    cgroup: Cgroup = NO_CGROUP
+    scheduling: Scheduling = AS_THE_CALLER
+
+
+class Security(Record):
+    """What the container may do."""
+
+    capabilities: Capabilities = DEFAULT_CAPABILITIES
+    no_new_privs: bool = True
+    seccomp: Seccomp = DEFAULT_SECCOMP
+    apparmor: str | None = None
+
+
+class Build(Record):
+    """How its rootfs is made, and what is done in it."""
+
+    bootstrap: Bootstrap = NO_BOOTSTRAP
+    provision: Provision = NO_PROVISION
+
+
+class Hooks(Record):
+    """Functions that run at points of its life, and beside it."""
+
+    general: tuple[Hook, ...] = ()
+    background: tuple[BackgroundHook, ...] = ()
 
 
 class Container(Record):
@@ -281,41 +359,16 @@ class Container(Record):
     barn: str
     file: str
     hostname: str
-    init_command: tuple[str, ...] | None
-    init: str | None
-    workdir: str
-    environ: Mapping[str, str]
-    uid: int | str | None
-    gid: int | str | None
-    groups: tuple[int | str, ...]
-    streams: tuple[Stream, ...]
-    rootfs: Rootfs
-    bootstrap: Bootstrap
-    provision: Provision
-    independent: tuple[str, ...]
-    mounts: tuple[Mount, ...]
-    network_etc: str | None
-    masked_paths: tuple[str, ...]
-    readonly_paths: tuple[str, ...]
-    namespaces: tuple[str, ...]
-    entered: tuple[Entered, ...]
-    persisted: tuple[Persisted, ...]
-    uid_map: tuple[IdRange, ...]  # empty in a user namespace of its own: one is chosen at the start
-    gid_map: tuple[IdRange, ...]
-    time_offset: TimeOffset | None
-    limits: tuple[Limit, ...]
-    cgroup: Cgroup
-    capabilities: Capabilities
-    no_new_privs: bool
-    seccomp: Seccomp
-    apparmor: str | None
-    lxcfs_root: str | None
-    scheduling: Scheduling
+    process: Process
+    namespaces: Namespaces
+    files: Files
+    resources: Resources
+    security: Security
+    build: Build
+    hooks: Hooks
     container_pid_file: str | None
     metadata: Mapping[str, object]
     log_level: str
-    hooks: tuple[Hook, ...]
-    background_hooks: tuple[BackgroundHook, ...]
     reloadable: tuple[str, ...]  # groups of settings: "cgroup", "resource", "hooks"
     where: str
     places: Mapping[str, str]  # the lines of settings that are no records of their own
@@ -327,11 +380,12 @@ class Container(Record):
 
     def hooks_at(self, point: str) -> list[Hook]:
         """The hooks of a point, in the order of the file."""
-        return [hook for hook in self.hooks if hook.point == point]
+        return [hook for hook in self.hooks.general if hook.point == point]
 
     def has_user_namespace(self) -> bool:
         """Whether its root is not the host's."""
-        return "user" in self.namespaces or any(entered.name == "user" for entered in self.entered)
+        own, entered = self.namespaces.own, self.namespaces.entered
+        return "user" in own or any(one.name == "user" for one in entered)
 
 
 class Barn(Record):

@@ -30,18 +30,18 @@ def validate(container: Container, builder: ContainerBuilder) -> None:
 
 
 def _rootfs_is_not_the_host(container: Container, builder: ContainerBuilder) -> None:
-    path = container.rootfs.path
+    path = container.files.rootfs.path
     if path == "/" or path.startswith(("/proc/", "/sys/", "/dev/")) or path in ("/proc", "/sys", "/dev"):
         builder._reading.problem(
             f"the rootfs cannot be {path}",
             'name a folder of its own in chroot_to(); strategy "host" gives a copy of the host',
-            container.rootfs.where,
+            container.files.rootfs.where,
         )
 
 
 def _owner_needs_a_build(container: Container, builder: ContainerBuilder) -> None:
-    strategy = container.bootstrap.strategy
-    if container.rootfs.owner_uid is not None and strategy in (None, "host"):
+    strategy = container.build.bootstrap.strategy
+    if container.files.rootfs.owner_uid is not None and strategy in (None, "host"):
         builder._reading.problem(
             f"rootfs_owner() means nothing to strategy {strategy!r}",
             "it applies to what is built; remove it",
@@ -50,7 +50,7 @@ def _owner_needs_a_build(container: Container, builder: ContainerBuilder) -> Non
 
 
 def _procfs_needs_pid_namespace(container: Container, builder: ContainerBuilder) -> None:
-    if "procfs" in container.independent and not _has(container, "pid"):
+    if "procfs" in container.files.independent and not _has(container, "pid"):
         builder._reading.problem(
             "a fresh procfs needs a pid namespace of the container's own",
             'drop share("pid"), or bind the host\'s: add_mount_point("/proc", to="/proc")',
@@ -60,11 +60,11 @@ def _procfs_needs_pid_namespace(container: Container, builder: ContainerBuilder)
 
 def _has(container: Container, name: str) -> bool:
     """Whether the container is in a namespace other than the host's."""
-    return name in container.namespaces or any(entered.name == name for entered in container.entered)
+    return name in container.namespaces.own or any(entered.name == name for entered in container.namespaces.entered)
 
 
 def _mqueue_needs_ipc(container: Container, builder: ContainerBuilder) -> None:
-    if "mqueue" in container.independent and container.has_user_namespace() and not _has(container, "ipc"):
+    if "mqueue" in container.files.independent and container.has_user_namespace() and not _has(container, "ipc"):
         builder._reading.problem(
             "message queues in a user namespace need an ipc namespace of the container's own",
             'drop share("ipc")',
@@ -73,7 +73,7 @@ def _mqueue_needs_ipc(container: Container, builder: ContainerBuilder) -> None:
 
 
 def _cgroups_need_a_namespace(container: Container, builder: ContainerBuilder) -> None:
-    if "cgroup" in container.independent and not _has(container, "cgroup"):
+    if "cgroup" in container.files.independent and not _has(container, "cgroup"):
         builder._reading.problem(
             "a cgroup file system needs a cgroup namespace of the container's own",
             'drop share("cgroup")',
@@ -83,7 +83,7 @@ def _cgroups_need_a_namespace(container: Container, builder: ContainerBuilder) -
 
 def _maps_are_whole(container: Container, builder: ContainerBuilder) -> None:
     """Both kinds of ids, with an id 0 (who sets the container up), and none twice. `man 7 user_namespaces`."""
-    every = {"uid": container.uid_map, "gid": container.gid_map}
+    every = {"uid": container.namespaces.uid_map, "gid": container.namespaces.gid_map}
     for kind, ranges in every.items():
         other = "gid" if kind == "uid" else "uid"
         if not ranges:
@@ -110,7 +110,7 @@ _MOST_RANGES = 340  # UID_GID_MAP_MAX_EXTENTS, linux/user_namespace.h
 
 
 def _assigned_group(container: Container, builder: ContainerBuilder) -> None:
-    wanted = container.cgroup
+    wanted = container.resources.cgroup
     if not wanted.assign_only:
         if wanted.name is not None and "/" in wanted.name:
             told = f"the name of a cgroup that is made must have no '/': {wanted.name}"
@@ -122,22 +122,22 @@ def _assigned_group(container: Container, builder: ContainerBuilder) -> None:
 
 
 def _kept_namespaces_are_own(container: Container, builder: ContainerBuilder) -> None:
-    for kept in container.persisted:
-        if kept.name not in container.namespaces:
+    for kept in container.namespaces.persisted:
+        if kept.name not in container.namespaces.own:
             told = f"the {kept.name} namespace is not the container's own, and cannot be kept"
             builder._reading.problem(told, f'unshare("{kept.name}")', kept.where)
 
 
 def _hostname_needs_uts(container: Container, builder: ContainerBuilder) -> None:
-    if builder.hostname is not None and "uts" not in container.namespaces:
+    if builder.hostname is not None and "uts" not in container.namespaces.own:
         builder._reading.problem(
             "a hostname needs a uts namespace of the container's own", 'drop share("uts")', builder._place("hostname")
         )
 
 
 def _mount_targets(container: Container, builder: ContainerBuilder) -> None:
-    replacement = container.rootfs.replacement
-    for mount in (*container.mounts, *([replacement] if replacement else [])):
+    replacement = container.files.rootfs.replacement
+    for mount in (*container.files.mounts, *([replacement] if replacement else [])):
         for option in mount.options if mount.fs is None else ():
             if option not in MOUNT_WORDS:
                 told = f"a bind mount has no option {option!r}"
@@ -149,7 +149,7 @@ def _mount_targets(container: Container, builder: ContainerBuilder) -> None:
 def _no_mount_of_mount(container: Container, builder: ContainerBuilder) -> None:
     """Two mounts on one target: the first would be hidden, which nobody means."""
     seen: dict[str, str] = {}
-    for mount in container.mounts:
+    for mount in container.files.mounts:
         if mount.target in seen:
             hint = f"the other is at {seen[mount.target]}"
             builder._reading.problem(f"two mount points have the target {mount.target}", hint, mount.where)
@@ -161,7 +161,7 @@ def validate_together(containers: list[Container], builder: ContainerBuilder) ->
     pid_files: dict[str, str] = {}
     layers: dict[str, str] = {}
     for container in containers:
-        path, rootfs = container.container_pid_file, container.rootfs
+        path, rootfs = container.container_pid_file, container.files.rootfs
         if path is not None and path in pid_files:
             told = f"containers {pid_files[path]!r} and {container.name!r} have one pid file, {path}"
             builder._reading.problem(told, "set container_pid_file in each", container.place("container_pid_file"))

@@ -43,8 +43,8 @@ def test_a_container_in_the_background(hako: Hako, box: Writer, rootfs: Path) ->
     assert "status          running" in hako("status", path).stdout
     assert json.loads(hako("status", "-n", "box", "--json").stdout)["containers"] == [found]
     definition = json.loads(hako("inspect", path).stdout)["containers"][0]
-    assert definition["seccomp"]["profile"] == "default"
-    assert definition["rootfs"]["path"] == str(rootfs)
+    assert definition["security"]["seccomp"]["profile"] == "default"
+    assert definition["files"]["rootfs"]["path"] == str(rootfs)
     assert "cap_chown" in definition["effective_capabilities"]
     hako("kill", path)
     assert known(hako) == []

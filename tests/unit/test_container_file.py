@@ -36,12 +36,12 @@ def problems(path: Path) -> list[str]:
 def test_defaults(write_file: Writer, places: Path) -> None:
     container = only(write_file())
     assert container.name == container.hostname == container.barn == "box"
-    assert container.rootfs.path == str(places / "lib" / container.name)
-    assert container.namespaces == ("mount", "uts", "ipc", "pid")
-    assert container.no_new_privs is True
-    assert container.rootfs.readonly is False
-    assert container.init_command is None
-    assert (container.seccomp.profile, container.seccomp.filters) == ("default", ())
+    assert container.files.rootfs.path == str(places / "lib" / container.name)
+    assert container.namespaces.own == ("mount", "uts", "ipc", "pid")
+    assert container.security.no_new_privs is True
+    assert container.files.rootfs.readonly is False
+    assert container.process.command is None
+    assert (container.security.seccomp.profile, container.security.seccomp.filters) == ("default", ())
 
 
 def test_every_setting(write_file: Writer) -> None:
@@ -75,19 +75,19 @@ config.command.set_stderr(host_file="err.log")
 """
         )
     )
-    assert container.init_command == ("/bin/sh", "-c", "true")
-    assert (container.uid, container.gid, container.groups) == ("alice", 7, ("wheel", 9))
-    assert container.environ == {"A": "1", "B": "2"}
+    assert container.process.command == ("/bin/sh", "-c", "true")
+    assert (container.process.uid, container.process.gid, container.process.groups) == ("alice", 7, ("wheel", 9))
+    assert container.process.environ == {"A": "1", "B": "2"}
     assert container.metadata == {"team": {"names": ["x"]}}
-    assert container.namespaces == ("mount", "uts", "pid", "net", "cgroup")
-    assert [(limit.name, limit.soft, limit.hard) for limit in container.limits] == [
+    assert container.namespaces.own == ("mount", "uts", "pid", "net", "cgroup")
+    assert [(limit.name, limit.soft, limit.hard) for limit in container.resources.limits] == [
         ("NOFILE", 10, 20),
         ("CORE", -1, -1),
     ]
-    assert container.capabilities.named == ("cap_net_raw", "cap_sys_time")
-    assert container.capabilities.dropped == ("cap_chown",)
-    assert [(stream.number, stream.inside) for stream in container.streams] == [(1, True), (2, False)]
-    assert container.streams[1].path == str(Path(container.file).parent / "err.log")
+    assert container.security.capabilities.named == ("cap_net_raw", "cap_sys_time")
+    assert container.security.capabilities.dropped == ("cap_chown",)
+    assert [(stream.number, stream.inside) for stream in container.process.streams] == [(1, True), (2, False)]
+    assert container.process.streams[1].path == str(Path(container.file).parent / "err.log")
     assert container.container_pid_file == str(Path(container.file).parent / "box.pid")
 
 
@@ -105,17 +105,21 @@ with config.define() as c:
     c.name = "twin"
 """
     child, twin = loaded(write_file(body)).containers
-    assert [(p.name, p.value) for p in child.cgroup.v1] == [("cpu.shares", "256")]
-    assert [(p.name, p.value) for p in twin.cgroup.v1] == [("cpu.shares", "512")]
-    assert [(p.name, p.value) for p in child.cgroup.v2] == [("memory.max", "1G")]
-    assert (twin.cgroup.memory, twin.cgroup.cpus, twin.cgroup.pids) == (512 * 1024**2, 0.5, 200)
-    assert (child.cgroup.name, child.cgroup.pids) == ("other", 5)
+    assert [(p.name, p.value) for p in child.resources.cgroup.v1] == [("cpu.shares", "256")]
+    assert [(p.name, p.value) for p in twin.resources.cgroup.v1] == [("cpu.shares", "512")]
+    assert [(p.name, p.value) for p in child.resources.cgroup.v2] == [("memory.max", "1G")]
+    assert (twin.resources.cgroup.memory, twin.resources.cgroup.cpus, twin.resources.cgroup.pids) == (
+        512 * 1024**2,
+        0.5,
+        200,
+    )
+    assert (child.resources.cgroup.name, child.resources.cgroup.pids) == ("other", 5)
 
 
 def test_sections_serve_as_blocks_and_as_objects(write_file: Writer) -> None:
     container = only(write_file('with config.bootstrap as b:\n    b.strategy = "host"\nconfig.bootstrap.skip = True'))
-    assert container.bootstrap.strategy == "host"
-    assert container.bootstrap.skip
+    assert container.build.bootstrap.strategy == "host"
+    assert container.build.bootstrap.skip
 
 
 @pytest.mark.parametrize(
@@ -266,7 +270,7 @@ def test_nothing_can_be_written_after_the_block(places: Path) -> None:
 
 def test_tables_take_what_dicts_take(write_file: Writer) -> None:
     body = 'config.environ = {"A": "1"}\nconfig.environ |= {"B": "2"}\nconfig.environ.setdefault("C", "3")\ndel config.environ["A"]'
-    assert only(write_file(body)).environ == {"B": "2", "C": "3"}
+    assert only(write_file(body)).process.environ == {"B": "2", "C": "3"}
 
 
 def test_lists_and_dicts_are_copied(write_file: Writer) -> None:
@@ -274,7 +278,7 @@ def test_lists_and_dicts_are_copied(write_file: Writer) -> None:
         'command = ["/bin/sh"]\nvalues = {"a": ["b"]}\nconfig.init_command = command\nconfig.metadata["v"] = values\n'
     )
     container = only(write_file(body + 'command.append("x")\nvalues["a"].append("c")'))
-    assert container.init_command == ("/bin/sh",)
+    assert container.process.command == ("/bin/sh",)
     assert container.metadata == {"v": {"a": ["b"]}}
 
 
@@ -327,11 +331,11 @@ with config.define() as c:
     assert barn.name == "box"
     assert one.siblings == two.siblings == (one.name, two.name)
     assert (one.name, two.name) == ("one", "two")
-    assert (one.environ, two.environ) == ({"A": "2"}, {"A": "1", "LATE": "x"})
-    assert (one.uid, two.uid) == (5, 6)
-    assert one.mounts == two.mounts
-    assert one.capabilities.dropped
-    assert not two.capabilities.dropped
+    assert (one.process.environ, two.process.environ) == ({"A": "2"}, {"A": "1", "LATE": "x"})
+    assert (one.process.uid, two.process.uid) == (5, 6)
+    assert one.files.mounts == two.files.mounts
+    assert one.security.capabilities.dropped
+    assert not two.security.capabilities.dropped
     assert one.hooks_at("before_fork")[0].function is two.hooks_at("before_fork")[0].function
 
 
@@ -374,28 +378,28 @@ def test_wrong_children(write_file: Writer, body: str, told: str) -> None:
 )
 def test_the_path_of_the_rootfs_is_cut_from_a_target(write_file: Writer, target: str, inside: str) -> None:
     body = f'config.add_mount_point("tmpfs", to={target!r}, fs="tmpfs")\nconfig.chroot_to("/srv/root")'
-    assert [mount.target for mount in only(write_file(body)).mounts] == [inside]
+    assert [mount.target for mount in only(write_file(body)).files.mounts] == [inside]
 
 
 def test_the_rootfs_as_its_own_source_applies_readonly(write_file: Writer) -> None:
     body = 'root = config.chroot_to("/srv/root")\nconfig.add_mount_point(root, to=root, readonly=True)'
     container = only(write_file(body))
-    assert container.rootfs.readonly
-    assert container.rootfs.replacement is None
-    assert container.mounts == ()
+    assert container.files.rootfs.readonly
+    assert container.files.rootfs.replacement is None
+    assert container.files.mounts == ()
 
 
 def test_another_source_becomes_the_rootfs(write_file: Writer) -> None:
     container = only(write_file('root = config.chroot_to("/srv/root")\nconfig.add_mount_point("/other", to=root)'))
-    assert container.rootfs.replacement is not None
-    assert container.rootfs.replacement.source == "/other"
+    assert container.files.rootfs.replacement is not None
+    assert container.files.rootfs.replacement.source == "/other"
 
 
 def test_relative_paths_are_beside_the_file(write_file: Writer, places: Path) -> None:
     body = 'root = config.chroot_to("r")\nassert root / "tmp" == str(root) + "/tmp"\nassert root.name == "r"\n'
     container = only(write_file(body + 'config.add_mount_point("data", to="/data")'))
-    assert container.rootfs.path == str(places / "r")
-    assert container.mounts[0].source == str(places / "data")
+    assert container.files.rootfs.path == str(places / "r")
+    assert container.files.mounts[0].source == str(places / "data")
 
 
 # The file itself
@@ -431,7 +435,7 @@ def test_the_global_file_gives_defaults(write_file: Writer, places: Path, monkey
     defaults.write_text('from hakoniwa import Haconiwa\nHaconiwa.configure(uid=7, environ={"A": "1"})\n')
     monkeypatch.setattr("hakoniwa.haco.loader.global_file", lambda: str(defaults))
     container = only(write_file('config.environ["B"] = "2"'))
-    assert (container.uid, container.environ) == (7, {"A": "1", "B": "2"})
+    assert (container.process.uid, container.process.environ) == (7, {"A": "1", "B": "2"})
     assert container.place("uid") == f"{defaults}:2"
     path = write_file()
     path.write_text(path.read_text() + "with Haconiwa.define() as config: pass\n")

@@ -63,7 +63,7 @@ def test_a_function_is_told_by_its_text_and_what_it_has_closed_over(described: C
     body = "config.provision.run_python(make({}))"
 
     def digest(number: int, head: str) -> str:
-        return step_digest(described(body.format(number), head).provision.steps[0])
+        return step_digest(described(body.format(number), head).build.provision.steps[0])
 
     assert digest(1, head) == digest(1, "x = 5\n" + head)
     assert digest(1, head) != digest(2, head)
@@ -75,7 +75,7 @@ def test_a_copy_is_told_by_its_content(described: Callable[..., Container], plac
     (places / "tree" / "file").write_text("one")
 
     def digest(body: str = "config.provision.copy('tree', '/x')") -> str:
-        return step_digest(described(body).provision.steps[0])
+        return step_digest(described(body).build.provision.steps[0])
 
     first = digest()
     os.utime(places / "tree" / "file", (1, 1))
@@ -91,7 +91,7 @@ def test_a_copy_is_told_by_its_content(described: Callable[..., Container], plac
 
 
 def test_a_step_is_remembered_by_its_name_or_by_what_it_does(described: Callable[..., Container]) -> None:
-    named, bare = described("p = config.provision\np.run_shell('a', name='n')\np.run_shell('a')").provision.steps
+    named, bare = described("p = config.provision\np.run_shell('a', name='n')\np.run_shell('a')").build.provision.steps
     assert (named.label, bare.label) == ("n", "step 2")
     assert step_id(named, "h") == "name n"
     assert step_id(bare, "h") == "step h"

@@ -97,16 +97,16 @@ config.lxcfs_root = "/var/lib/lxcfs"
 config.cgroup.v2.assign_only = True
 """)
     )
-    assert container.network_etc == "/etc/netns/x"
-    assert container.bootstrap.settings["components"] == ("main", "contrib")
-    assert [(limit.soft, limit.hard) for limit in container.limits] == [(1024, -1)]
-    assert container.independent == ("procfs",)  # what lxcfs's files lie in
-    assert container.cgroup.assign_only
+    assert container.files.network_etc == "/etc/netns/x"
+    assert container.build.bootstrap.settings["components"] == ("main", "contrib")
+    assert [(limit.soft, limit.hard) for limit in container.resources.limits] == [(1024, -1)]
+    assert container.files.independent == ("procfs",)  # what lxcfs's files lie in
+    assert container.resources.cgroup.assign_only
 
 
 def test_lxcfs_takes_the_proc_that_is_there(write_file: Writer) -> None:
     body = 'config.lxcfs_root = "/lxcfs"\nconfig.add_mount_point("/proc", to="/proc")'
-    assert read(write_file(body)).independent == ()
+    assert read(write_file(body)).files.independent == ()
     with pytest.raises(Problems, match="a fresh procfs needs a pid namespace"):
         read(write_file('config.lxcfs_root = "/lxcfs"\nconfig.namespace.share("pid")'))
 

@@ -16,7 +16,7 @@ Writer = Callable[..., Path]
 
 
 def hooks_of(container: Container) -> list[str]:
-    return [hook.point for hook in container.hooks] + [hook.kind for hook in container.background_hooks]
+    return [hook.point for hook in container.hooks.general] + [hook.kind for hook in container.hooks.background]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_an_unknown_word_of_the_module_is_no_attribute(write_file: Writer) -> No
 
 
 def test_defaults_that_haconiwa_has(write_file: Writer) -> None:
-    (hook,) = only(write_file('config.add_cgroup_hook(type="oom")(print)')).background_hooks
+    (hook,) = only(write_file('config.add_cgroup_hook(type="oom")(print)')).hooks.background
     assert hook.level == "critical"
 
 

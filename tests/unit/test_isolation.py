@@ -40,12 +40,12 @@ config.namespace.use_netns("blue")
 config.namespace.time_offset(boottime=-3.5)
 """)
     )
-    assert set(container.namespaces) == {"mount", "uts", "pid", "cgroup", "time"}
-    assert [(one.name, one.path) for one in container.entered] == [
+    assert set(container.namespaces.own) == {"mount", "uts", "pid", "cgroup", "time"}
+    assert [(one.name, one.path) for one in container.namespaces.entered] == [
         ("ipc", "/proc/1/ns/ipc"),
         ("net", "/run/netns/blue"),
     ]
-    assert [(one.name, os.path.basename(one.path)) for one in container.persisted] == [("time", "time")]
+    assert [(one.name, os.path.basename(one.path)) for one in container.namespaces.persisted] == [("time", "time")]
     # Made by the first process itself: a cgroup namespace after the groups, a time namespace with its clocks.
     assert set(clone_flags(container)) == {"mount", "uts", "pid"}
     told = steps(container)
@@ -55,7 +55,7 @@ config.namespace.time_offset(boottime=-3.5)
 
 def test_several_namespaces_are_kept_in_a_folder(write_file: Writer) -> None:
     container = read(write_file('config.namespace.unshare("net", "uts", persist_in="/srv/ns")'))
-    assert [one.path for one in container.persisted] == ["/srv/ns/net", "/srv/ns/uts"]
+    assert [one.path for one in container.namespaces.persisted] == ["/srv/ns/net", "/srv/ns/uts"]
 
 
 def test_a_mapping_implies_a_user_namespace(write_file: Writer) -> None:
@@ -68,7 +68,10 @@ config.mount_independent("devtmpfs", "sysfs")
 """
     container = read(write_file(body))
     assert container.has_user_namespace()
-    assert [(one.inside, one.outside, one.count) for one in container.uid_map] == [(0, 5000, 10), (100, 77, 1)]
+    assert [(one.inside, one.outside, one.count) for one in container.namespaces.uid_map] == [
+        (0, 5000, 10),
+        (100, 77, 1),
+    ]
     told = steps(container, ids.choose_maps(container))
     assert "make a private /dev, with the devices of the host" in told
     assert "bind /sys on /sys, read-only, without what is mounted on it" in told
@@ -155,7 +158,7 @@ for name in ("a", "b"):
 """
     barn = load(str(write_file(body)), "check")
     for container in barn.containers:
-        (found,) = container.seccomp.filters
+        (found,) = container.security.seccomp.filters
         assert [(rule.action, rule.calls, rule.errno) for rule in found.rules] == [
             ("kill", ("mkdir", "mkdirat"), 0),
             ("errno", ("socket",), errno.EACCES),
@@ -355,7 +358,7 @@ def own_filter(default: str, *allowed: str) -> CallFilter:
 
 
 def test_a_filter_that_lets_nothing_start_is_told(write_file: Writer) -> None:
-    wanted = read(write_file()).seccomp
+    wanted = read(write_file()).security.seccomp
     with pytest.raises(HakoError, match="lets no program start"):
         programs.programs_for(wanted.replace(filters=(own_filter("kill", "read"),)), NONE, no_new_privs=True)
     with pytest.raises(HakoError, match="in force before privileges are given up, which needs read"):
@@ -371,7 +374,7 @@ def test_a_filter_that_lets_nothing_start_is_told(write_file: Writer) -> None:
 def test_a_program_is_made_once_and_only_ours_is_trusted(write_file: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_file().parent / "cache"
     monkeypatch.setenv("HAKONIWA_CACHE_DIR", str(folder))
-    wanted = read(write_file()).seccomp
+    wanted = read(write_file()).security.seccomp
     (first,) = programs.programs_for(wanted, NONE, no_new_privs=True)
     assert Path(first.path).read_bytes() == first.content
     Path(first.path).write_bytes(first.content[:-8] + b"\x06\0\0\0\0\0\xff\x7f")
@@ -386,7 +389,7 @@ def test_a_program_is_made_once_and_only_ours_is_trusted(write_file: Writer, mon
 
 
 def test_filters_survive_being_written_down(write_file: Writer) -> None:
-    wanted = read(write_file('config.seccomp.filter().kill("mkdir", args={1: ("&", 7, 2)})')).seccomp
+    wanted = read(write_file('config.seccomp.filter().kill("mkdir", args={1: ("&", 7, 2)})')).security.seccomp
     assert record.read(Seccomp, json.loads(json.dumps(record.plain(wanted)))) == wanted
 
 

@@ -14,6 +14,7 @@ import pytest
 
 import hakoniwa
 from hakoniwa import record, state, statefile
+from hakoniwa.earlier import bring_up
 from hakoniwa.errors import Problems
 from hakoniwa.haco.loader import load
 from hakoniwa.rootfs.build.construction import record_of
@@ -25,10 +26,11 @@ WRITTEN = Path(__file__).with_name("state-1.json")  # by the first version whose
 
 def test_what_an_earlier_version_has_written_can_be_read() -> None:
     value = json.loads(WRITTEN.read_text())
-    assert value.pop("schema") <= statefile.SCHEMA
+    schema = value.pop("schema")
+    bring_up(value, schema)
     found = record.read(statefile.State, value)
-    assert found.definition.limits[0].soft == 100
-    assert found.definition.seccomp.filters[0].rules[0].calls == ("mkdir",)
+    assert found.definition.resources.limits[0].soft == 100
+    assert found.definition.security.seccomp.filters[0].rules[0].calls == ("mkdir",)
     assert found.definition.whole["hostname"] == "box"
 
 

@@ -79,7 +79,7 @@ def check_target(target: str) -> None:
 
 def archive(container: Container, packing: Packing, progress: Progress) -> None:
     """Write the archive beside its place, and put it there when it is complete. Raises HakoError; then none is left."""
-    path = container.rootfs.path
+    path = container.files.rootfs.path
     check_target(packing.target)
     if os.path.realpath(packing.target).startswith(os.path.realpath(path) + "/"):
         raise HakoError(f"{packing.target} lies in the rootfs that is to be packed", where="archive")
@@ -112,10 +112,10 @@ def measure(container: Container, packing: Packing, progress: Progress) -> int:
 
 def _hold(container: Container) -> int:
     """The lock of the rootfs. Raises HakoError where it is not complete, or in use."""
-    mark = boxes.read(container.rootfs.path)
+    mark = boxes.read(container.files.rootfs.path)
     if mark is not None:
         must_be_provisioned(container, mark)
-    return hold_rootfs(container.rootfs.path, container.rootfs.where)
+    return hold_rootfs(container.files.rootfs.path, container.files.rootfs.where)
 
 
 def _compressor(kind: str) -> list[str]:
@@ -165,7 +165,7 @@ def _run_tar(container: Container, packing: Packing, output: int, more: list[str
     """Pack to a descriptor. Returns the last lines of what tar has said. Raises HakoError."""
     program = tar.find("tar", "tar")
     # Of the host's files it gets those that are for everybody (steps/root.py), and goes on.
-    partly = container.rootfs.layered
+    partly = container.files.rootfs.layered
     passing_over = ["--ignore-failed-read", "--warning=no-failed-read"] if partly else []
     words = [program, *_words(packing), *passing_over, *more]
     reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -181,7 +181,7 @@ def _run_tar(container: Container, packing: Packing, output: int, more: list[str
     os.close(writer)
     os.close(pidfd)
     try:
-        with progress.stage(f"packing {container.rootfs.path}") as stage:
+        with progress.stage(f"packing {container.files.rootfs.path}") as stage:
             last = follow(reader, "tar", progress, stage)
     except BaseException:
         os.kill(pid, signal.SIGKILL)
@@ -210,8 +210,8 @@ def _words(packing: Packing) -> list[str]:
 def _open_tree(container: Container) -> int:
     """What a container would see as its root, read-only, as a detached mount."""
     context = Context(supervisor=-1, status=-1, environ={})
-    mark = boxes.read(container.rootfs.path)
-    root_of(container, container.rootfs.path, mark["layers"] if mark is not None else []).apply(context)
+    mark = boxes.read(container.files.rootfs.path)
+    root_of(container, container.files.rootfs.path, mark["layers"] if mark is not None else []).apply(context)
     tree = mount.clone_tree("", at=context.root)
     mount.set_attributes(tree, mount.RDONLY)
     return tree

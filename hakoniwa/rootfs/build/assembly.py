@@ -92,10 +92,10 @@ class Making:
 
     def _is_kept(self) -> bool:
         """Whether what the strategy makes is kept as a layer."""
-        wanted = self.container.bootstrap.cache
+        wanted = self.container.build.bootstrap.cache
         if wanted is not None:
             return wanted
-        return getattr(self._strategy, "KEPT", False) and not self.container.bootstrap.postprocess
+        return getattr(self._strategy, "KEPT", False) and not self.container.build.bootstrap.postprocess
 
     # As layers
 
@@ -122,18 +122,18 @@ class Making:
 
     def _profile(self) -> list[object]:
         """What of the container bears on its steps."""
-        return [list(self.container.capabilities.named), self.container.seccomp.profile]
+        return [list(self.container.security.capabilities.named), self.container.security.seccomp.profile]
 
     def _base_key(self) -> str:
         """All that the base depends on. A strategy of ours says what that is; else its settings do, or the file's text."""
         container = self.container
         boot = Boot(container, self.folder, self._progress)
         if hasattr(self._strategy, "identify") and hasattr(self._strategy, "fill"):
-            inputs = self._identity = self._strategy.identify(boot, container.bootstrap)
+            inputs = self._identity = self._strategy.identify(boot, container.build.bootstrap)
         else:
             inputs = asked(container)
-        owner = (container.rootfs.owner_uid, container.rootfs.owner_gid)
-        after = [function_text(hook.function) for hook in container.bootstrap.postprocess]
+        owner = (container.files.rootfs.owner_uid, container.files.rootfs.owner_gid)
+        after = [function_text(hook.function) for hook in container.build.bootstrap.postprocess]
         ids = [self._maps.uids, self._maps.gids] if self._maps is not None else []
         return digest(["base", described(container), inputs, owner, after, ids, os.uname().machine])
 
@@ -158,16 +158,16 @@ class Making:
         try:
             provisioning.take_steps(self.container, self.folder, self.mark, due, self._progress)
         except HakoError:
-            if not self.mark["layers"] and not self.container.rootfs.layered:
+            if not self.mark["layers"] and not self.container.files.rootfs.layered:
                 boxes.write(self.folder, {**self.mark, "failed": self.mark["provisioning"]})
                 self._failed = True
             raise
 
     def _fill(self, folder: str) -> None:
         """Let the strategy fill a folder, then give it its owner and let the file's own functions have it."""
-        container, bootstrap = self.container, self.container.bootstrap
+        container, bootstrap = self.container, self.container.build.bootstrap
         boot = Boot(container, folder, self._progress, self._identity)
-        with Watch(container.rootfs.path, folder, self._progress):
+        with Watch(container.files.rootfs.path, folder, self._progress):
             if hasattr(self._strategy, "fill"):
                 self._strategy.fill(boot, bootstrap)
             else:
@@ -177,7 +177,7 @@ class Making:
             told = f"strategy {described(container)} left the rootfs empty"
             raise HakoError(told, where=bootstrap.where, hint=hint)
         os.chmod(folder, 0o755)
-        uid, gid = container.rootfs.owner_uid, container.rootfs.owner_gid
+        uid, gid = container.files.rootfs.owner_uid, container.files.rootfs.owner_gid
         if uid is not None and gid is not None and bootstrap.strategy != "host":
             _own(folder, uid, gid)
         for hook in bootstrap.postprocess:
@@ -186,7 +186,7 @@ class Making:
 
 def load_strategy(container: Container) -> Any:
     """The module of one of our strategies, or the object of another. Raises HakoError."""
-    strategy = container.bootstrap.strategy
+    strategy = container.build.bootstrap.strategy
     if not isinstance(strategy, str):
         return strategy
     from hakoniwa.haco.bootstrap import SETTINGS, load_installed
@@ -197,9 +197,9 @@ def load_strategy(container: Container) -> Any:
         found = load_installed(strategy)
     except Exception as error:
         told = f"strategy {strategy!r} cannot be loaded: {type(error).__name__}: {error}"
-        raise HakoError(told, where=container.bootstrap.where, hint="--debug shows the traceback") from error
+        raise HakoError(told, where=container.build.bootstrap.where, hint="--debug shows the traceback") from error
     if not callable(getattr(found, "bootstrap", None)):
-        raise HakoError(f"strategy {strategy!r} has no bootstrap(boot) method", where=container.bootstrap.where)
+        raise HakoError(f"strategy {strategy!r} has no bootstrap(boot) method", where=container.build.bootstrap.where)
     return found
 
 
@@ -211,18 +211,18 @@ def _own_strategy(name: str) -> ModuleType:
 
 def described(container: Container) -> str:
     """The strategy as messages name it."""
-    strategy = container.bootstrap.strategy
+    strategy = container.build.bootstrap.strategy
     return repr(strategy) if isinstance(strategy, str) else type(strategy).__name__
 
 
 def _summary(container: Container) -> str:
     """The strategy and its main setting, as a list of layers shows them: `debootstrap bookworm`."""
-    strategy = container.bootstrap.strategy
+    strategy = container.build.bootstrap.strategy
     if not isinstance(strategy, str):
         return described(container)
     from hakoniwa.haco.bootstrap import SETTINGS
 
-    main = container.bootstrap.settings.get(*SETTINGS.get(strategy, ("",))[:1])
+    main = container.build.bootstrap.settings.get(*SETTINGS.get(strategy, ("",))[:1])
     return f"{strategy} {os.path.basename(main)}" if isinstance(main, str) and "\n" not in main else strategy
 
 

@@ -47,17 +47,17 @@ _ENDS = (boxes.BUILDING, REMOVING, REPLACED)
 
 def build(container: Container, how: How, *, shared: bool, maps: Maps | None) -> None:
     """Build the rootfs of one container, whose siblings may share it. Raises HakoError; then nothing half-made is there."""
-    path = container.rootfs.path
+    path = container.files.rootfs.path
     started = time.monotonic()
     progress = progress_for(container.name, quiet=how.quiet, verbose=how.verbose)
     try:
         aside, lock = open_aside(path, rebuild=how.rebuild)
     except OSError as error:
         raise HakoError(
-            f"cannot make the rootfs {path}: {error.filename}: {error.strerror}", where=container.rootfs.where
+            f"cannot make the rootfs {path}: {error.filename}: {error.strerror}", where=container.files.rootfs.where
         ) from None
     try:
-        place = hold_place(path, container.rootfs.where)
+        place = hold_place(path, container.files.rootfs.where)
         try:
             if put_back(path) and not how.rebuild:
                 progress.tell(f"put {path} back, which a killed command had taken out of its place")
@@ -72,7 +72,7 @@ def build(container: Container, how: How, *, shared: bool, maps: Maps | None) ->
     progress.tell(f"built {path} with {described(container)} in {time.monotonic() - started:.2f} s")
     if making.mark["layers"]:
         progress.tell(f"{path} holds no files but layers of them: hako mount {container.file} shows the whole")
-    if container.bootstrap.strategy != "host" and (program := program_for_others(path)):
+    if container.build.bootstrap.strategy != "host" and (program := program_for_others(path)):
         told = (
             f"{container.name}: others on this host can execute set-user-ID programs of the rootfs, such as {program}"
         )
@@ -84,14 +84,14 @@ def _make(container: Container, how: How, progress: Progress, aside: str, maps: 
     making = Making(container, aside, how, progress, maps)
     try:
         making.make(shared=shared)
-        _put_in_place(container, making, container.rootfs.path)
+        _put_in_place(container, making, container.files.rootfs.path)
     except BaseException as error:
         if making.is_resumable():
             progress.tell(f"kept what was done: hako create {container.file} goes on at that step, hako gc clears it")
         else:
             remove_tree(aside)
             boxes.remove_stale(aside)
-            boxes.remove_stale(container.rootfs.path)
+            boxes.remove_stale(container.files.rootfs.path)
         if isinstance(error, OSError):
             raise _explained(container, error) from error
         raise
@@ -103,7 +103,7 @@ def _make(container: Container, how: How, progress: Progress, aside: str, maps: 
 
 def _must_be_replaceable(container: Container) -> None:
     """Raise HakoError where a rootfs is somebody else's work, or something is mounted in it."""
-    path, where = container.rootfs.path, container.rootfs.where
+    path, where = container.files.rootfs.path, container.files.rootfs.where
     mark, record = boxes.salvage(path), state.read_record(container.name)
     made_here = mark["asked"] if mark is not None else boxes.is_marked(path)
     if not made_here and (record is None or record.rootfs != path):
@@ -114,7 +114,9 @@ def _must_be_replaceable(container: Container) -> None:
 
 def _explained(container: Container, error: OSError) -> HakoError:
     reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return HakoError(f"cannot build the rootfs {container.rootfs.path}: {reason}", where=container.bootstrap.where)
+    return HakoError(
+        f"cannot build the rootfs {container.files.rootfs.path}: {reason}", where=container.build.bootstrap.where
+    )
 
 
 def _put_in_place(container: Container, making: Making, path: str) -> None:
@@ -220,7 +222,7 @@ def record_of(container: Container) -> Made:
         name=container.name,
         barn=container.barn,
         file=container.file,
-        rootfs=container.rootfs.path,
+        rootfs=container.files.rootfs.path,
         created_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         definition=Definition.of(container),
     )

@@ -27,25 +27,25 @@ def build_missing(barn: Barn, how: How, *, needed: bool = False) -> None:
     """Build the rootfs of each container that lacks one. `needed`: that there is no way to build one is an error."""
     for container in barn.containers:
         state.must_belong(container)
-    places = [container.rootfs.path for container in barn.containers]
+    places = [container.files.rootfs.path for container in barn.containers]
     for container in barn.containers:
-        if container.bootstrap.skip:
+        if container.build.bootstrap.skip:
             continue
         there = is_built(container)
         if there and not how.rebuild:
             if needed:
                 _tell_what_is_there(container, how)
-        elif container.bootstrap.strategy is not None:
-            _build(container, how, shared=places.count(container.rootfs.path) > 1)
-        elif needed and not there and container.rootfs.replacement is not None:
-            taken = f"{container.rootfs.replacement.source} takes the place of the rootfs"
+        elif container.build.bootstrap.strategy is not None:
+            _build(container, how, shared=places.count(container.files.rootfs.path) > 1)
+        elif needed and not there and container.files.rootfs.replacement is not None:
+            taken = f"{container.files.rootfs.replacement.source} takes the place of the rootfs"
             log.write(f"{container.name}: {taken}: there is nothing to build")
         elif needed:
             raise HakoError(
                 "there is no rootfs, and no strategy to make one"
                 if not there
                 else "there is no strategy to make the rootfs with",
-                where=container.rootfs.where,
+                where=container.files.rootfs.where,
                 hint='set config.bootstrap.strategy, "host" for one',
             )
 
@@ -56,17 +56,17 @@ def _build(container: Container, how: How, *, shared: bool) -> None:
     from hakoniwa.rootfs.rootless import as_root
 
     maps = None if os.geteuid() == 0 else choose_maps(for_ordinary_user(container))
-    if maps is not None and container.bootstrap.strategy == "recipe":
+    if maps is not None and container.build.bootstrap.strategy == "recipe":
         from hakoniwa.rootfs.strategies import recipe
 
         # In a user namespace all others' files have one owner, nobody: whose a recipe is has to be seen here.
-        recipe.find(container.bootstrap, os.path.dirname(container.file))
+        recipe.find(container.build.bootstrap, os.path.dirname(container.file))
     as_root(lambda: build(container, how, shared=shared, maps=maps), maps)
 
 
 def is_built(container: Container) -> bool:
     """Whether something is in place. An empty folder is nothing."""
-    path, where = container.rootfs.path, container.rootfs.where
+    path, where = container.files.rootfs.path, container.files.rootfs.where
     try:
         return bool(os.listdir(path))
     except FileNotFoundError:
@@ -87,7 +87,7 @@ def _tell_what_is_there(container: Container, how: How) -> None:
     from hakoniwa.rootfs.provision.provisioning import must_be_provisioned, pending
     from hakoniwa.rootfs.tools.digests import asked
 
-    path, name = container.rootfs.path, container.name
+    path, name = container.files.rootfs.path, container.name
     mark = boxes.read(path)
     if mark is not None:
         must_be_provisioned(container, mark)

@@ -32,7 +32,7 @@ def new_mark(container: Container, layers: list[str], steps: dict[str, str]) -> 
         "name": container.name,
         "asked": asked(container),
         "said": outline(container),
-        "form": "stack" if layers else "host" if container.rootfs.layered else "plain",
+        "form": "stack" if layers else "host" if container.files.rootfs.layered else "plain",
         "layers": layers,  # of the store, from the bottom up; none under a plain folder
         "steps": steps,  # of provisioning, that were taken
         "provisioning": None,  # the step that is being taken, or has failed
@@ -43,10 +43,10 @@ def new_mark(container: Container, layers: list[str], steps: dict[str, str]) -> 
 def must_be_provisioned(container: Container, mark: dict[str, Any]) -> None:
     """Raise HakoError where provisioning has stopped half-way, or goes on."""
     if mark["provisioning"] is not None:
-        os.close(hold_rootfs(container.rootfs.path, container.rootfs.where))
+        os.close(hold_rootfs(container.files.rootfs.path, container.files.rootfs.where))
         raise HakoError(
-            f"the provisioning of {container.rootfs.path} has stopped at {mark['provisioning']!r}",
-            where=container.rootfs.where,
+            f"the provisioning of {container.files.rootfs.path} has stopped at {mark['provisioning']!r}",
+            where=container.files.rootfs.where,
             hint=f"hako provision {container.file} goes on with it",
         )
 
@@ -58,14 +58,14 @@ def pending(container: Container, mark: dict[str, Any]) -> list[Pending]:
 
 def identified(container: Container) -> list[Pending]:
     """All steps. Raises HakoError where what one copies cannot be read."""
-    steps = () if container.provision.skip else container.provision.steps
+    steps = () if container.build.provision.skip else container.build.provision.steps
     found = [(step, step_digest(step)) for step in steps]
     return [(step, step_id(step, hashed), hashed) for step, hashed in found]
 
 
 def chosen(container: Container, names: list[str]) -> list[Pending]:
     """The steps of these names, in the order of the file, whether they were taken before or not. Raises HakoError."""
-    known = [step.name for step in container.provision.steps if step.name]
+    known = [step.name for step in container.build.provision.steps if step.name]
     for name in names:
         if name not in known:
             hint = nearest(name, known) or "no step has a name: name= gives it one"
@@ -75,7 +75,7 @@ def chosen(container: Container, names: list[str]) -> list[Pending]:
 
 def root_of(container: Container, folder: str, layers: list[str]) -> Step:
     """The step that mounts a rootfs, writable, with its ids as they are on the disk."""
-    rootfs = container.rootfs
+    rootfs = container.files.rootfs
     return tree_of(folder, layers, host=rootfs.layered, file=container.file, where=rootfs.where)
 
 
@@ -119,12 +119,12 @@ def _said_now(container: Container, mark: dict[str, Any], due: list[Pending]) ->
 
 def provision(container: Container, names: list[str] | None, progress: Progress) -> None:
     """Take the steps that are due, or those of these names, in a rootfs that is in place. Raises HakoError."""
-    path = container.rootfs.path
+    path = container.files.rootfs.path
     if not os.path.isdir(path) or not os.listdir(path):
         raise HakoError(
-            f"the rootfs {path} is missing", where=container.rootfs.where, hint=f"hako create {container.file}"
+            f"the rootfs {path} is missing", where=container.files.rootfs.where, hint=f"hako create {container.file}"
         )
-    lock = hold_rootfs(path, container.rootfs.where)
+    lock = hold_rootfs(path, container.files.rootfs.where)
     try:
         mark = boxes.read(path) or {**new_mark(container, [], {}), "asked": ""}
         due = pending(container, mark) if names is None else chosen(container, names)

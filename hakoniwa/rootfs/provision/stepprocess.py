@@ -97,7 +97,7 @@ class _Working:
         self._entering = entering  # pychroot's context, as `_load_pychroot` has it
         inner = not idmap.is_host_root()
         names = (*_NAMESPACES, "user") if inner else _NAMESPACES
-        self.container = container.replace(namespaces=names, entered=())
+        self.container = container.replace(namespaces=container.namespaces.replace(own=names, entered=()))
         self.step = step
         self._hashed = hashed
         self._root = root
@@ -110,8 +110,10 @@ class _Working:
             **{word: os.environ[word] for word in PROXIES if word in os.environ},
         }
         held = capabilities.every() if inner else capabilities.held()
-        self.capabilities = capabilities.mask((*capabilities.DEFAULT, *container.capabilities.named)) & held
-        profile = Seccomp(profile=container.seccomp.profile, filters=(), where=container.seccomp.where)
+        self.capabilities = capabilities.mask((*capabilities.DEFAULT, *container.security.capabilities.named)) & held
+        profile = Seccomp(
+            profile=container.security.seccomp.profile, filters=(), where=container.security.seccomp.where
+        )
         self._filters = programs_for(profile, self.capabilities, no_new_privs=True)
 
     def be_first_process(self, output: int, status: int) -> NoReturn:

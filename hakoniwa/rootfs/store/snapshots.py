@@ -108,7 +108,7 @@ def _known(mark: dict[str, Any]) -> str:
 def clone(path: str, container: Container) -> None:
     """Make the rootfs of another container a copy of this one as it is now. Raises HakoError."""
     state.must_belong(container)
-    target, where = container.rootfs.path, container.rootfs.where
+    target, where = container.files.rootfs.path, container.files.rootfs.where
     make_parent(target)
     place = hold_place(target, where) if os.path.realpath(target) != os.path.realpath(path) else -1
     try:
@@ -124,14 +124,14 @@ def _clone(path: str, container: Container) -> None:
     """The place of the clone is locked."""
     with _Held(path) as held:
         held.must_be_whole()
-        if (held.mark["form"] == "host") != container.rootfs.layered:
+        if (held.mark["form"] == "host") != container.files.rootfs.layered:
             told = "a clone of strategy 'host' must be of that strategy, and others not"
-            raise HakoError(told, where=container.bootstrap.where)
+            raise HakoError(told, where=container.build.bootstrap.where)
         stacked = held.mark["form"] == "stack"
         chain = _freeze(held, f"base of {container.name}") if stacked else [_copy(held, f"base of {container.name}")]
         mark = {**held.mark, "name": container.name, "snapshots": {}}
         try:
-            _replace(container.rootfs.path, mark, chain, rebuild=False, before=lambda: _record(container))
+            _replace(container.files.rootfs.path, mark, chain, rebuild=False, before=lambda: _record(container))
         finally:
             if not stacked:
                 _remove_own(chain)

@@ -26,11 +26,11 @@ class Boot:
         self.name = container.name
         self.rootfs = RootPath(folder)  # the folder to fill; it gets its own name when it is complete
         self.beside = os.path.dirname(container.file)
-        self.options: dict[str, Any] = container.bootstrap.settings.get("options", {})
+        self.options: dict[str, Any] = container.build.bootstrap.settings.get("options", {})
         self.progress = progress
         self.file = container.file
         self.identity = identity  # by which the strategy has said that what it makes is kept: it must be that
-        self._where = container.bootstrap.where
+        self._where = container.build.bootstrap.where
 
     def log(self, text: str, level: str = "info") -> None:
         """Write a line to standard error."""

@@ -32,13 +32,13 @@ def digest(value: Any) -> str:
 
 def asked(container: Container) -> str:
     """What the file says of the bootstrap, as far as a text can tell: two files that agree ask for the same."""
-    bootstrap = container.bootstrap
+    bootstrap = container.build.bootstrap
     strategy = bootstrap.strategy
     name = strategy if isinstance(strategy, str) else _object_text(strategy)
     settings = {
         key: function_text(value) if callable(value) else value for key, value in sorted(bootstrap.settings.items())
     }
-    owner = (container.rootfs.owner_uid, container.rootfs.owner_gid)
+    owner = (container.files.rootfs.owner_uid, container.files.rootfs.owner_gid)
     return digest([name, settings, owner, [function_text(hook.function) for hook in bootstrap.postprocess]])
 
 

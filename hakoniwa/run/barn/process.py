@@ -95,7 +95,7 @@ class BarnProcess:
         self._refusal: HakoError | None = None
         self.files: set[int] | None = None  # that the file has open for hooks in the containers' first processes
         log.flush_prints()
-        if barn.hooks or any(container.hooks or container.background_hooks for container in barn.containers):
+        if barn.hooks or any(container.hooks.general or container.hooks.background for container in barn.containers):
             print_by_line()
         if any(container.hooks_at(point) for container in barn.containers for point in INNER_POINTS):
             from hakoniwa.kernel.descriptors import opened

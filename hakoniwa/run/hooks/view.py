@@ -75,13 +75,13 @@ class ContainerView:
     @property
     def environ(self) -> Mapping[str, str]:
         """The environment that the file sets."""
-        return self._container.environ
+        return self._container.process.environ
 
     @property
     def rootfs(self) -> str:
         """The root as the host sees it: the container's own view while it runs, then the folder of the rootfs."""
         running = self.pid and self.exit_status is None
-        return f"/proc/{self.pid}/root" if running else self._container.rootfs.path
+        return f"/proc/{self.pid}/root" if running else self._container.files.rootfs.path
 
     @property
     def cgroup(self) -> Groups:

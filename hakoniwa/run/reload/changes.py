@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # Fields of a container that belong to a group of `support_reload`; a change of any other needs a restart.
 _GROUPS = {"cgroup": "cgroup", "limits": "resource", "hooks": "hooks", "background_hooks": "hooks"}
 _PASSED_OVER = ("where", "reloadable", "places", "siblings")
+# What settings are called in a file, if not as in the record.
+_WORDS = {"command": "init_command", "own": "namespaces", "general": "hooks", "background": "background_hooks"}
 
 
 class Change(Record):
@@ -46,9 +48,8 @@ def find_container(barn: Barn, name: str) -> Container:
 
 def needs_restart(old: Container, new: Container) -> list[Change]:
     """What cannot be changed in a running container, or not as `support_reload` has it."""
-    changed = [
-        name for name in old._fields if name not in _PASSED_OVER and _differs(getattr(old, name), getattr(new, name))
-    ]
+    before, after = _settings(old), _settings(new)
+    changed = [name for name, value in before.items() if _differs(value, after[name])]
     rebuilt = _needs_rebuild(old, new) if {"bootstrap", "provision", "rootfs"} & set(changed) else []
     words = [
         name for name in changed if _GROUPS.get(name) not in new.reloadable and name not in ("bootstrap", "provision")
@@ -56,11 +57,23 @@ def needs_restart(old: Container, new: Container) -> list[Change]:
     hint = 'needs a restart (or support_reload("{}"))'
     return [
         Change(
-            what=_shown(name, getattr(old, name), getattr(new, name)),
+            what=_shown(name, before[name], after[name]),
             outcome=hint.format(_GROUPS[name]) if name in _GROUPS else "needs a restart",
         )
         for name in words
     ] + rebuilt
+
+
+def _settings(container: Container) -> dict[str, object]:
+    """The settings of a container by their words, without their groups."""
+    found: dict[str, object] = {}
+    for name in container._fields:
+        value = getattr(container, name)
+        if isinstance(value, Record):
+            found |= {_WORDS.get(setting, setting): getattr(value, setting) for setting in value._fields}
+        elif name not in _PASSED_OVER:
+            found[name] = value
+    return found
 
 
 def _needs_rebuild(old: Container, new: Container) -> list[Change]:
@@ -81,14 +94,14 @@ def _shown(name: str, old: object, new: object) -> str:
 
 def check_hooks(new: Container, groups: Groups | None) -> None:
     """Raise HakoError for a hook that the running container cannot have: one on a memory cgroup that it is not in."""
-    for hook in new.background_hooks:
+    for hook in new.hooks.background:
         if hook.event is not None and (groups is None or not groups.has("memory.stat")):
             raise HakoError("the container is in no memory cgroup", where=hook.where, hint="restart it for this hook")
 
 
 def hooks_differ(old: Container, new: Container) -> bool:
     """Whether any hook was added, removed or written anew."""
-    return _differs(old.hooks, new.hooks) or _differs(old.background_hooks, new.background_hooks)
+    return _differs(old.hooks, new.hooks)
 
 
 def _differs(old: object, new: object) -> bool:
@@ -107,7 +120,11 @@ def _comparable(value: Any) -> Any:
 
 def apply_cgroup(old: Container, new: Container, groups: Groups | None) -> list[Change]:
     """Write the parameters that differ; one that is no longer set goes back to what it was before we wrote it."""
-    moved = [word for word in ("name", "assign_only") if getattr(old.cgroup, word) != getattr(new.cgroup, word)]
+    moved = [
+        word
+        for word in ("name", "assign_only")
+        if getattr(old.resources.cgroup, word) != getattr(new.resources.cgroup, word)
+    ]
     if moved:  # the processes stay in the groups that they are in
         return [Change(what=f"cgroup {word}", outcome="needs a restart") for word in moved]
     host = cgroup.find_hierarchies()
@@ -137,8 +154,8 @@ def _attempt(what: str, shown: str, groups: Groups, name: str, value: str) -> Ch
 
 def apply_limits(old: Container, new: Container, pids: list[int]) -> list[Change]:
     """Set the limits that differ on every process; one that is no longer set becomes the supervisor's own again."""
-    before = {limit.name: (limit.soft, limit.hard) for limit in old.limits}
-    after = {limit.name: (limit.soft, limit.hard) for limit in new.limits}
+    before = {limit.name: (limit.soft, limit.hard) for limit in old.resources.limits}
+    after = {limit.name: (limit.soft, limit.hard) for limit in new.resources.limits}
     changes: list[Change] = []
     for name in {**before, **after}:
         if before.get(name) == after.get(name):

@@ -187,20 +187,24 @@ class Reloader:
             reload.check_hooks(new, supervisor.groups)
         other_hooks = "hooks" in new.reloadable and reload.hooks_differ(old, new)
         if other_hooks:  # first, as they may be refused: then nothing has changed
-            supervisor.replace_hooks(new.background_hooks)
-            supervisor.container = supervisor.container.replace(hooks=new.hooks, background_hooks=new.background_hooks)
+            supervisor.replace_hooks(new.hooks.background)
+            supervisor.container = supervisor.container.replace(hooks=new.hooks)
         changes = reload.needs_restart(old, new)
         if "cgroup" in new.reloadable:
             made = reload.apply_cgroup(old, new, supervisor.groups)
             if reload.all_applied(made):  # else the next reload tells, and tries, again
-                supervisor.container = supervisor.container.replace(cgroup=new.cgroup)
+                supervisor.container = supervisor.container.replace(
+                    resources=supervisor.container.resources.replace(cgroup=new.resources.cgroup)
+                )
             changes += made
         if "resource" in new.reloadable:
             has_own = supervisor.has_pid_namespace
             pids = reload.processes_of(supervisor.base.pid, supervisor.groups, has_pid_namespace=has_own)
             made = reload.apply_limits(old, new, pids)
             if reload.all_applied(made):
-                supervisor.container = supervisor.container.replace(limits=new.limits)
+                supervisor.container = supervisor.container.replace(
+                    resources=supervisor.container.resources.replace(limits=new.resources.limits)
+                )
             changes += made
         if other_hooks:
             changes.append(reload.Change(what="hooks", outcome="applied"))

@@ -20,7 +20,7 @@ def claim_rootfs(container: Container, launch: Launch, undo: Undo) -> None:
 
     A layer that is written to we have to ourselves: the kernel lets it be mounted twice, and calls the result undefined.
     """
-    rootfs = container.rootfs
+    rootfs = container.files.rootfs
     layered = rootfs.replacement is None and (rootfs.layered or bool(launch.layers))
     try:
         folder = open_outside(rootfs.path, os.O_RDONLY | os.O_DIRECTORY)
@@ -72,7 +72,7 @@ def _in_use(rootfs: Rootfs, *, layered: bool, gathered: bool) -> HakoError:
 
 def claim_ids(container: Container, launch: Launch, undo: Undo) -> Launch:
     """The launch with a range of ids where root's container has a user namespace and its file names none."""
-    if "user" not in container.namespaces or launch.maps.uids:
+    if "user" not in container.namespaces.own or launch.maps.uids:
         return launch
     from hakoniwa import ranges
 

@@ -83,8 +83,8 @@ class FirstProcess:
 
     def _choose_streams(self) -> Streams:
         container = self._container
-        redirected = [(stream, open_stream(stream)) for stream in container.streams if not stream.inside]
-        replaced = {*self._launch.terminals, *(stream.number for stream in container.streams if stream.inside)}
+        redirected = [(stream, open_stream(stream)) for stream in container.process.streams if not stream.inside]
+        replaced = {*self._launch.terminals, *(stream.number for stream in container.process.streams if stream.inside)}
         try:
             return choose_streams(replaced, redirected, output=self.output)
         except HakoError as error:
@@ -92,15 +92,15 @@ class FirstProcess:
             raise
 
     def _open_entered(self) -> list[tuple[str, int]]:
-        if not self._container.entered:
+        if not self._container.namespaces.entered:
             return []
         from hakoniwa.steps.namespaces import open_entered
 
-        return open_entered(self._container.entered)
+        return open_entered(self._container.namespaces.entered)
 
     def _open_channel(self) -> tuple[_socket.socket, _socket.socket] | None:
         inner = self._container.has_user_namespace()
-        if not (inner or self._container.persisted or needs_help_outside(self._container, self._launch)):
+        if not (inner or self._container.namespaces.persisted or needs_help_outside(self._container, self._launch)):
             return None
         from hakoniwa.kernel import descriptors
 
@@ -122,8 +122,10 @@ class FirstProcess:
         return process.clone_from(enter, flags, cgroup=cgroup)
 
     def _refused(self, error: OSError) -> HakoError:
-        names = " ".join((*self._container.namespaces, *(entered.name for entered in self._container.entered)))
-        hint = "entering one takes cap_sys_admin in its user namespace" if self._container.entered else ""
+        names = " ".join(
+            (*self._container.namespaces.own, *(entered.name for entered in self._container.namespaces.entered))
+        )
+        hint = "entering one takes cap_sys_admin in its user namespace" if self._container.namespaces.entered else ""
         if self._launch.maps.uids and not hint:
             from hakoniwa.ids import why_no_user_namespace
 
@@ -158,10 +160,10 @@ class FirstProcess:
                 from hakoniwa.steps.namespaces import AwaitOutside, CopyMounts
 
                 if channel is not None:
-                    inner, announce = container.has_user_namespace(), bool(container.persisted)
+                    inner, announce = container.has_user_namespace(), bool(container.namespaces.persisted)
                     steps.append(AwaitOutside(channel=channel, user_namespace=inner, announce=announce))
                 if later:
-                    steps.append(CopyMounts(namespace=later[0], where=container.entered[0].where))
+                    steps.append(CopyMounts(namespace=later[0], where=container.namespaces.entered[0].where))
             if self._gate[0] != -1:
                 steps.append(Wait(gate=self._gate[0]))
             return [*steps, *later_steps(container, self._launch, self.hierarchies)]

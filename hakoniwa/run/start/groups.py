@@ -95,7 +95,11 @@ class Groups:
                 except OSError:
                     continue
                 if events.get("oom_kill", "0") != "0":
-                    set_by = [one for one in (*container.cgroup.v1, *container.cgroup.v2) if one.name == limit]
+                    set_by = [
+                        one
+                        for one in (*container.resources.cgroup.v1, *container.resources.cgroup.v2)
+                        if one.name == limit
+                    ]
                     where = set_by[0].where if set_by else container.place("memory")
                     told = f"{v2.read(path, limit)} bytes of memory are too few to start the container in"
                     return HakoError(told, where=where, hint="raise the limit")
@@ -117,7 +121,7 @@ def make_groups(container: Container, undo: Undo) -> Groups:
     host = cgroup.find_hierarchies()
     old, new = resolve_parameters(container, host)
     assigned = _find_assigned(container, host)
-    name = cgroup.PREFIX + ((None if assigned else container.cgroup.name) or container.name)
+    name = cgroup.PREFIX + ((None if assigned else container.resources.cgroup.name) or container.name)
     groups = Groups([], assigned)
     if assigned is None and _needs_v2_group(container, new):
         parent = _parent(container, host, new)
@@ -128,7 +132,7 @@ def make_groups(container: Container, undo: Undo) -> Groups:
     for controller in dict.fromkeys(_controller(parameter) for parameter in old):
         if f"{host.v1[controller]}/{name}" not in groups.paths:  # cpu and cpuacct may be one mount
             _make(groups, host.v1[controller], name, undo)
-    if any(hook.event for hook in container.background_hooks):
+    if any(hook.event for hook in container.hooks.background):
         _make_memory_group(container, groups, host, name, undo)
     for parameter in old:
         _set(groups, f"{host.v1[_controller(parameter)]}/{name}", parameter)
@@ -136,13 +140,13 @@ def make_groups(container: Container, undo: Undo) -> Groups:
 
 
 def _needs_v2_group(container: Container, parameters: list[Parameter]) -> bool:
-    own = container.namespaces
-    return bool(parameters) or container.cgroup.assign_only or "pid" not in own or "cgroup" in own
+    own = container.namespaces.own
+    return bool(parameters) or container.resources.cgroup.assign_only or "pid" not in own or "cgroup" in own
 
 
 def _find_assigned(container: Container, host: Hierarchies) -> str | None:
     """The v2 group that somebody else has made for the container, or None where one is to be made. Raises HakoError."""
-    wanted = container.cgroup
+    wanted = container.resources.cgroup
     if not wanted.assign_only or wanted.name is None:
         return None
     path = f"{host.v2}/{wanted.name}"
@@ -152,7 +156,7 @@ def _find_assigned(container: Container, host: Hierarchies) -> str | None:
         told = f"there is no v2 cgroup {path}"
         hint = "a path is one that is there already: make it first, or give a name, of which the group is made"
         raise HakoError(told, where=wanted.where, hint=hint)
-    if "pid" not in container.namespaces:
+    if "pid" not in container.namespaces.own:
         told = f"the cgroup {path} is there already, and a container without a pid namespace needs one of its own"
         raise HakoError(told, where=wanted.where, hint='drop share("pid"), or another cgroup.name')
     return path
@@ -160,9 +164,9 @@ def _find_assigned(container: Container, host: Hierarchies) -> str | None:
 
 def _parent(container: Container, host: Hierarchies, parameters: list[Parameter]) -> str:
     """Where the container's v2 group is made. Raises HakoError."""
-    if container.cgroup.assign_only:
-        what, where = "assign_only", container.cgroup.where
-    elif "pid" not in container.namespaces:
+    if container.resources.cgroup.assign_only:
+        what, where = "assign_only", container.resources.cgroup.where
+    elif "pid" not in container.namespaces.own:
         what, where = "a container without a pid namespace", container.place("pid")
     elif parameters:
         what, where = f"{parameters[0].name!r}", parameters[0].where
@@ -178,7 +182,7 @@ def _parent(container: Container, host: Hierarchies, parameters: list[Parameter]
 
 def _make_memory_group(container: Container, groups: Groups, host: Hierarchies, name: str, undo: Undo) -> None:
     """What a cgroup hook hears of: a group with the memory controller, where no parameter has asked for one already."""
-    where = next(hook.where for hook in container.background_hooks if hook.event)
+    where = next(hook.where for hook in container.hooks.background if hook.event)
     if "memory" in host.v2_controllers and host.v2_parent is not None:
         if groups.assigned is not None:
             return  # what happens there is heard of
@@ -208,7 +212,7 @@ def _controller(parameter: Parameter) -> str:
 
 def resolve_parameters(container: Container, host: Hierarchies) -> tuple[list[Parameter], list[Parameter]]:
     """The parameters for each version: those of `limit()` for the one that has the controller, then the named ones."""
-    wanted = container.cgroup
+    wanted = container.resources.cgroup
     old: list[Parameter] = []
     new: list[Parameter] = []
 

@@ -38,7 +38,7 @@ class OutsideHelper:
         try:
             if self._launch.maps.uids:
                 establish(pid, self._launch.maps)
-            if self._container.persisted:
+            if self._container.namespaces.persisted:
                 descriptors.receive(channel)  # its namespaces are complete
                 self._persist(pid)
             if needs_help_outside(self._container, self._launch):
@@ -56,7 +56,7 @@ class OutsideHelper:
             channel.close()
 
     def _persist(self, pid: int) -> None:
-        for kept in self._container.persisted:
+        for kept in self._container.namespaces.persisted:
             persist(pid, kept.name, kept.path, kept.where)
             self.persisted.append(kept.path)
 

@@ -1,0 +1,38 @@
+"""What earlier versions have written of containers, as it is written now."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# Until schema 2, the settings of a container lay side by side. The words that have another name now are told with it.
+_GROUPS: dict[str, dict[str, str]] = {
+    "process": {
+        **{word: word for word in ("init", "workdir", "environ", "uid", "gid", "groups", "streams")},
+        "init_command": "command",
+    },
+    "namespaces": {
+        **{word: word for word in ("entered", "persisted", "uid_map", "gid_map", "time_offset")},
+        "namespaces": "own",
+    },
+    "files": {
+        word: word
+        for word in ("rootfs", "independent", "mounts", "network_etc", "masked_paths", "readonly_paths", "lxcfs_root")
+    },
+    "resources": {word: word for word in ("limits", "cgroup", "scheduling")},
+    "security": {word: word for word in ("capabilities", "no_new_privs", "seccomp", "apparmor")},
+    "build": {word: word for word in ("bootstrap", "provision")},
+    "hooks": {"hooks": "general", "background_hooks": "background"},
+}
+
+
+def bring_up(value: dict[str, Any], schema: int) -> None:
+    """Change what a file of `schema` says of a container into what a file of today would say."""
+    definition = value.get("definition")
+    if schema == 1 and type(definition) is dict:
+        flat = dict(definition)
+        definition.clear()
+        for group, words in _GROUPS.items():
+            definition[group] = {new: flat.pop(old) for old, new in words.items() if old in flat}
+        definition.update(flat)
