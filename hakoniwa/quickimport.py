@@ -1,58 +1,124 @@
-"""Import the modules of a start from one file that holds them all, compiled.
+"""Execute the modules that a command needs from one file that holds them compiled, without the import system.
 
-A start loads some fifty modules. Finding and opening each of them takes the import system longer than loading it; read
-from one file they take half the time (docs/performance.md). `make install` writes the file. A module whose source has
-changed since, and everything where there is no such file, is left to the import system.
+A start has some seventy modules, and the import system takes longer to find and open each of them than to execute it
+(docs/performance.md). `make install` writes the file, the bundle (tools/write_launcher.py). The launcher takes this module
+from it and calls `load`. What is not in the bundle is left to the import system, and so is a module whose source has
+changed since, and everything if this interpreter has no bundle.
 """
 
 from __future__ import annotations
 
+import gc
 import marshal
-import os
+import posix
 import sys
 from _frozen_importlib import ModuleSpec
-from _frozen_importlib_external import MAGIC_NUMBER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import CodeType, ModuleType
+    from types import ModuleType
     from typing import Any
 
-    # Source file, its time and size when it was compiled, whether it is a package, where its code lies.
-    Entry = tuple[str, int, int, bool, int, int]
+    # A module: its source, with the time and size that it had when it was compiled, whether it is a package, and where in
+    # its part the code begins and ends.
+    Entry = tuple[str, str, int, int, bool, int, int]
+    # What is read at once: the commands that need it all, where it begins in the file, its size, and its modules in an
+    # order in which each imports only earlier ones.
+    Part = tuple[tuple[str, ...], int, int, tuple[Entry, ...]]
 
-_FOLDER: str = os.path.dirname(__file__)
-BUNDLE: str = f"{_FOLDER}/__pycache__/start.{sys.implementation.cache_tag}.bundle"
-_LARGEST = 16 << 20
+ANY = "*"  # among the commands of a part: every other command, too
+
+
+def load(bundle: str, file: int, begin: bytes, parts: Sequence[Part], command: str) -> None:
+    """Execute what a command needs, and have the import system ask the bundle for the rest.
+
+    Once a module fails, it and all after it are left to the import system, which fails where `hako` can tell it.
+    """
+    gc.disable()  # a supervisor, which lives on, switches it on again
+    finder = _BundleFinder(bundle, begin, parts)
+    modules = sys.modules
+    name = ""
+    try:
+        for commands, start, size, entries in parts:
+            if command not in commands and ANY not in commands:
+                continue
+            codes = memoryview(posix.pread(file, size, start))
+            for entry in entries:
+                name = entry[0]
+                spec = None if name in modules else finder.spec_of(entry)
+                if spec is not None:
+                    _execute(spec, codes[entry[5] : entry[6]])
+    except Exception:
+        modules.pop(name, None)
+    posix.close(file)
+    if __package__ in modules:
+        sys.meta_path.insert(0, finder)
+
+
+def _execute(spec: ModuleSpec, code: memoryview) -> None:
+    """Make a module, and put it where the import system would. What it imports has been there before."""
+    name = spec.name
+    above, _, own = name.rpartition(".")
+    module: Any = type(sys)(name)
+    module.__spec__ = spec
+    module.__loader__ = spec.loader
+    module.__package__ = spec.parent
+    module.__file__ = spec.origin
+    if spec.submodule_search_locations is not None:
+        module.__path__ = spec.submodule_search_locations
+    sys.modules[name] = module
+    exec(marshal.loads(code), module.__dict__)
+    if above:
+        setattr(sys.modules[above], own, module)
 
 
 class _BundleFinder:
-    """Finder and loader in one. The code of a module waits in its spec between the two."""
+    """Finder and loader in one, for what is imported later."""
 
-    def __init__(self, entries: dict[str, Entry], codes: memoryview) -> None:
-        self._entries = entries
-        self._codes = codes
+    def __init__(self, bundle: str, begin: bytes, parts: Sequence[Part]) -> None:
+        self._bundle = bundle
+        self._begin = begin
+        self._parts = parts
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        entry = self._entries.get(name)
-        if entry is None:
-            return None
-        source, changed, size, package, start, end = entry
+        for _, begin, _, entries in self._parts if path is not None else ():
+            for entry in entries:
+                if entry[0] == name:
+                    spec = self.spec_of(entry)
+                    if spec is not None:
+                        spec.loader_state = self._read(begin + entry[5], entry[6] - entry[5])
+                    return spec if spec is not None and spec.loader_state else None
+        return None
+
+    def spec_of(self, entry: Entry) -> ModuleSpec | None:
+        """The specification of a module. None if its source has changed since it was compiled."""
+        name, source, changed, size, package, _, _ = entry
         try:
-            status = os.stat(source)
+            status = posix.stat(source)
         except OSError:
             return None
         if status.st_mtime_ns != changed or status.st_size != size:
             return None
         loader: Any = self
-        spec = ModuleSpec(name, loader, origin=source, is_package=package, loader_state=self._codes[start:end])
+        spec = ModuleSpec(name, loader, origin=source, is_package=package)
         spec.has_location = True
         if package:
-            spec.submodule_search_locations = [os.path.dirname(source)]
+            spec.submodule_search_locations = [source.removesuffix("/__init__.py")]
         return spec
+
+    def _read(self, start: int, size: int) -> bytes:
+        """A piece of the bundle; nothing if another bundle has replaced it."""
+        try:
+            file = posix.open(self._bundle, posix.O_RDONLY | posix.O_CLOEXEC)
+        except OSError:
+            return b""
+        try:
+            return posix.pread(file, size, start) if posix.pread(file, len(self._begin), 0) == self._begin else b""
+        finally:
+            posix.close(file)
 
     def create_module(self, spec: ModuleSpec) -> None:
         return None
@@ -60,71 +126,3 @@ class _BundleFinder:
     def exec_module(self, module: ModuleType) -> None:
         assert module.__spec__ is not None
         exec(marshal.loads(module.__spec__.loader_state), module.__dict__)
-
-
-def install() -> None:
-    """Ask the bundle before all other finders, where there is one that this interpreter has written."""
-    try:
-        file = os.open(BUNDLE, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return
-    content = os.read(file, _LARGEST)
-    os.close(file)
-    if content.startswith(MAGIC_NUMBER):
-        begin = len(MAGIC_NUMBER) + 4
-        codes = begin + int.from_bytes(content[begin - 4 : begin], "little")
-        view = memoryview(content)
-        sys.meta_path.insert(0, _BundleFinder(marshal.loads(view[begin:codes]), view[codes:]))
-
-
-def write_bundle() -> None:
-    """Compile the modules that `hako start` and `hako attach` load into the bundle: it is read whole each time.
-
-    Without docstrings, assertions and annotations of functions, a quarter of it: nothing asks for those at run time. First
-    the length of the index, then the index, then the codes.
-    """
-    import hakoniwa.commands.attach
-    import hakoniwa.commands.kill
-    import hakoniwa.commands.start
-    import hakoniwa.hostroot.shadows
-    import hakoniwa.kernel.idle
-    import hakoniwa.kernel.tree
-    import hakoniwa.options
-    import hakoniwa.run.control
-    import hakoniwa.run.start.groups
-    import hakoniwa.run.start.helper
-    import hakoniwa.spec.outline
-    import hakoniwa.steps.gather
-    import hakoniwa.steps.scheduling  # noqa: F401
-
-    entries: dict[str, Entry] = {}
-    codes = b""
-    for name in sorted(sys.modules):
-        if name.split(".")[0] != __package__ or name in (__package__, __name__):
-            continue
-        source = str(sys.modules[name].__file__)
-        status = os.stat(source)
-        with open(source, "rb") as stream:
-            code = _compile_lean(stream.read(), source)
-        package, start = source.endswith("/__init__.py"), len(codes)
-        codes += marshal.dumps(code)
-        entries[name] = (source, status.st_mtime_ns, status.st_size, package, start, len(codes))
-    index = marshal.dumps(entries)
-    os.makedirs(os.path.dirname(BUNDLE), exist_ok=True)
-    file = os.open(f"{BUNDLE}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)  # whatever the umask
-    with open(file, "wb") as stream:
-        stream.write(MAGIC_NUMBER + len(index).to_bytes(4, "little") + index + codes)
-    os.rename(f"{BUNDLE}.new", BUNDLE)
-
-
-def _compile_lean(source: bytes, file: str) -> CodeType:
-    """The code of a module without what a start does not need. Annotations of classes stay: records have their fields by them."""
-    import ast
-
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            node.returns = None
-        elif isinstance(node, ast.arg):
-            node.annotation = None
-    return compile(tree, file, "exec", dont_inherit=True, optimize=2)

@@ -1,45 +1,175 @@
-"""Write `.venv/bin/hako`: the launcher for a checkout, isolated and without what a start does not need.
+"""Write `.venv/bin/hako`, the launcher for a checkout, and the bundle that it executes: write_launcher.py [LAUNCHER].
 
-`-I` keeps the caller's environment, folder and user site out of the interpreter; `-S` leaves out `site`, a fifth of an
-empty interpreter's start, which is why the two folders are named here. pip's own launcher cannot say either.
+The launcher is isolated, and without what a start does not need: `-I` keeps the caller's environment, folder and user site
+out of the interpreter; `-S` leaves out `site`, a fifth of an empty interpreter's start, which is why the folders are named
+here. pip's own launcher cannot say either.
+
+The bundle holds the modules of the commands that have to be quick, compiled: see hakoniwa/quickimport.py.
 """
 
 from __future__ import annotations
+import __future__
 
+import ast
 import compileall
+import marshal
 import os
+import struct
+import subprocess
 import sys
 import sysconfig
+from importlib.util import MAGIC_NUMBER
+from pathlib import Path
+from types import CodeType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hakoniwa.quickimport import Entry, Part
+
+PROJECT = Path(__file__).resolve().parent.parent
+PACKAGE = PROJECT / "hakoniwa"
+PACKAGES = sysconfig.get_path("platlib")
+BUNDLE = PACKAGE / "__pycache__" / f"start.{sys.implementation.cache_tag}.bundle"
+
+# The quick commands, by all their names, each with what it imports whenever it runs, but later.
+COMMANDS = {
+    ("start", "run"): "hostroot.shadows kernel.idle kernel.tree run.process.pump spec.outline",
+    ("attach",): "",
+    ("kill",): "",
+    ("version", "--version"): "",
+}
+# What they import at times.
+AT_TIMES = "run.control run.start.groups run.start.helper steps.gather steps.scheduling"
+FIRST = "cli options commands"  # by all commands
+ANY = "*"  # the same for every command that is not named here, as quickimport has it
+BEGIN = 20  # bytes at the beginning that say what the file is and where its head lies
+LARGEST = 60 << 10  # of what is read at once: the memory for more would be new each time
+
+LAUNCHER = """#!{python} -IS
+import _signal, marshal, posix, sys
+from _frozen_importlib_external import MAGIC_NUMBER
+# Python would make an exception of INT, which is lost in whatever catches it; nothing is made yet.
+if _signal.getsignal(2) is _signal.default_int_handler: _signal.signal(2, _signal.SIG_DFL)
+sys.path.append({packages!r})
+try:
+    file = posix.open({bundle!r}, posix.O_RDONLY | posix.O_CLOEXEC)
+    begin = posix.pread(file, {begin}, 0)
+except OSError:
+    begin = b""
+if begin.startswith(MAGIC_NUMBER):
+    at, size = int.from_bytes(begin[-8:-4], "little"), int.from_bytes(begin[-4:], "little")
+    code, parts = marshal.loads(posix.pread(file, size, at))
+    names = {{"__name__": "hakoniwa.quickimport", "__package__": "hakoniwa"}}
+    exec(code, names)
+    names["load"]({bundle!r}, file, begin, parts, sys.argv[1] if len(sys.argv) > 1 else "")
+if "hakoniwa" not in sys.modules:
+    # Only our own modules come from the checkout, and the standard library's from nowhere else.
+    sys.path.insert(0, {project!r})
+    import hakoniwa
+    del sys.path[0]
+from hakoniwa.cli import main
+main()
+"""
 
 
 def main() -> None:
-    """Write the launcher beside the interpreter that runs this, and compile what it imports."""
-    project = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    packages = sysconfig.get_path("platlib")
-    target = os.path.join(os.path.dirname(sys.executable), "hako")
-    lines = [
-        f"#!{sys.executable} -IS",
-        "import _signal, sys",
-        # Python would make an exception of INT, which is lost in whatever catches it; nothing is made yet.
-        "if _signal.getsignal(2) is _signal.default_int_handler: _signal.signal(2, _signal.SIG_DFL)",
-        f"sys.path.insert(0, {project!r})",
-        "from hakoniwa import quickimport",
-        # Only our own modules come from the checkout, and the standard library's from nowhere else.
-        f"sys.path[:] = [*sys.path[1:], {packages!r}]",
-        "quickimport.install()",
-        "from hakoniwa.cli import main",
-        "main()",
-    ]
-    new = f"{target}.new"
-    with open(new, "w", encoding="utf-8") as file:
-        file.write("\n".join(lines) + "\n")
-    os.chmod(new, 0o755)
-    os.rename(new, target)
-    compileall.compile_dir(os.path.join(project, "hakoniwa"), quiet=1)
-    sys.path.insert(0, project)
-    from hakoniwa import quickimport
+    """Write both, the launcher beside the interpreter that runs this unless a path is given, and compile what else is imported."""
+    target = Path(sys.argv[1] if len(sys.argv) > 1 else Path(sys.executable).with_name("hako"))
+    write_bundle()
+    names = {"python": sys.executable, "packages": PACKAGES, "bundle": str(BUNDLE), "project": str(PROJECT)}
+    replace(target, LAUNCHER.format(**names, begin=BEGIN).encode(), 0o755)
+    compileall.compile_dir(PACKAGE, quiet=1)
 
-    quickimport.write_bundle()
+
+def replace(path: Path, content: bytes, mode: int) -> None:
+    """Put a new file in a place at once, with this mode whatever the umask is."""
+    new = path.with_name(f"{path.name}.new")
+    new.write_bytes(content)
+    new.chmod(mode)
+    new.rename(path)
+
+
+def write_bundle() -> None:
+    """Where the head lies, the parts, the head: the code of quickimport, and what lies where."""
+    content = bytearray(BEGIN)
+    parts: list[Part] = []
+    for commands, modules in grouped():
+        start = len(content)
+        entries: list[Entry] = []
+        for module in modules:
+            source = PACKAGE.parent.joinpath(*module.split("."))
+            package = source.is_dir()
+            source = source / "__init__.py" if package else source.with_suffix(".py")
+            status, code = source.stat(), marshal.dumps(lean_code(source))
+            if entries and len(content) + len(code) - start > LARGEST:
+                parts.append((commands, start, len(content) - start, tuple(entries)))
+                start, entries = len(content), []
+            begin = len(content) - start
+            content += code
+            entries.append(
+                (module, str(source), status.st_mtime_ns, status.st_size, package, begin, len(content) - start)
+            )
+        parts.append((commands, start, len(content) - start, tuple(entries)))
+    head = marshal.dumps((lean_code(PACKAGE / "quickimport.py"), tuple(parts)))
+    content[:BEGIN] = MAGIC_NUMBER + os.urandom(BEGIN - 12) + struct.pack("<II", len(content), len(head))
+    replace(BUNDLE, bytes(content) + head, 0o644)
+
+
+def grouped() -> list[tuple[tuple[str, ...], list[str]]]:
+    """The modules by the commands that need them, those with the most before, in an order in which each imports only earlier ones.
+
+    A module is needed by all that need one that imports it.
+    """
+    needed = [f"commands.{names[0]} {later}" for names, later in COMMANDS.items()]
+    users: dict[str, tuple[str, ...]] = dict.fromkeys(imported(FIRST), (ANY,))
+    for names, modules in zip(COMMANDS, needed, strict=True):
+        for module in imported(f"{FIRST} {modules}"):
+            if users.setdefault(module, ()) != (ANY,):
+                users[module] += names
+    found: dict[tuple[str, ...], list[str]] = {}
+    for module in imported(" ".join([FIRST, *needed, AT_TIMES])):
+        found.setdefault(users.get(module, ()), []).append(module)
+    return sorted(found.items(), key=lambda group: (group[0] != (ANY,), -len(group[0]), group[0]))
+
+
+def imported(modules: str) -> list[str]:
+    """All modules of ours that are there once some are imported, each after those that it has imported itself."""
+    names = ", ".join(f"hakoniwa.{module}" for module in modules.split())
+    show = "print(*(name for name in sys.modules if name.partition('.')[0] == 'hakoniwa'))"
+    code = f"import sys; sys.path[:0] = {[str(PROJECT), PACKAGES]!r}; import {names}; {show}"
+    # The import system moves a module to the end of sys.modules once it has executed it.
+    return subprocess.run([sys.executable, "-ISc", code], check=True, stdout=-1, text=True).stdout.split()
+
+
+def lean_code(source: Path) -> CodeType:
+    """The code of a module without what a start does not need: docstrings, assertions, and what `Leaner` leaves out.
+
+    Annotations of classes stay, as text: records have their fields by them.
+    """
+    tree = Leaner().visit(ast.parse(source.read_bytes()))
+    flags = __future__.annotations.compiler_flag
+    code: CodeType = compile(tree, str(source), "exec", flags=flags, dont_inherit=True, optimize=2)
+    return code
+
+
+class Leaner(ast.NodeTransformer):
+    """Leaves out annotations of functions and variables, what only type checkers read, and the import of `annotations`."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.returns = None
+        return self.generic_visit(node)
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        node.annotation = None
+        return node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
+        return None if node.module == "__future__" else node
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        self.generic_visit(node)
+        checking = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        return (node.orelse or ast.copy_location(ast.Pass(), node)) if checking else node
 
 
 main()

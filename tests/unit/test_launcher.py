@@ -1,0 +1,158 @@
+"""The launcher and its bundle, in a copy of the project: what is executed from where."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import hakoniwa
+
+PROJECT = Path(hakoniwa.__file__).parents[1]
+FROM = """
+import sys
+for name, module in list(sys.modules.items()):
+    if name.split(".")[0] == "hakoniwa":
+        print(name, type(module.__spec__.loader).__name__)
+"""
+
+Found = dict[str, str]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy with a launcher of its own."""
+    folder = tmp_path / "project"
+    shutil.copytree(PROJECT / "hakoniwa", folder / "hakoniwa", ignore=shutil.ignore_patterns("*.bundle"))
+    (folder / "tools").mkdir()
+    shutil.copy(PROJECT / "tools" / "write_launcher.py", folder / "tools")
+    install(folder)
+    return folder
+
+
+def install(project: Path) -> None:
+    subprocess.run([sys.executable, project / "tools" / "write_launcher.py", project / "hako"], check=True)
+
+
+def hako(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([project / "hako", *words], capture_output=True, text=True, check=False)
+
+
+def loaded(project: Path, *words: str) -> Found:
+    """The modules that a command has before its `main` is called, with the kind of what loaded each."""
+    (project / "shown").write_text((project / "hako").read_text().removesuffix("main()\n") + FROM)
+    (project / "shown").chmod(0o755)
+    done = subprocess.run([project / "shown", *words], capture_output=True, text=True, check=True)
+    return dict(line.split() for line in done.stdout.splitlines())
+
+
+def bundle(project: Path) -> Path:
+    (found,) = (project / "hakoniwa" / "__pycache__").glob("*.bundle")
+    return found
+
+
+def change(file: Path, change: Callable[[str], str]) -> None:
+    file.write_text(change(file.read_text()))
+
+
+def test_each_command_gets_what_it_needs_from_the_bundle(project: Path) -> None:
+    found = {word: loaded(project, word) for word in ("start", "run", "attach", "kill", "version", "ps")}
+    for word, modules in found.items():
+        assert set(modules.values()) == {"_BundleFinder"}, word
+    assert found["run"] == found["start"]
+    assert "hakoniwa.commands.start" in found["start"]
+    assert set(found["ps"]) < set(found["version"])
+    assert set(found["ps"]) < set(found["kill"])
+    assert "hakoniwa.commands.version" in found["version"]
+    assert not any(name.startswith(("hakoniwa.haco", "hakoniwa.steps")) for name in found["kill"])
+
+
+def test_modules_are_as_the_import_system_makes_them(project: Path) -> None:
+    code = """
+import sys
+for name in ["hakoniwa", "hakoniwa.kernel", "hakoniwa.kernel.files"]:
+    module = sys.modules[name]
+    spec = module.__spec__
+    print([module.__name__, module.__package__, module.__file__, getattr(module, "__path__", None)])
+    print([spec.name, spec.parent, spec.origin, spec.submodule_search_locations, spec.has_location])
+assert sys.modules["hakoniwa"].kernel.files is module
+"""
+    text = (project / "hako").read_text()
+    told = []
+    for begin in (text.removesuffix("main()\n"), f"import sys; sys.path.insert(0, {str(project)!r})\n"):
+        words = [sys.executable, "-IS", "-c", f"{begin}\nimport hakoniwa.kernel.files\n{code}", "attach"]
+        told.append(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+    assert told[0] == told[1]
+    assert "_BundleFinder" in loaded(project, "attach")["hakoniwa.kernel.files"]
+
+
+def test_a_source_that_has_changed_is_executed_anew(project: Path) -> None:
+    change(project / "hakoniwa" / "commands" / "version.py", lambda text: text.replace("hakoniwa {", "changed {"))
+    assert hako(project, "version").stdout == f"changed {hakoniwa.__version__}\n"
+    assert [name for name, kind in loaded(project, "version").items() if kind != "_BundleFinder"] == []
+    change(project / "hakoniwa" / "record.py", lambda text: text + "\nCHANGED = True\n")
+    found = loaded(project, "start")
+    assert [name for name, kind in found.items() if kind != "_BundleFinder"] == ["hakoniwa.record"]
+    change(project / "hakoniwa" / "kernel" / "__init__.py", lambda text: text + "\nCHANGED = True\n")
+    assert loaded(project, "start")["hakoniwa.kernel"] == "SourceFileLoader"
+    assert hako(project, "start", "--help").returncode == 0
+
+
+def test_a_package_that_has_changed_leaves_all_to_the_import_system(project: Path) -> None:
+    change(project / "hakoniwa" / "__init__.py", lambda text: text.replace('__version__ = "', '__version__ = "9'))
+    assert hako(project, "version").stdout == f"hakoniwa 9{hakoniwa.__version__}\n"
+    assert set(loaded(project, "start").values()) == {"SourceFileLoader"}
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xcb\r\r\n of another interpreter"], ids=["none", "empty", "another"])
+def test_without_a_bundle_that_fits_the_import_system_does_it(project: Path, content: bytes | None) -> None:
+    bundle(project).unlink()
+    if content is not None:
+        (project / "hakoniwa" / "__pycache__" / f"start.{sys.implementation.cache_tag}.bundle").write_bytes(content)
+    assert hako(project, "version").stdout == f"hakoniwa {hakoniwa.__version__}\n"
+    assert set(loaded(project, "start").values()) == {"SourceFileLoader"}
+
+
+def test_another_bundle_that_takes_its_place_meanwhile_is_not_read(project: Path) -> None:
+    """What is imported later comes from the bundle that the index is of, or from its source."""
+    later = "import hakoniwa.steps.gather as late; print(type(late.__spec__.loader).__name__)"
+    text = (project / "hako").read_text().removesuffix("main()\n")
+    replace = f"import os; os.rename({str(project / 'other')!r}, {str(bundle(project))!r})\n"
+    for between, kind in (("", "_BundleFinder"), (replace, "SourceFileLoader")):
+        (project / "other").write_bytes(bytes(1 << 20))
+        done = subprocess.run(
+            [sys.executable, "-IS", "-c", f"{text}{between}{later}", "start"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == f"{kind}\n"
+
+
+def test_a_module_that_fails_is_told_as_everything_is(project: Path) -> None:
+    change(project / "hakoniwa" / "record.py", lambda text: text.replace("NESTED =", "1 / 0\nNESTED ="))
+    assert "hakoniwa.options" not in loaded(project, "version"), "it imports what fails"
+    done = hako(project, "version")
+    assert done.returncode == 125
+    assert done.stderr == "hako: ZeroDivisionError: division by zero (--debug shows the traceback)\n"
+    shown = hako(project, "version", "--debug").stderr
+    number = (project / "hakoniwa" / "record.py").read_text().splitlines().index("1 / 0") + 1
+    assert f'{project}/hakoniwa/record.py", line {number}, in <module>\n    1 / 0\n' in shown
+
+
+def test_tracebacks_have_files_lines_and_text(project: Path) -> None:
+    change(
+        project / "hakoniwa" / "commands" / "version.py",
+        lambda text: text.replace("    print(", "    raise LookupError('here')\n    print("),
+    )
+    install(project)
+    assert loaded(project, "version")["hakoniwa.commands.version"] == "_BundleFinder"
+    shown = hako(project, "version", "--debug").stderr
+    for file, function, text in [("cli.py", "main", "_run("), ("commands/version.py", "run", "raise LookupError")]:
+        assert f'{project}/hakoniwa/{file}", line ' in shown
+        assert f", in {function}\n" in shown
+        assert text in shown
