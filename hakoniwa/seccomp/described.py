@@ -8,8 +8,14 @@ from hakoniwa import trust
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import seccomp
 from hakoniwa.seccomp.docker import read_profile
-from hakoniwa.seccomp.programs import Program, default_program, made_once
 from hakoniwa.spec.records import CallFilter, Seccomp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    # What tells the filter from every other one, and what describes it when there is no program of it yet.
+    Described = tuple[str, Callable[[], CallFilter]]
 
 _LARGEST_PROFILE = 1 << 20
 
@@ -21,30 +27,28 @@ NEEDED_LATER = """
 """.split()
 
 
-def programs_of(wanted: Seccomp, held: int, *, no_new_privs: bool) -> tuple[Program, ...]:
-    """The programs, one that forbids `seccomp` itself last. Raises HakoError for what cannot be."""
-    made = []
+def own_filters(wanted: Seccomp, *, no_new_privs: bool) -> list[Described]:
+    """The filters of the file, the one that forbids `seccomp` itself last. Raises HakoError for what cannot be."""
+    found = []
     for described in wanted.filters:
         _must_let_it_start(described, no_new_privs=no_new_privs)
         last = not _permits(described, "seccomp")
-        made.append((last, made_once(_digest(repr(described)), lambda described=described: described)))  # type: ignore[misc]
-    if sum(last for last, _ in made) > 1:
+        found.append((last, (_digest(repr(described)), lambda described=described: described)))
+    if sum(last for last, _ in found) > 1:
         raise HakoError(
             "only one filter may forbid the call seccomp: no other can be put in force after it",
             where=wanted.filters[-1].where,
             hint='rule.allow("seccomp") in the others, or make it one filter',
         )
-    if wanted.profile is not None:
-        profile = default_program(held) if wanted.profile == "default" else _own_profile(wanted, held)
-        made.insert(0, (False, profile))
-    return tuple(program for _, program in sorted(made, key=lambda entry: entry[0]))
+    return [one for _, one in sorted(found, key=lambda entry: entry[0])]
 
 
-def _own_profile(wanted: Seccomp, held: int) -> Program:
+def own_profile(wanted: Seccomp, held: int) -> Described:
+    """The profile that the file names, which is in Docker's format. Raises HakoError when it cannot be read."""
     path, machine = str(wanted.profile), seccomp.machine()
     content = _read_profile(path, wanted.where)
     key = f"{_digest(content.decode('latin-1'))}-{held:x}-{os.uname().release}"
-    return made_once(key, lambda: read_profile(content, path, held, machine))
+    return key, lambda: read_profile(content, path, held, machine)
 
 
 def _read_profile(path: str, where: str) -> bytes:

@@ -38,11 +38,15 @@ def programs_for(wanted: Seccomp, held: int, *, no_new_privs: bool) -> tuple[Pro
 
     Raises HakoError for what cannot be.
     """
-    if not wanted.filters and wanted.profile in ("default", None):
-        return (default_program(held),) if wanted.profile else ()
-    from hakoniwa.seccomp.described import programs_of
+    made = [default_program(held)] if wanted.profile == "default" else []
+    if wanted.filters or wanted.profile not in ("default", None):
+        from hakoniwa.seccomp import described
 
-    return programs_of(wanted, held, no_new_privs=no_new_privs)
+        own = described.own_filters(wanted, no_new_privs=no_new_privs)
+        if wanted.profile is not None and not made:
+            own.insert(0, described.own_profile(wanted, held))
+        made += [made_once(key, describe) for key, describe in own]
+    return tuple(made)
 
 
 def default_program(held: int) -> Program:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from hakoniwa.kernel import mount
-from hakoniwa.steps.root import layers, open_folder
+from hakoniwa.steps.root import open_folder, open_layers
 from hakoniwa.steps.shown import BindCovered
 from hakoniwa.steps.step import Context, Step
 
@@ -26,7 +26,8 @@ class GatherRoot(Step):
 
     def apply(self, context: Context) -> None:
         folder = open_folder(self.path, self.where, self.file)
-        upper, work = layers(self, folder)
+        # The work folder tells which folders to gather, so none is made.
+        upper, work = open_layers(folder, self.path, self.where, self.file, make_missing=False)
         attributes = mount.NODEV | (mount.RDONLY if self.readonly else 0)
         context.root = mount.clone_tree("", at=upper, recursive=False)
         mount.set_attributes(context.root, attributes)

@@ -14,7 +14,6 @@ from hakoniwa.steps.step import Context, Outside, Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hakoniwa.spec.records import Mount
-    from hakoniwa.steps.gather import GatherRoot
 
 
 class CutOff(Step):
@@ -116,21 +115,20 @@ class BindRoot(_Root):
         return tree
 
 
-def layers(step: LayerRoot | GatherRoot, folder: int) -> list[int]:
-    """The upper layer of a rootfs and the folder that the overlay works in. Raises HakoError.
+def open_layers(folder: int, path: str, where: str, file: str, *, make_missing: bool) -> list[int]:
+    """The upper layer of the rootfs `path`, whose folder is open, and the folder that its overlay works in. Raises HakoError.
 
-    The latter is empty between two mounts, so one that somebody has removed is made anew; not so where it tells which
-    folders to gather.
+    The latter is empty between two mounts. With `make_missing` one that somebody has removed is made anew.
     """
     opened: list[int] = []
     for name in ("upper", "work"):
         try:
-            opened.append(_open_in(folder, name, make=bool(opened) and isinstance(step, LayerRoot)))
+            opened.append(_open_in(folder, name, make=bool(opened) and make_missing))
         except OSError:
             raise HakoError(
-                f"the rootfs {step.path} is no overlay's: it has no folder {name!r}",
-                where=step.where,
-                hint=f"hako rm --rootfs {step.file}, then hako create {step.file}",
+                f"the rootfs {path} is no overlay's: it has no folder {name!r}",
+                where=where,
+                hint=f"hako rm --rootfs {file}, then hako create {file}",
             ) from None
     return opened
 
@@ -172,7 +170,7 @@ class LayerRoot(_Root):
         if user_namespace != -1:
             folder = above
             capabilities.act_on_files_as(owner.st_uid, owner.st_gid)
-        upper, work = layers(self, folder)
+        upper, work = open_layers(folder, self.path, self.where, self.file, make_missing=True)
         if self.readonly:  # without an upper one, which serves one overlay: so it may be mounted for many
             options = [f"lowerdir={_lower([*below, upper])}"]
         else:
