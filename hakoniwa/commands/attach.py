@@ -75,7 +75,7 @@ def _exit_status(pid: int, executing: Exec, wakeup: int, *, asked: bool = False)
 
 
 def _attach_with_terminal(given: Given, found: State, executing: Exec, streams: tuple[int, ...]) -> int:
-    from hakoniwa.run.barn.process import terminal_type
+    from hakoniwa.run.barn.foreground import terminal_type
     from hakoniwa.run.terminal.front import UserTerminal
     from hakoniwa.run.terminal.guard import guard_terminal
 

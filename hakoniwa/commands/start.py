@@ -12,7 +12,8 @@ from hakoniwa.kernel import capabilities, signals
 from hakoniwa.options import Command, Given, Option, usage_error
 from hakoniwa.plan.container import Launch, plan
 from hakoniwa.rewritable import find_exposed
-from hakoniwa.run.barn.process import run_in_background, run_in_foreground
+from hakoniwa.run.barn.background import run_in_background
+from hakoniwa.run.barn.foreground import run_in_foreground
 from hakoniwa.seccomp.programs import programs_for
 from hakoniwa.spec.records import NO_MAPS
 

@@ -1,0 +1,128 @@
+"""A barn in the background: its process is a daemon, which the command hears until the containers run."""
+
+from __future__ import annotations
+
+import os
+
+from hakoniwa import log
+from hakoniwa.errors import HakoError
+from hakoniwa.kernel import signals
+from hakoniwa.kernel.files import wait_readable
+from hakoniwa.run.barn import messages
+from hakoniwa.run.barn.process import BarnProcess
+from hakoniwa.run.loop import explained
+from hakoniwa.run.output import divert_output
+from hakoniwa.statefile import Definition
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+    from hakoniwa.plan.container import Launch
+    from hakoniwa.spec.records import Barn
+
+
+def run_in_background(
+    barn: Barn, launches: list[Launch], *, wait: bool, watch: bool
+) -> tuple[list[tuple[str, int]], list[HakoError]]:
+    """Start the containers behind the caller's back.
+
+    Returns names and pids of those that run (their program has been executed; with `wait`: they are ready), and why the
+    others do not. Raises signals.Interrupted where a signal has come before that, once everything has ended.
+    """
+    process = BarnProcess(barn, launches)
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    signals.block()  # until both sides listen
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        _be_daemon(process, writer, wait, watch)
+    wakeup = signals.listen(signals.ending())
+    os.close(writer)
+    running: list[tuple[str, int]] = []
+    errors: list[HakoError] = []
+    for kind, parts in _hear_daemon(child, reader, wakeup):
+        if kind == messages.RUNNING:
+            running.append(parts)  # type: ignore[arg-type]
+        else:
+            errors.append(messages.error_of(parts))  # type: ignore[arg-type]
+    if not running and not errors:
+        errors.append(HakoError("the barn's process was killed before the container ran", where=barn.name))
+    return running, errors
+
+
+def _hear_daemon(daemon: int, pipe: int, wakeup: int) -> list[tuple[str, tuple[object, ...]]]:
+    """What the barn's process tells, up to the moment that it lets go of us. A signal until then ends everything."""
+    inbox = messages.Inbox(pipe)
+    told: list[tuple[str, tuple[object, ...]]] = []
+    heard: list[tuple[str, tuple[object, ...]]] | None = []
+    ended_by = None
+    while heard is not None:
+        told += heard
+        ready = wait_readable(wakeup, pipe)
+        heard = inbox.receive() if pipe in ready else []
+        if heard is None:
+            signals.ignore(signals.ENDING)  # from here on it runs, and the command says so
+        for number in signals.take(wakeup):
+            ended_by = ended_by or number
+            os.kill(daemon, signals.SIGTERM)  # not reaped yet: the pid is still its own
+    if ended_by is not None:
+        os.waitpid(daemon, 0)
+        raise signals.Interrupted(ended_by)
+    return told
+
+
+def _be_daemon(process: BarnProcess, caller: int, wait: bool, watch: bool) -> NoReturn:
+    """The barn's process in the background. Never returns."""
+    try:
+        os.setsid()
+        process.listen(signals.ENDING)
+        os.chdir("/")
+        divert_output(process.barn.name)
+        import hakoniwa.run.control  # noqa: F401  # here once, to be shared by all supervisors
+
+        process.set_up()
+        for member in process.members:
+            member.definition = Definition.of(member.container)
+            process.spawn(member, background=True, wait=wait, watch=watch, before=lambda: os.close(caller))
+        _wait_for(process, lambda: all(member.is_settled(wait=wait) for member in process.members))
+        for member in process.members:
+            if wait and not member.ready and not member.error:
+                told = f"container {member.container.name!r} has ended, with status {member.code}, before it was ready"
+                member.error = HakoError(told)
+            if member.pid and not member.error:
+                messages.send(caller, messages.RUNNING, member.container.name, member.pid)
+            if member.error:
+                messages.send_error(caller, member.error)
+        os.close(caller)
+        caller = -1
+        _wait_for(process, lambda: all(member.inbox is None for member in process.members))
+    except Exception as error:
+        known = error if isinstance(error, HakoError) else HakoError(explained(error))
+        if caller != -1:
+            messages.send_error(caller, known)
+        else:
+            log.write(f"{process.barn.name}: {known}", "error")
+    finally:
+        _reopen_log(process.barn)
+        process.tear_down()
+        os._exit(0)
+
+
+def _reopen_log(barn: Barn) -> None:
+    """What the last hooks say belongs in the log as it is now: it may have been rotated."""
+    if barn.hooks:
+        try:
+            divert_output(barn.name)
+        except HakoError:
+            pass  # the old one goes on
+
+
+def _wait_for(process: BarnProcess, done: Callable[[], bool]) -> None:
+    """Hear the supervisors until `done`."""
+    while not done():
+        inboxes = {member.inbox.pipe: member for member in process.members if member.inbox is not None}
+        for pipe in process.wait(*inboxes) & inboxes.keys():
+            if inboxes[pipe].hear():
+                process.tell_failures()
