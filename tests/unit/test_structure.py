@@ -42,7 +42,6 @@ KNOWN_CIRCLES = [
     " haco.seccomp haco.section haco.sections haco.unsupported",
     "rootfs.build.assembly rootfs.build.construction rootfs.build.selection rootfs.build.strays rootfs.store.layers"
     " rootfs.store.removal rootfs.store.snapshots rootfs.strategies.lxc",
-    "run.barn.process run.barn.several",
     "run.reload.reloader run.supervisor",
 ]
 KNOWN_CIRCLES_OF_ROOMS = [
