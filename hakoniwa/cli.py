@@ -182,5 +182,4 @@ def _print_error(error: HakoError, debug: bool) -> None:
         import traceback
 
         traceback.print_exc()
-    for line in error.lines():
-        log.write(line, "error")
+    log.write_error(error)

@@ -7,6 +7,10 @@ import sys
 
 from hakoniwa.errors import printable
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hakoniwa.errors import HakoError
+
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 _threshold = LEVELS["info"]
@@ -21,6 +25,12 @@ def set_level(level: str) -> None:
 def write(text: str, level: str = "info") -> None:
     """Write one line. A standard error that nobody reads is not a reason to fail."""
     _put([printable(text)], level)
+
+
+def write_error(error: HakoError) -> None:
+    """Write the lines of an error."""
+    for line in error.lines():
+        write(line, "error")
 
 
 def write_text(text: object, level: str = "info", name: str = "") -> None:

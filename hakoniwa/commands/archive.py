@@ -8,7 +8,6 @@ import shlex
 
 from hakoniwa import log
 from hakoniwa.commands.create import QUIET
-from hakoniwa.commands.start import check_real_id
 from hakoniwa.errors import HakoError, nearest, printable
 from hakoniwa.haco.loader import load_given
 from hakoniwa.options import Command, Given, Option, usage_error
@@ -16,6 +15,7 @@ from hakoniwa.rootfs.archives.creation import COMPRESSIONS, Packing, archive, ch
 from hakoniwa.rootfs.build.selection import How, build_missing, is_built
 from hakoniwa.rootfs.rootless import as_root
 from hakoniwa.rootfs.tools.progress import progress_for, size
+from hakoniwa.run.prepare import check_real_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

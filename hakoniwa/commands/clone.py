@@ -6,10 +6,10 @@ import os
 
 from hakoniwa import log
 from hakoniwa.commands.selection import selected
-from hakoniwa.commands.start import check_real_id
 from hakoniwa.errors import HakoError
 from hakoniwa.haco.loader import load
 from hakoniwa.options import NAME, Command, Given, usage_error
+from hakoniwa.run.prepare import check_real_id
 
 COMMAND = Command(
     name="clone",

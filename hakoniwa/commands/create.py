@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from hakoniwa import log
-from hakoniwa.commands.start import check_real_id
 from hakoniwa.haco.loader import load_given
 from hakoniwa.options import Command, Given, Option
 from hakoniwa.rootfs.build.selection import How, build_missing
+from hakoniwa.run.prepare import check_real_id
 
 QUIET = Option(flags=("-q", "--quiet"), help="tell nothing but errors and warnings")
 

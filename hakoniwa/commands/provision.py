@@ -6,10 +6,10 @@ import os
 
 from hakoniwa import log, state
 from hakoniwa.commands.create import QUIET
-from hakoniwa.commands.start import check_real_id
 from hakoniwa.errors import HakoError, nearest
 from hakoniwa.haco.loader import load_given
 from hakoniwa.options import Command, Given, Option, usage_error
+from hakoniwa.run.prepare import check_real_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from hakoniwa.plan.process import ProcessPlan
 from hakoniwa.record import Record
 from hakoniwa.rewritable import NOTHING, Exposed
 from hakoniwa.spec.records import NO_MAPS, Maps
-from hakoniwa.steps import devices, identity, mounts, program, root
+from hakoniwa.steps import devices, identity, mounts, root
 from hakoniwa.steps.step import HookPoint, Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Any
 
     from hakoniwa.seccomp.programs import Program
-    from hakoniwa.spec.records import Container, Mount, Scheduling
+    from hakoniwa.spec.records import Container, Mount
 
 # Paths of /proc and /sys that show or change the host: the set that other container managers hide and fix, and what only
 # root may read, which root inside would be.
@@ -67,118 +67,54 @@ class Launch(Record):
 
 def plan(container: Container, launch: Launch, hierarchies: tuple[str, ...] = ("",)) -> list[Step]:
     """All steps, in order. `hierarchies` are those that the container has a cgroup in, as MountCgroups has them."""
-    return [*first_steps(container), *later_steps(container, launch, hierarchies)]
+    process = process_plan(container, launch)
+    return [*first_steps(container, process), *later_steps(container, launch, process, hierarchies)]
 
 
-def first_steps(container: Container) -> list[Step]:
+def process_plan(container: Container, launch: Launch) -> ProcessPlan:
+    """What the container's first process is to become."""
+    places = dict(container.places)
+    places["seccomp"] = container.security.seccomp.where
+    places["capabilities"] = container.security.capabilities.where
+    places["command"] = "" if launch.command else container.places.get("init_command", "")
+    return ProcessPlan(
+        process=container.process,
+        resources=container.resources,
+        security=container.security,
+        capabilities=launch.capabilities,
+        filters=launch.filters,
+        command=launch.command or container.process.command,
+        init=None if launch.idle else container.process.init,
+        idle=launch.idle,
+        terminals=launch.terminals,
+        places=places,
+        where=container.where,
+    )
+
+
+def first_steps(container: Container, process: ProcessPlan) -> list[Step]:
     """What the first process does while it is who the supervisor is, before it becomes root of a user namespace."""
-    return [*scheduling_steps(container.resources.scheduling, container.places), *_own_namespaces(container)]
+    return [*process.scheduling(), *_own_namespaces(container)]
 
 
-def later_steps(container: Container, launch: Launch, hierarchies: tuple[str, ...]) -> list[Step]:
+def later_steps(container: Container, launch: Launch, process: ProcessPlan, hierarchies: tuple[str, ...]) -> list[Step]:
     """What the first process does from then on."""
     return [
         identity.JoinKeyring(),
         HookPoint(point="after_fork"),
         *_network(container),
         *_root(container, launch),
-        identity.FindAccount(
-            uid=container.process.uid,
-            gid=container.process.gid,
-            groups=container.process.groups,
-            places=_account_places(container),
-        ),
+        process.account(),
         *_mounts(container, launch, hierarchies),
         *_hidden(container),
         *_names(container),
-        *([devices.OpenTerminal(streams=launch.terminals)] if launch.terminals else []),
-        *_redirects(container, inside=False),
+        *process.terminal(),
+        *process.redirects(inside=False),
         HookPoint(point="before_chroot"),
         root.Chroot() if container.files.rootfs.legacy_chroot else root.PivotRoot(),
         HookPoint(point="after_chroot"),
-        *become_payload(container, launch),
+        *process.become_program(),
     ]
-
-
-def become_payload(container: Container, launch: Launch) -> list[Step]:
-    """The last part: limits, credentials, folder, program."""
-    seccomp, guarded = container.security.seccomp, container.security.no_new_privs
-    filtered = when_filtered(launch.filters, seccomp.profile, no_new_privs=guarded, where=seccomp.where)
-    return [
-        devices.TakeNull(),
-        *([identity.SetLimits(limits=container.resources.limits)] if container.resources.limits else []),
-        *filtered.early,
-        identity.BecomeUser(
-            capabilities=launch.capabilities,
-            no_new_privs=guarded,
-            groups_asked=bool(container.process.groups),
-            where=container.security.capabilities.where,
-            places=_account_places(container),
-        ),
-        identity.DieWithSupervisor(),
-        *_redirects(container, inside=True),
-        program.EnterWorkdir(path=container.process.workdir, where=container.place("workdir")),
-        *([program.OpenAttributes()] if container.security.apparmor else []),
-        *filtered.late,
-        program.Execute(
-            command=launch.command or container.process.command,
-            init=None if launch.idle else container.process.init,
-            idle=launch.idle,
-            apparmor=container.security.apparmor,
-            filters=filtered.last,
-            where="" if launch.command else container.places.get("init_command", ""),
-            init_where=container.place("init"),
-            apparmor_where=container.place("apparmor"),
-        ),
-    ]
-
-
-def _account_places(container: Container) -> dict[str, str]:
-    """The lines of who the payload is; what is not set follows from the user."""
-    return {word: container.place(word, "uid") for word in ("uid", "gid", "groups")}
-
-
-class Filtered(Record):
-    """When each seccomp filter is put in force: before the credentials change, after that, or by the last program of ours."""
-
-    early: list[Step]
-    late: list[Step]
-    last: tuple[bytes, ...]
-
-
-def when_filtered(
-    filters: tuple[Program, ...], profile: str | None, *, no_new_privs: bool, where: str = ""
-) -> Filtered:
-    """As late as can be, so that a filter of the file's own need not name what we call; but all early without no_new_privs.
-
-    The default profile names all that is still to be called, and is in force before the last program of ours is executed.
-    """
-    contents = tuple(program.content for program in filters)
-    if not no_new_privs:
-        return Filtered(early=_put_in_force(contents, where), late=[], last=())
-    known = 1 if profile == "default" else 0  # the default profile is always the first
-    return Filtered(early=[], late=_put_in_force(contents[:known], where), last=contents[known:])
-
-
-def _put_in_force(filters: tuple[bytes, ...], where: str) -> list[Step]:
-    return [identity.PutFiltersInForce(filters=filters, where=where)] if filters else []
-
-
-def scheduling_steps(wanted: Scheduling, places: Mapping[str, str]) -> list[Step]:
-    """What the file says of priorities; an attached command has the same."""
-    steps: list[Step] = []
-    if wanted.oom_score_adj is None and wanted.nice is None and wanted.policy is None:
-        return steps
-    from hakoniwa.steps import scheduling
-
-    if wanted.oom_score_adj is not None:
-        where = places.get("oom_score_adj", wanted.where)
-        steps.append(scheduling.SetOomScore(value=wanted.oom_score_adj, where=where))
-    if wanted.policy is not None:
-        steps.append(scheduling.SetPolicy(policy=wanted.policy, where=places.get("sched", wanted.where)))
-    if wanted.nice is not None:
-        steps.append(scheduling.SetNice(nice=wanted.nice, where=places.get("nice", wanted.where)))
-    return steps
 
 
 def _own_namespaces(container: Container) -> list[Step]:
@@ -361,14 +297,3 @@ def _hidden(container: Container) -> list[Step]:
 
 def _names(container: Container) -> list[Step]:
     return [identity.SetHostname(name=container.hostname)] if "uts" in container.namespaces.own else []
-
-
-def _redirects(container: Container, *, inside: bool) -> list[Step]:
-    streams = tuple(stream for stream in container.process.streams if stream.inside == inside)
-    return [program.Redirect(streams=streams)] if streams else []
-
-
-def environment(container: Container, term: str) -> dict[str, str]:
-    """The environment of the payload: nothing of the host's. HOME is added when the account is known."""
-    base = {"PATH": program.DEFAULT_PATH, "TERM": term, "container": "hakoniwa"}
-    return base | dict(container.process.environ)

@@ -9,7 +9,7 @@ import pytest
 
 from hakoniwa.haco.loader import load
 from hakoniwa.kernel import capabilities
-from hakoniwa.plan.container import Launch, environment, plan
+from hakoniwa.plan.container import Launch, plan, process_plan
 
 Writer = Callable[..., Path]
 
@@ -102,7 +102,8 @@ def test_a_command_takes_the_place_of_the_files_own(write_file: Writer) -> None:
 def test_the_environment_holds_nothing_of_the_host(write_file: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "x")
     (container,) = load(str(write_file('config.environ["A"] = "1"')), "check").containers
-    assert environment(container, "xterm") == {
+    launch = Launch(command=None, terminals=(), capabilities=0)
+    assert process_plan(container, launch).environment("xterm") == {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "TERM": "xterm",
         "container": "hakoniwa",

@@ -17,12 +17,13 @@ from hakoniwa.errors import HakoError
 from hakoniwa.kernel import mount, process
 from hakoniwa.record import Record
 from hakoniwa.rootfs.archives import tar
-from hakoniwa.rootfs.provision.provisioning import must_be_provisioned, root_of
+from hakoniwa.rootfs.provision.provisioning import root_of
 from hakoniwa.rootfs.store.locks import hold_rootfs
 from hakoniwa.rootfs.tools.environment import environment
 from hakoniwa.rootfs.tools.output import follow, quoted
 from hakoniwa.rootfs.tools.programs import how_it_ended
 from hakoniwa.rootfs.tools.tmpfile import Nameless
+from hakoniwa.run.start.claims import must_be_provisioned
 from hakoniwa.steps.step import Context
 
 TYPE_CHECKING = False

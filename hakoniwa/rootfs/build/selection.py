@@ -84,8 +84,9 @@ def is_built(container: Container) -> bool:
 def _tell_what_is_there(container: Container, how: How) -> None:
     """Say that it is left alone, and where it is not what the file describes. Raises HakoError where it is half done."""
     from hakoniwa import boxes
-    from hakoniwa.rootfs.provision.provisioning import must_be_provisioned, pending
+    from hakoniwa.rootfs.provision.provisioning import pending
     from hakoniwa.rootfs.tools.digests import asked
+    from hakoniwa.run.start.claims import must_be_provisioned
 
     path, name = container.files.rootfs.path, container.name
     mark = boxes.read(path)

@@ -40,17 +40,6 @@ def new_mark(container: Container, layers: list[str], steps: dict[str, str]) -> 
     }
 
 
-def must_be_provisioned(container: Container, mark: dict[str, Any]) -> None:
-    """Raise HakoError where provisioning has stopped half-way, or goes on."""
-    if mark["provisioning"] is not None:
-        os.close(hold_rootfs(container.files.rootfs.path, container.files.rootfs.where))
-        raise HakoError(
-            f"the provisioning of {container.files.rootfs.path} has stopped at {mark['provisioning']!r}",
-            where=container.files.rootfs.where,
-            hint=f"hako provision {container.file} goes on with it",
-        )
-
-
 def pending(container: Container, mark: dict[str, Any]) -> list[Pending]:
     """The steps that were not taken yet, whose text has changed, or that are taken each time."""
     return [found for found in identified(container) if found[0].always or mark["steps"].get(found[1]) != found[2]]

@@ -16,7 +16,7 @@ from hakoniwa.statefile import Definition
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import NoReturn
 
     from hakoniwa.plan.container import Launch
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def run_in_background(
-    barn: Barn, launches: list[Launch], *, wait: bool, watch: bool
+    barn: Barn, launches: Sequence[Launch], *, wait: bool, watch: bool
 ) -> tuple[list[tuple[str, int]], list[HakoError]]:
     """Start the containers behind the caller's back.
 

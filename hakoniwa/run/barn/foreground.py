@@ -9,12 +9,15 @@ from hakoniwa.run.barn.process import BarnProcess
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hakoniwa.errors import HakoError
     from hakoniwa.plan.container import Launch
     from hakoniwa.spec.records import Barn
 
 
-def run_in_foreground(barn: Barn, launches: list[Launch], *, watch: bool) -> int:
-    """Start the containers, wait for all of them, and return the exit status of the command."""
+def run_in_foreground(barn: Barn, launches: Sequence[Launch], *, watch: bool) -> tuple[int, list[HakoError]]:
+    """Start the containers, and wait for all of them. Returns the status to exit with, and why some did not run or were lost."""
     process = BarnProcess(barn, launches)
     process.listen(signals.ending())
     try:
@@ -34,12 +37,11 @@ def run_in_foreground(barn: Barn, launches: list[Launch], *, watch: bool) -> int
                     member.hear()
     finally:
         process.tear_down()
-    process.report_errors()
-    return process.status()
+    return process.status(), process.errors()
 
 
 def _run_with_terminal(process: BarnProcess, watch: bool) -> None:
-    from hakoniwa.run.terminal.front import UserTerminal
+    from hakoniwa.run.terminal.front import UserTerminal, terminal_type
 
     member = process.members[0]
     front = UserTerminal(member.launch.terminals)
@@ -48,10 +50,3 @@ def _run_with_terminal(process: BarnProcess, watch: bool) -> None:
     front.close_theirs()
     if member.inbox is not None:
         front.run(process.wakeup, member.inbox.pipe, member.hear, process.end)
-
-
-def terminal_type() -> str:
-    """The caller's TERM, which describes the terminal that the container gets; nothing else of the host's goes inside."""
-    term = os.environ.get("TERM", "")
-    plain = term.isascii() and all(character.isalnum() or character in "-+._" for character in term)
-    return term if term and plain else "dumb"

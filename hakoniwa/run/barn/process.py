@@ -18,7 +18,7 @@ from hakoniwa.spec.records import INNER_POINTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from hakoniwa.plan.container import Launch
     from hakoniwa.run.terminal.front import UserTerminal
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class BarnProcess:
     """The process of a barn, from the `setup` hooks to the `teardown` hooks."""
 
-    def __init__(self, barn: Barn, launches: list[Launch]) -> None:
+    def __init__(self, barn: Barn, launches: Sequence[Launch]) -> None:
         self.barn = barn
         self.view = BarnView(barn)
         self.members = [Member(c, launch) for c, launch in zip(barn.containers, launches, strict=True)]
@@ -175,9 +175,6 @@ class BarnProcess:
         started = [member.status() for member in self.members if member.supervisor]
         return next(filter(None, started), 0)
 
-    def report_errors(self) -> None:
-        """Tell why containers were not started, or were lost."""
-        for member in self.members:
-            if member.error:
-                for line in member.error.lines():
-                    log.write(line, "error")
+    def errors(self) -> list[HakoError]:
+        """Why containers were not started, or were lost."""
+        return [member.error for member in self.members if member.error]

@@ -10,9 +10,27 @@ from hakoniwa.hostpaths import open_outside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from hakoniwa.plan.container import Launch
     from hakoniwa.spec.records import Container, Rootfs
     from hakoniwa.undo import Undo
+
+
+def must_be_provisioned(container: Container, mark: dict[str, Any]) -> None:
+    """Raise HakoError if provisioning has stopped half-way, or goes on."""
+    rootfs = container.files.rootfs
+    if mark["provisioning"] is None:
+        return
+    try:
+        os.close(boxes.claim(rootfs.path))
+    except BlockingIOError:
+        raise _in_use(rootfs, layered=False, gathered=False) from None
+    raise HakoError(
+        f"the provisioning of {rootfs.path} has stopped at {mark['provisioning']!r}",
+        where=rootfs.where,
+        hint=f"hako provision {container.file} goes on with it",
+    )
 
 
 def claim_rootfs(container: Container, launch: Launch, undo: Undo) -> None:

@@ -6,7 +6,7 @@ import os
 
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import process
-from hakoniwa.plan.container import clone_flags, environment, first_steps, later_steps, needs_help_outside
+from hakoniwa.plan.container import clone_flags, first_steps, later_steps, needs_help_outside, process_plan
 from hakoniwa.run.process import child
 from hakoniwa.run.process.streams import Streams, choose_streams
 from hakoniwa.steps.join import JoinGroups
@@ -140,7 +140,8 @@ class FirstProcess:
         container = self._container
         for number, descriptor in self.streams.inherited.items():
             os.dup2(descriptor, number)
-        context = Context(supervisor=own, status=writer, environ=environment(container, self._around.term))
+        plan = process_plan(container, self._launch)
+        context = Context(supervisor=own, status=writer, environ=plan.environment(self._around.term))
         context.run_hooks = self.run_hooks
         if self._around.front != -1:
             context.front = lambda master: child.send_master(self._around.front, master)
@@ -155,7 +156,7 @@ class FirstProcess:
 
         def make_steps() -> list[Step]:
             steps: list[Step] = [JoinGroups(files=tuple(self._joining))] if self._joining else []
-            steps += first_steps(container)
+            steps += first_steps(container, plan)
             if channel is not None or later:
                 from hakoniwa.steps.namespaces import AwaitOutside, CopyMounts
 
@@ -166,7 +167,7 @@ class FirstProcess:
                     steps.append(CopyMounts(namespace=later[0], where=container.namespaces.entered[0].where))
             if self._gate[0] != -1:
                 steps.append(Wait(gate=self._gate[0]))
-            return [*steps, *later_steps(container, self._launch, self.hierarchies)]
+            return [*steps, *later_steps(container, self._launch, plan, self.hierarchies)]
 
         child.become(make_steps, context, keep)
 

@@ -7,7 +7,7 @@ import os
 from hakoniwa.errors import HakoError
 from hakoniwa.ids import establish
 from hakoniwa.kernel import descriptors, mount, process
-from hakoniwa.plan.container import later_steps, needs_help_outside
+from hakoniwa.plan.container import later_steps, needs_help_outside, process_plan
 from hakoniwa.run.process.report import tell_failure
 from hakoniwa.steps.namespaces import ALONE, ASSISTED, persist
 from hakoniwa.steps.step import Context, Outside, provide_all
@@ -73,7 +73,8 @@ class OutsideHelper:
             namespace = -1
             if self._container.has_user_namespace():
                 namespace = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-            steps = later_steps(self._container, self._launch, self._hierarchies)
+            process_steps = process_plan(self._container, self._launch)
+            steps = later_steps(self._container, self._launch, process_steps, self._hierarchies)
             descriptors.send(channel, ASSISTED, provide_all(steps, Outside(context, pid, namespace)))
         except HakoError as error:
             tell_failure(self._status, error)

@@ -175,6 +175,8 @@ def _show(terminal: int, output: bytes) -> None:
         pass  # the user's terminal has hung up: the signal that says so ends the container
 
 
-def terminals() -> tuple[int, ...]:
-    """Those of the streams 0, 1, 2 that are terminals."""
-    return tuple(number for number in (0, 1, 2) if os.isatty(number))
+def terminal_type() -> str:
+    """The caller's TERM, which describes the terminal that the container gets; nothing else of the host's goes inside."""
+    term = os.environ.get("TERM", "")
+    plain = term.isascii() and all(character.isalnum() or character in "-+._" for character in term)
+    return term if term and plain else "dumb"

@@ -14,6 +14,7 @@ from hakoniwa.kernel import capabilities, prctl, process, signals
 from hakoniwa.kernel.pidfd import has_ended
 from hakoniwa.run.process import child, report
 from hakoniwa.run.process.streams import Streams, choose_streams
+from hakoniwa.steps import identity
 from hakoniwa.steps.join import EnterRoot, JoinGroups, JoinNamespaces, namespaces_apart, open_groups
 from hakoniwa.steps.step import Context, apply_all, prepare_all
 
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
     import _socket
     from collections.abc import Sequence
 
+    from hakoniwa.plan.process import ProcessPlan
     from hakoniwa.statefile import State
     from hakoniwa.steps.step import Step
 
 
-class Exec:
+class FurtherProcess:
     """One such process. `found` is the container's state, `container` a pidfd of its first process."""
 
     def __init__(self, found: State, container: int) -> None:
@@ -40,41 +42,40 @@ class Exec:
         self.front = -1  # a socket that takes the master of the pty, or -1
         self.streams = Streams()
 
-    def receive_attributes(self) -> list[Step]:
-        """What the process does to get the folder that an AppArmor profile is asked for in."""
-        from hakoniwa.kernel import descriptors
-        from hakoniwa.steps.program import ReceiveAttributes
-
-        self._attributes = descriptors.open_pair()
-        return [ReceiveAttributes(channel=self._attributes[1])]
-
-    def launch(
-        self,
-        outside: Sequence[Step],
-        inside: Sequence[Step],
-        environ: dict[str, str],
-        program: str,
-        terminals: tuple[int, ...],
-    ) -> tuple[int, int]:
-        """Clone the process, and return (pid, pidfd) once `program` is executed. Raises HakoError when it is not.
-
-        `outside` are the steps for as long as /proc is the host's, `inside` those that end with the program. `terminals`
-        are the standard streams that one of them replaces.
-        """
-        self.streams = choose_streams(terminals)
+    def launch(self, plan: ProcessPlan, term: str) -> tuple[int, int]:
+        """Clone the process, and return (pid, pidfd) once its program is executed. Raises HakoError when it is not."""
+        self.streams = choose_streams(plan.terminals)
         reader, writer = os.pipe2(os.O_CLOEXEC)
-        context = Context(supervisor=os.pidfd_open(os.getpid()), status=writer, environ=environ)
+        context = Context(supervisor=os.pidfd_open(os.getpid()), status=writer, environ=plan.environment(term))
         if self.front != -1:
             context.front = lambda master: child.send_master(self.front, master)
         context.null_streams = self.streams.null
-        outside = [*outside, self._join]
-        inside = [JoinGroups(files=tuple(self._joining)), EnterRoot(joined=self._join, root=self._root), *inside]
+        if plan.security.apparmor:
+            plan = plan.replace(attributes=self._receive_attributes())
+        outside = [*plan.scheduling(), self._join]  # for as long as /proc is the host's
+        inside = [
+            JoinGroups(files=tuple(self._joining)),
+            EnterRoot(joined=self._join, root=self._root),
+            identity.JoinKeyring(),
+            plan.account(),
+            *plan.terminal(),
+            *plan.become_program(),
+        ]
         prepare_all([*outside, *inside], context)
         prctl.become_undumpable()  # nobody inside may trace the process, or open what it has open
         pid, pidfd = self._clone(outside, inside, context)
         os.close(writer)
         self.streams.close()
+        (program, *_) = plan.command or ("a shell",)
         return pid, self._await_program(pid, pidfd, reader, program)
+
+    def _receive_attributes(self) -> Step:
+        """What the process does to get the folder that an AppArmor profile is asked for in."""
+        from hakoniwa.kernel import descriptors
+        from hakoniwa.steps.program import ReceiveAttributes
+
+        self._attributes = descriptors.open_pair()
+        return ReceiveAttributes(channel=self._attributes[1])
 
     def _clone(self, outside: Sequence[Step], inside: Sequence[Step], context: Context) -> tuple[int, int]:
         kept = {self._join.pidfd, self._root, self.front, context.supervisor, context.status}

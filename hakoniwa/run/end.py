@@ -1,0 +1,130 @@
+"""The use case `end`: end running containers, or send them a signal; and clear what one that was lost has left."""
+
+from __future__ import annotations
+
+import os
+
+from hakoniwa import state
+from hakoniwa.errors import HakoError
+from hakoniwa.kernel import signals
+from hakoniwa.kernel.pidfd import has_ended, is_stopped, takes, wait_end
+from hakoniwa.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hakoniwa.statefile import State
+
+GRACE = 10.0  # seconds between the first signal and KILL
+_CLEANING = 40.0  # seconds that a supervisor may take for its last hooks (30 each at most) and for removing things
+
+
+class Ending(Record):
+    """How containers are to be ended."""
+
+    signal: int | None = None  # the first one; None: TERM, or KILL at once if TERM would be dropped
+    grace: float | None = GRACE  # seconds from it to KILL; None: nothing is waited for, and nobody killed
+    supervisor: bool = False  # who gets it is the supervisor, and not the first process
+
+
+def end(containers: Sequence[State], ending: Ending) -> list[HakoError]:
+    """End containers, all at the same time, and wait until what they had is removed. Returns why one could not be.
+
+    Raises HakoError if a signal cannot be sent.
+    """
+    targets = [_Target(found) for found in containers]
+    for target in targets:
+        target.send(ending)
+    if ending.grace is None:
+        return []
+    failures = [failure for target in targets if (failure := target.finish(ending.grace))]
+    if not failures:
+        _wait_for_barns(containers)
+    return failures
+
+
+def clear(name: str) -> list[str]:
+    """Clear what the killed supervisor of a container has left, unless another command is at it. Returns what that was."""
+    try:
+        lock = state.take_lock(name)
+    except state.Busy:
+        return []
+    try:
+        return state.clear_leftovers(name)
+    finally:
+        state.release(name, lock)
+
+
+def _wait_for_barns(ended: Sequence[State]) -> None:
+    """Once the last container of a background barn was ended, wait for the barn's own last hooks."""
+    running = [known for known in state.every(recorded=False, tell=False) if known.status == "running"]
+    for found in ended:
+        if found.log is None or found.barn_process is None:
+            continue
+        if any(known.barn_process == found.barn_process for known in running):
+            continue
+        barn = state.identity(found, "barn_process").open()
+        if barn is not None:
+            wait_end(barn, _CLEANING)
+            os.close(barn)
+
+
+class _Target:
+    """One container that is to end."""
+
+    def __init__(self, found: State) -> None:
+        self._found = found
+        self._init = state.identity(found).open()
+        self._supervisor = state.identity(found, "supervisor").open()
+
+    def send(self, ending: Ending) -> None:
+        """The first signal."""
+        addressed = self._supervisor if ending.supervisor else self._init
+        if addressed is None:
+            return
+        number = ending.signal
+        if number is None:
+            number = signals.SIGTERM
+            if not ending.supervisor and self._drops(number):
+                number = signals.SIGKILL
+        if number == signals.SIGKILL:
+            self._thaw()
+        _send(addressed, number)
+
+    def _drops(self, number: int) -> bool:
+        """Whether the kernel keeps a signal from the first process, as it does in a pid namespace."""
+        return "pid" in self._found.definition.namespaces.own and not takes(self._found.init.pid, number)
+
+    def _thaw(self) -> None:
+        """Not even KILL reaches the processes of a frozen v1 cgroup."""
+        from hakoniwa.kernel.cgroup import v1
+
+        for path in self._found.cgroups:
+            v1.thaw(path)
+
+    def finish(self, grace: float) -> HakoError | None:
+        """Wait and kill as promised. Returns why the container could not be ended."""
+        # A supervisor that was asked to end waits by itself before it kills, and is given the time for that.
+        if self._init is not None and not wait_end(self._init, grace):
+            self._thaw()
+            _send(self._init, signals.SIGKILL)
+            wait_end(self._init, None)
+        if self._supervisor is None:
+            return None
+        name, pid = self._found.name, self._found.supervisor.pid
+        if not has_ended(self._supervisor) and is_stopped(pid):
+            told = "the supervisor is stopped, and clears nothing"
+            return HakoError(told, where=name, hint=f"kill -CONT {pid}")
+        if not wait_end(self._supervisor, _CLEANING):
+            return HakoError("the supervisor has not ended yet", where=name, hint=f"its pid is {pid}")
+        return None
+
+
+def _send(pidfd: int, number: int) -> None:
+    try:
+        signals.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        pass
+    except OSError as error:
+        raise HakoError(f"cannot send signal {number}: {os.strerror(error.errno or 0)}") from None

@@ -1,0 +1,141 @@
+"""The use case `exec`: a further process in a running container, held to everything that the container is held to."""
+
+from __future__ import annotations
+
+import os
+
+from hakoniwa import state
+from hakoniwa.errors import HakoError
+from hakoniwa.kernel import capabilities, signals
+from hakoniwa.kernel.files import wait_readable
+from hakoniwa.plan.process import ProcessPlan
+from hakoniwa.record import Record
+from hakoniwa.run.process.furtherprocess import FurtherProcess
+from hakoniwa.seccomp import programs
+from hakoniwa.steps.identity import NOWHERE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hakoniwa.seccomp.programs import Program
+    from hakoniwa.statefile import State
+
+
+class Wanted(Record):
+    """The process that is asked for."""
+
+    command: tuple[str, ...] | None = None  # None: a shell
+    user: int | str | None = None  # in place of the container's; its groups then follow from it
+    group: int | str | None = None
+    allowed: int = 0  # capabilities that it has besides the container's: a bit mask
+    dropped: int = 0
+    terminals: tuple[int, ...] = ()  # those of our standard streams that are terminals
+    places: Mapping[str, str] = NOWHERE  # where "user", "group" and "allowed" were asked for
+
+
+def run_to_end(found: State, wanted: Wanted) -> tuple[int, list[HakoError]]:
+    """Run the process with our standard streams. Returns how it ended, as a shell has it, and why not all that it has
+    written has arrived. Raises HakoError if it is not executed."""
+    further = FurtherProcess(found, _open(found))
+    if wanted.terminals:
+        return _run_with_terminal(found, wanted, further)
+    pid, pidfd = further.launch(plan_process(found, wanted), "dumb")
+    wakeup = signals.listen(signals.ending())
+    asked = False
+    while pidfd not in wait_readable(pidfd, wakeup):
+        for number in signals.take(wakeup):
+            signals.pidfd_send_signal(pidfd, number)
+            asked = True
+    return _reap(pid), further.streams.finish(wakeup, asked=asked)
+
+
+def plan_process(found: State, wanted: Wanted) -> ProcessPlan:
+    """What the process is to become. Raises HakoError for what the caller cannot give."""
+    definition = found.definition
+    process = definition.process.replace(streams=())
+    if wanted.user is not None:
+        process = process.replace(uid=wanted.user, gid=wanted.group, groups=())
+    elif wanted.group is not None:
+        process = process.replace(gid=wanted.group)
+    # Without a group of its own, the groups follow from the user.
+    places = dict.fromkeys(("uid", "gid", "groups"), wanted.places.get("user", "")) if wanted.user is not None else {}
+    if wanted.group is not None:
+        places["gid"] = wanted.places.get("group", "")
+    held = _capabilities(found, wanted)
+    return ProcessPlan(
+        process=process,
+        resources=definition.resources,
+        security=definition.security,
+        capabilities=held,
+        filters=_filters(found, held),
+        command=wanted.command,
+        terminals=wanted.terminals,
+        devpts=found.devpts,
+        places={**places, "command": found.name},
+        where="",
+    )
+
+
+def most(found: State) -> int:
+    """The capabilities that a process of a container can be given at most: in a user namespace, all that there are."""
+    return capabilities.every() if found.user_namespace else capabilities.held()
+
+
+def _capabilities(found: State, wanted: Wanted) -> int:
+    lacking = capabilities.names(wanted.allowed & ~most(found)) if wanted.allowed else []
+    if lacking:
+        told = f"capability {lacking[0]!r} is not held by the caller"
+        raise HakoError(told, where=wanted.places.get("allowed", found.name))
+    return (found.capabilities | wanted.allowed) & ~wanted.dropped
+
+
+def _filters(found: State, held: int) -> tuple[Program, ...]:
+    """The container's seccomp programs; made anew for other capabilities, since the profile depends on them."""
+    kept = programs.kept(found.filters) if held == found.capabilities else None
+    if kept is not None:
+        return kept
+    security = found.definition.security
+    return programs.programs_for(security.seccomp, held, no_new_privs=security.no_new_privs)
+
+
+def _open(found: State) -> int:
+    """A pidfd of the container's first process. Raises HakoError."""
+    container = state.identity(found).open()
+    if container is None:
+        raise HakoError(f"container {found.name!r} has just ended")
+    return container
+
+
+def _reap(pid: int) -> int:
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return code if code >= 0 else 128 - code
+
+
+class _Ended(Exception):
+    """This process was told to end, by a signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _end(number: int) -> None:
+    raise _Ended(number)
+
+
+def _run_with_terminal(found: State, wanted: Wanted, further: FurtherProcess) -> tuple[int, list[HakoError]]:
+    from hakoniwa.run.terminal.front import UserTerminal, terminal_type
+    from hakoniwa.run.terminal.guard import guard_terminal
+
+    front = UserTerminal(wanted.terminals)
+    guard_terminal(front)  # before the pid namespace is joined: a later child would be inside
+    further.front = front.theirs.fileno()
+    pid, pidfd = further.launch(plan_process(found, wanted), terminal_type())
+    front.close_theirs()
+    wakeup = signals.listen((*signals.ending(), signals.SIGWINCH))
+    try:
+        front.run(wakeup, pidfd, lambda: True, _end)
+    except _Ended as ended:
+        return 128 + ended.number, []  # the command loses its terminal (SIGHUP), and then its parent (SIGKILL)
+    return _reap(pid), further.streams.finish(wakeup, asked=False)
