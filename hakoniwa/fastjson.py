@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from _json import encode_basestring_ascii, make_encoder, make_scanner
 
-from hakoniwa.record import Record
+from hakoniwa.record import Record, Unreadable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 
@@ -56,3 +57,43 @@ def loads(text: str) -> Any:
 def dumps(value: Any) -> str:
     """`value`, which may hold records, as JSON on one line. Raises TypeError or ValueError for what JSON cannot say."""
     return "".join(_encode(value, 0))
+
+
+# Documents: what is kept in files, an object with the number of its schema
+
+
+class Later(Unreadable):
+    """It is not damaged: we are too old."""
+
+
+def document(record: Record, schema: int) -> bytes:
+    """A record as a file keeps it."""
+    return dumps({**record._plain(), "schema": schema}).encode()
+
+
+def read_document(
+    content: bytes,
+    schema: int,
+    *,
+    bring_up: Callable[[dict[str, Any], int], None] | None = None,
+    unversioned: bool = False,
+) -> dict[str, Any]:
+    """The fields of a record that a file keeps. Raises Unreadable; Later if a later version of ours has written it.
+
+    `bring_up` changes the fields of an earlier schema, whose number it gets, into those of this one. `unversioned`: files of
+    the first schema do not name it.
+    """
+    try:
+        value = loads(content.decode())
+    except ValueError as error:
+        raise Unreadable(str(error)) from None
+    if not isinstance(value, dict):
+        raise Unreadable("must be an object")
+    found = value.pop("schema", 1 if unversioned else None)
+    if type(found) is not int or found < 1:
+        raise Unreadable(f"'schema' must be {schema}")
+    if found > schema:
+        raise Later(f"it is of schema {found}, which a later version of hakoniwa has written")
+    if found < schema and bring_up is not None:
+        bring_up(value, found)
+    return value

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
+from hakoniwa.errors import HakoError
 from hakoniwa.trust import check_folder
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+BUILDING = ".building"  # ends the name of a folder beside the place of a rootfs
+_LONGEST = 200  # of 255 bytes of a file name
+_LOCKS = ".rootfs"
 _trusted: set[str] = set()  # the folders of this process that were found to be ours
 
 
@@ -47,6 +56,74 @@ def log_dir() -> str:
     return _place("HAKONIWA_LOG_DIR", "/var/log/hakoniwa", "XDG_STATE_HOME", ".local/state")
 
 
+def layers_dir() -> str:
+    """Where the layers lie that rootfs are made of (rootfs/store/layers.py)."""
+    return os.path.join(lib_dir(), ".layers")
+
+
+def layer_tree(layer: str) -> str:
+    """The files of one layer."""
+    return os.path.join(layers_dir(), layer, "tree")
+
+
+def layer_trees(layers: Iterable[str]) -> tuple[str, ...]:
+    """The files of each of several layers."""
+    return tuple(map(layer_tree, layers))
+
+
+def aside_of(path: str, end: str = BUILDING) -> str:
+    """The folder beside the place of a rootfs in which one is built, or removed."""
+    parent, name = os.path.split(path)
+    return os.path.join(parent, f".{name}{end}")
+
+
+def file_name_for(path: str) -> str:
+    """A file name that stands for a path: the path itself, escaped, unless that is too long."""
+    escaped = path.strip("/").replace("%", "%25").replace("/", "%2F")
+    if len(os.fsencode(escaped)) <= _LONGEST:
+        return escaped
+    import hashlib
+
+    return hashlib.sha256(os.fsencode(path)).hexdigest()
+
+
+def rootfs_locks_dir() -> str:
+    """The locks of the places of rootfs."""
+    return os.path.join(run_dir(), _LOCKS)
+
+
+def lock_rootfs(path: str, *, shared: bool = False) -> int:
+    """Lock the place of a rootfs, whether one is there or not, for as long as the descriptor is open.
+
+    The lock is on a file of our own. On the folder itself it could be taken from inside: there the folder is the root, and
+    `flock` locks the inode for whoever has it open. A descriptor that was passed on would keep it after the end of the
+    container (`man 2 flock`, `man 7 unix`).
+    Raises BlockingIOError while another has it, FileNotFoundError if even the folder above is missing, and HakoError.
+    """
+    from hakoniwa.kernel.files import lock_file
+
+    if os.path.islink(path):
+        path = os.path.realpath(path)
+    above, name = os.path.split(path)
+    status = os.stat(above)
+    folder = rootfs_locks_dir()
+    file = os.path.join(folder, f"{status.st_dev:x}-{status.st_ino:x}-{file_name_for(name)}")
+    while True:
+        try:
+            lock = lock_file(file, shared=shared)
+        except FileNotFoundError:
+            ensure_private(run_dir())
+            ensure_private(folder)
+            continue
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            told = f"cannot lock the rootfs {path}: {error.filename}: {error.strerror}"
+            raise HakoError(told, hint="is the disk full, or the folder not writable?") from None
+        if lock is not None:
+            return lock
+
+
 def global_file() -> str:
     """Defaults for all container files."""
     if os.geteuid() == 0:
@@ -63,7 +140,7 @@ def ensure_private(folder: str) -> str:
     except FileExistsError:
         pass
     except NotADirectoryError:
-        raise NotADirectoryError(20, os.strerror(20), folder) from None
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder) from None
     check_folder(folder)
     return folder
 
@@ -77,4 +154,4 @@ def make_parents(path: str) -> None:
             os.mkdir(above, 0o755)
         except FileExistsError:
             if not os.path.isdir(above):
-                raise NotADirectoryError(20, os.strerror(20), above) from None
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), above) from None

@@ -109,6 +109,18 @@ class Made(_Known):
 
     status: Literal["created"] = "created"
 
+    @classmethod
+    def of(cls, container: Container) -> Self:
+        """The record of a container whose rootfs is being put in place."""
+        return cls(
+            name=container.name,
+            barn=container.barn,
+            file=container.file,
+            rootfs=container.files.rootfs.path,
+            created_at=timestamp(),
+            definition=Definition.of(container),
+        )
+
 
 class State(_Known):
     """A container that runs, or has run. What has a default may be missing in what an earlier version has written."""
@@ -130,6 +142,13 @@ class State(_Known):
     filters: tuple[str, ...]
     error: str | None = None
     exit: End | None = None
+
+
+def timestamp(seconds: float | None = None) -> str:
+    """A time, now unless one is given, as records and lists have it."""
+    import time
+
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def known_names(known: Iterable[State | Made]) -> list[str]:
@@ -157,7 +176,7 @@ def write_new(path: str, record: Record) -> None:
     new = f"{path}.new"
     file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        content = fastjson.dumps({"schema": SCHEMA, **record._plain()}).encode()
+        content = fastjson.document(record, SCHEMA)
         while content:
             content = content[os.write(file, content) :]
     except OSError:
@@ -178,22 +197,16 @@ def load(name: str, path: str) -> dict[str, Any] | None:
         except (FileNotFoundError, NotADirectoryError):
             continue
         try:
-            value = fastjson.loads(content.decode())
-        except ValueError as error:
-            raise Unreadable(str(error)) from None
-        if not isinstance(value, dict):
-            raise Unreadable("must be an object")
-        schema = value.pop("schema", None)
-        if type(schema) is not int or schema < 1:
-            raise Unreadable(f"'schema' must be {SCHEMA}")
-        if schema > SCHEMA:
-            raise Later(name, path, f"it is of schema {schema}, which a later version of hakoniwa has written")
-        if schema < SCHEMA:
-            from hakoniwa.earlier import bring_up
-
-            bring_up(value, schema)
-        return value
+            return fastjson.read_document(content, SCHEMA, bring_up=_bring_up)
+        except fastjson.Later as later:
+            raise Later(name, path, str(later)) from None
     return None
+
+
+def _bring_up(value: dict[str, Any], schema: int) -> None:
+    from hakoniwa.earlier import bring_up
+
+    bring_up(value, schema)
 
 
 def read_known(kind: type[Known], name: str, path: str) -> Known | None:

@@ -12,7 +12,8 @@ from hakoniwa.errors import HakoError, nearest, printable
 from hakoniwa.haco.loader import load_given
 from hakoniwa.options import Command, Given, Option, usage_error
 from hakoniwa.rootfs.archives.creation import COMPRESSIONS, Packing, archive, check_target, kind_of, measure
-from hakoniwa.rootfs.build.selection import How, build_missing, is_built
+from hakoniwa.rootfs.build.options import BuildOptions
+from hakoniwa.rootfs.build.selection import build_missing, is_built
 from hakoniwa.rootfs.rootless import as_root
 from hakoniwa.rootfs.tools.progress import progress_for, size
 from hakoniwa.run.prepare import check_real_id
@@ -63,7 +64,9 @@ def run(given: Given) -> int:
             )
         as_root(lambda: _print_size(container, packing))
         return 0
-    build_missing(barn.replace(containers=(container,)), How(provision=not given.flag("no_provision"), quiet=quiet))
+    build_missing(
+        barn.replace(containers=(container,)), BuildOptions(provision=not given.flag("no_provision"), quiet=quiet)
+    )
     as_root(lambda: archive(container, packing, progress))
     progress.tell(f"packed {packing.target} ({size(os.stat(packing.target).st_size)})")
     return 0

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import time
 
-from hakoniwa import boxes
 from hakoniwa.commands.table import show_table
 from hakoniwa.errors import nearest, printable
 from hakoniwa.kernel import tree
 from hakoniwa.options import JSON, Command, Given, Option, usage_error
+from hakoniwa.places import layers_dir
 from hakoniwa.rootfs.rootless import as_root
 from hakoniwa.rootfs.store import layers
 from hakoniwa.rootfs.tools.download import folder as downloads
 from hakoniwa.rootfs.tools.progress import size
+from hakoniwa.statefile import timestamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,11 +72,11 @@ def _list(*, as_json: bool) -> None:
 
 def _described(layer: str, users: int) -> dict[str, Any]:
     facts = layers.read_facts(layer)
-    path = os.path.join(boxes.layers_dir(), layer)
+    path = os.path.join(layers_dir(), layer)
     return {
         "name": layer,
-        "kind": facts.get("kind", "?"),
-        "what": facts.get("what", "?"),
+        "kind": facts.kind,
+        "what": facts.what,
         "size": _size(path),
         "users": users,
         "used_at": _used(path),
@@ -84,7 +84,7 @@ def _described(layer: str, users: int) -> dict[str, Any]:
 
 
 def _used(path: str) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(os.stat(path).st_mtime))
+    return timestamp(os.stat(path).st_mtime)
 
 
 def _size(path: str) -> int:
@@ -111,7 +111,7 @@ def _prune(*, only_show: bool) -> None:
     facts = {layer: layers.read_facts(layer) for layer in layers.names()}
     pruned = layers.prune(only_show=only_show)
     for layer in pruned:
-        print(printable(f"{layer[:12]} {facts.get(layer, {}).get('what', '')}"), flush=True)
+        print(printable(f"{layer[:12]} {facts[layer].what if layer in facts else ''}"), flush=True)
     for name, path in _downloads():
         print(printable(f"{name[:12]} an archive"), flush=True)
         if not only_show:

@@ -27,7 +27,7 @@ def run(given: Given) -> int:
         raise usage_error("to which container file?", "clone", "hako clone FILE OTHER.haco.py")
     from hakoniwa.ids import choose_maps, for_ordinary_user
     from hakoniwa.rootfs.rootless import as_root
-    from hakoniwa.rootfs.store.snapshots import clone
+    from hakoniwa.rootfs.snapshots import clone
 
     barn = load(given.words[0], "clone")
     check_real_id(barn)

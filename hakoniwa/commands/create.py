@@ -5,7 +5,8 @@ from __future__ import annotations
 from hakoniwa import log
 from hakoniwa.haco.loader import load_given
 from hakoniwa.options import Command, Given, Option
-from hakoniwa.rootfs.build.selection import How, build_missing
+from hakoniwa.rootfs.build.options import BuildOptions
+from hakoniwa.rootfs.build.selection import build_missing
 from hakoniwa.run.prepare import check_real_id
 
 QUIET = Option(flags=("-q", "--quiet"), help="tell nothing but errors and warnings")
@@ -29,7 +30,7 @@ def run(given: Given) -> int:
     barn = load_given(given, "create")
     check_real_id(barn)
     log.set_level(barn.log_level)
-    how = How(
+    how = BuildOptions(
         provision=not given.flag("no_provision"),
         rebuild=given.flag("rebuild"),
         from_cache=not given.flag("no_cache"),

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import boxes, log, ranges, state
+from hakoniwa import log, ranges, state
 from hakoniwa.errors import FAILED, HakoError, printable
 from hakoniwa.options import Command, Given
-from hakoniwa.rootfs.build.construction import (
+from hakoniwa.rootfs.rootless import as_root
+from hakoniwa.rootfs.store import layers
+from hakoniwa.rootfs.store.locks import clear_locks
+from hakoniwa.rootfs.store.registry import every_mark, half_written_marks, is_stale
+from hakoniwa.rootfs.store.remains import (
     clear_half_written,
     clear_marks,
     clear_unfinished,
     stale_marks,
     unfinished,
 )
-from hakoniwa.rootfs.rootless import as_root
-from hakoniwa.rootfs.store import layers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,14 +62,14 @@ def run(given: Given) -> int:
         )
     for path in stale_marks():
         clearing.attempt(f"what was known of {path}", lambda path=path: clear_marks(path))  # type: ignore[misc]
-    for place in boxes.half_written():
+    for place in half_written_marks():
         clearing.attempt(f"mark {place}", lambda place=place: clear_half_written(place))  # type: ignore[misc]
-    for place in boxes.every()[1]:
+    for place in every_mark()[1]:
         clearing.attempt(f"mark {place}", lambda place=place: _clear_damaged(place))  # type: ignore[misc]
     for layer in layers.orphans():
         clearing.attempt(f"unfinished snapshot {layer}", lambda: as_root(layers.clear_orphans))
     clearing.attempt("ids", lambda: [f"ids of {name}" for name in ranges.free_forgotten()])
-    boxes.clear_claims()
+    clear_locks()
     if not clearing.cleared and not clearing.failed:
         print("nothing was left")
     return FAILED if clearing.failed else 0
@@ -93,7 +95,7 @@ def _clear_record(name: str) -> list[str]:
 
 def _clear_damaged(place: str) -> None:
     """Remove a mark that cannot be read, once its rootfs has gone: until then, that would pass for a plain folder."""
-    if not boxes.is_stale(place):
+    if not is_stale(place):
         raise HakoError(
             "it cannot be read, and its rootfs cannot be used",
             hint="hako create --rebuild makes that anew, hako rm --rootfs removes it",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import boxes, ranges, state
+from hakoniwa import marks, ranges, state
 from hakoniwa.commands.selection import ALL, selected
 from hakoniwa.errors import HakoError, Problems
 from hakoniwa.options import NAME, Command, Given, Option
+from hakoniwa.rootfs.removal import remove_rootfs
 from hakoniwa.rootfs.rootless import as_root
-from hakoniwa.rootfs.store.removal import remove_rootfs
 from hakoniwa.statefile import Made, State
 from hakoniwa.steps.namespaces import release
 
@@ -59,8 +59,8 @@ def _was_made(known: State | Made) -> bool:
     """Whether `hako create` has made the rootfs for this container. Without a record of that, its mark tells."""
     if state.read_record(known.name) is not None:
         return True
-    mark = boxes.read(known.rootfs)
-    return mark is not None and bool(mark["name"] == known.name)
+    mark = marks.read(known.rootfs)
+    return mark is not None and mark.name == known.name
 
 
 def _remove_barn_log(barn: str) -> None:

@@ -18,7 +18,7 @@ COMMAND = Command(
 def run(given: Given) -> int:
     """Go back."""
     from hakoniwa.rootfs.rootless import as_root
-    from hakoniwa.rootfs.store.snapshots import rollback
+    from hakoniwa.rootfs.snapshots import rollback
 
     if not given.words:
         raise usage_error("to which snapshot?", "rollback", "hako snapshot FILE lists them")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from hakoniwa import boxes
+from hakoniwa import marks
 from hakoniwa.commands.selection import selected
 from hakoniwa.commands.table import show_table
 from hakoniwa.haco import checks
@@ -31,8 +31,8 @@ def run(given: Given) -> int:
             raise usage_error("which snapshot?", "snapshot")
         _list(selected(given), as_json=given.flag("json"))
         return 0
+    from hakoniwa.rootfs import snapshots
     from hakoniwa.rootfs.rootless import as_root
-    from hakoniwa.rootfs.store import snapshots
 
     name = checked_name(given.words[0])
     act = snapshots.delete if given.flag("delete") else snapshots.snapshot
@@ -56,14 +56,18 @@ def rootfs_of(given: Given, acting: str) -> list[str]:
 
 def _list(found: list[State | Made], *, as_json: bool) -> None:
     listed = [
-        {"container": known.name, "snapshot": name, "created_at": kept["created_at"]}
+        {"container": known.name, "snapshot": name, "created_at": created_at}
         for known in found
-        for name, kept in sorted(
-            (boxes.read(known.rootfs) or {"snapshots": {}})["snapshots"].items(),
-            key=lambda entry: entry[1]["created_at"],
-        )
+        for created_at, name in _snapshots_of(known.rootfs)
     ]
     if as_json:
         print(json.dumps({"schema": 1, "snapshots": listed}))
     else:
         show_table(["CONTAINER", "SNAPSHOT", "CREATED"], [[str(value) for value in row.values()] for row in listed])
+
+
+def _snapshots_of(path: str) -> list[tuple[str, str]]:
+    """When each snapshot of a rootfs was made, and its name, from the oldest on."""
+    mark = marks.read(path)
+    found = mark.snapshots if mark is not None else {}
+    return sorted(((kept.created_at, name) for name, kept in found.items()), key=lambda entry: entry[0])

@@ -77,10 +77,11 @@ def _check_options(given: Given) -> None:
 def _build(barn: Barn, *, provision: bool) -> None:
     for container in barn.containers:
         resolve_capabilities(container)  # what cannot be started is not built
-    from hakoniwa.rootfs.build.selection import How, build_missing
+    from hakoniwa.rootfs.build.options import BuildOptions
+    from hakoniwa.rootfs.build.selection import build_missing
 
     with signals.Undoing():
-        build_missing(barn, How(provision=provision))
+        build_missing(barn, BuildOptions(provision=provision))
 
 
 def _show(prepared: Prepared) -> None:

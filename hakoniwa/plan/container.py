@@ -167,7 +167,7 @@ def _root(container: Container, launch: Launch) -> list[Step]:
 
 
 def stacked_root(layers: tuple[str, ...], **facts: Any) -> root.LayerRoot:
-    """The root of a rootfs that lies on layers of the store (boxes.py), which are shown by their short names."""
+    """The root of a rootfs that lies on layers of the store (marks.py), which are shown by their short names."""
     return root.LayerRoot(layers=layers, names=tuple(layer.split("/")[-2][:12] for layer in layers), **facts)
 
 

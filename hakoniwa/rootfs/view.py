@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import boxes
+from hakoniwa import marks
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import mount, process, signals
-from hakoniwa.rootfs.provision.provisioning import tree_of
 from hakoniwa.rootfs.store.locks import hold_rootfs
+from hakoniwa.rootfs.store.roots import root_at
 from hakoniwa.run.process.report import read_report, read_to_end, tell_failure
 from hakoniwa.steps.root import CutOff
 from hakoniwa.steps.step import Context, apply_all, program_status
@@ -45,10 +45,10 @@ def run_on_tree(path: str, argv: list[str], file: str) -> int:
 def _become(path: str, argv: list[str], file: str, report: int) -> NoReturn:
     """In the child: mount the tree and be the program."""
     try:
-        mark = boxes.read(path)
-        host = mark is not None and mark["form"] == "host"
+        mark = marks.read(path)
+        host = mark is not None and mark.form == "host"
         context = Context(supervisor=-1, status=report, environ={})
-        apply_all([CutOff(), tree_of(path, mark["layers"] if mark else [], host=host, file=file)], context)
+        apply_all([CutOff(), root_at(path, mark.layers if mark is not None else (), host=host, file=file)], context)
         if host and not os.path.samestat(os.stat(path), os.fstat(context.root)):
             _put_on(path, context.root)  # for who is not root it was gathered elsewhere
         os.chdir(path)

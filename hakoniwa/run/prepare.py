@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import boxes, log
+from hakoniwa import log, marks
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import capabilities
+from hakoniwa.places import layer_trees
 from hakoniwa.plan.container import Launch
 from hakoniwa.record import Record
 from hakoniwa.rewritable import find_exposed
@@ -20,9 +21,7 @@ from hakoniwa.spec.records import NO_MAPS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
-    from hakoniwa.spec.records import Barn, Container, Maps
+    from hakoniwa.spec.records import Barn, Container, Maps, Outline
 
 
 class Wanted(Record):
@@ -94,16 +93,16 @@ def _launch(container: Container, wanted: Wanted, *, alone: bool) -> Launch:
 
 def _find_layers(container: Container) -> tuple[str, ...]:
     """What the rootfs lies on. Raises HakoError if its provisioning has stopped half-way."""
-    mark = boxes.read(container.files.rootfs.path)
+    mark = marks.read(container.files.rootfs.path)
     if mark is None:
         return ()
     must_be_provisioned(container, mark)
-    if (said := mark.get("said")) and mark["name"] == container.name and not container.build.bootstrap.skip:
-        _tell_what_differs(container, said)
-    return boxes.layer_trees(mark["layers"])
+    if mark.said is not None and mark.name == container.name and not container.build.bootstrap.skip:
+        _tell_what_differs(container, mark.said)
+    return layer_trees(mark.layers)
 
 
-def _tell_what_differs(container: Container, said: dict[str, Any]) -> None:
+def _tell_what_differs(container: Container, said: Outline) -> None:
     """Warn if the rootfs was made of another definition: it is used as it is."""
     from hakoniwa.spec import outline
 

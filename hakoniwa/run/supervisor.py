@@ -26,7 +26,7 @@ from hakoniwa.run.start.claims import claim_ids, claim_rootfs
 from hakoniwa.run.start.firstprocess import FirstProcess
 from hakoniwa.run.statewriter import StateWriter
 from hakoniwa.spec.records import HOOK_SIGNALS
-from hakoniwa.statefile import Definition
+from hakoniwa.statefile import Definition, timestamp
 from hakoniwa.steps.join import open_groups
 from hakoniwa.undo import Undo
 
@@ -68,7 +68,7 @@ class Supervisor:
         self.launch = launch
         self.around = around
         self.undo = Undo()
-        self.base = ContainerView(container, os.getpid(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+        self.base = ContainerView(container, os.getpid(), timestamp())
         self.written = StateWriter(container, launch, self.base, background=around.background)
         self.loop = Loop(container.name)
         self.reloading = Reloader(self)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 
+from hakoniwa.spec.records import Outline
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType
@@ -19,7 +21,7 @@ _LONGEST = 60  # of a value that is shown as it is
 _FUNCTION, _TEXT = "function", "text"
 
 
-def outline(container: Container) -> dict[str, Any]:
+def outline(container: Container) -> Outline:
     """The settings of the bootstrap, and the steps of provisioning, each as a short text."""
     bootstrap, rootfs = container.build.bootstrap, container.files.rootfs
     said = {"strategy": _short(bootstrap.strategy)}
@@ -29,7 +31,7 @@ def outline(container: Container) -> dict[str, Any]:
     if rootfs.owner_uid is not None:
         said["rootfs_owner"] = f"{rootfs.owner_uid}:{rootfs.owner_gid}"
     steps = () if container.build.provision.skip else container.build.provision.steps
-    return {"bootstrap": said, "steps": {step.label: _step(step) for step in steps}}
+    return Outline(bootstrap=said, steps={step.label: _step(step) for step in steps})
 
 
 def _step(step: ProvisionStep) -> str:
@@ -75,15 +77,15 @@ def _code(code: CodeType) -> str:
     return f"{code.co_code.hex()}{code.co_names}{constants}"
 
 
-def differences(old: dict[str, Any], new: dict[str, Any]) -> tuple[list[str], list[str]]:
+def differences(old: Outline, new: Outline) -> tuple[list[str], list[str]]:
     """What differs between two outlines, in words: in the bootstrap, and in the steps."""
-    before, after = old["bootstrap"], new["bootstrap"]
+    before, after = old.bootstrap, new.bootstrap
     settings = [
         f"bootstrap.{name} {_change(before.get(name), after.get(name))}"
         for name in {**before, **after}
         if _differs(before.get(name), after.get(name))
     ]
-    before, after = old["steps"], new["steps"]
+    before, after = old.steps, new.steps
     steps = []
     for name in {**before, **after}:
         if name not in after:

@@ -388,6 +388,13 @@ class Container(Record):
         return "user" in own or any(one.name == "user" for one in entered)
 
 
+class Outline(Record):
+    """What a file says of a rootfs, in short (outline.py): the settings of its bootstrap, and its steps of provisioning."""
+
+    bootstrap: dict[str, str]
+    steps: dict[str, str]
+
+
 class Barn(Record):
     """What a container file defines."""
 

@@ -19,7 +19,7 @@ from hakoniwa import cli
 from hakoniwa.kernel import files
 
 CHANGING = ("mkdir", "rmdir", "rename", "unlink", "link", "symlink", "chmod", "chown", "write", "ftruncate", "setxattr")
-SWAPPING = ("hakoniwa.kernel.files", "hakoniwa.rootfs.build.construction", "hakoniwa.rootfs.store.snapshots")
+SWAPPING = ("hakoniwa.kernel.files", "hakoniwa.rootfs.build.construction", "hakoniwa.rootfs.snapshots")
 
 action, place, *words = sys.argv[1:]
 count = 0

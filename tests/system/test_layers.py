@@ -412,7 +412,7 @@ KILLED = """
 import os, sys
 sys.path[:0] = {paths!r}
 from hakoniwa.rootfs.build import construction
-from hakoniwa.rootfs.store import snapshots
+from hakoniwa.rootfs import snapshots
 def exchange(one, other, swap=snapshots.exchange):
     if {after}:
         swap(one, other)

@@ -6,14 +6,17 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hakoniwa import boxes
+from hakoniwa import marks
 from hakoniwa.errors import HakoError
 from hakoniwa.haco.loader import load
+from hakoniwa.marks import Mark
 from hakoniwa.options import Command, Option, read
 from hakoniwa.rootfs.store.layers import MOST_LAYERS
+from hakoniwa.rootfs.store.registry import every_mark, is_marked, is_stale, remove_stale_marks, salvage_mark, write_mark
 from hakoniwa.rootfs.tools.digests import asked, file_digest, step_digest, step_id
 from hakoniwa.rootfs.tools.progress import size
 from hakoniwa.spec.records import Container
@@ -21,10 +24,10 @@ from hakoniwa.spec.records import Container
 Writer = Callable[..., Path]
 
 SHELL = 'config.bootstrap.strategy = "shell"\n'
-MARK: dict[str, object] = {
+MARK: dict[str, Any] = {
     "asked": "x",
     "form": "plain",
-    "layers": [],
+    "layers": (),
     "steps": {},
     "provisioning": None,
     "snapshots": {},
@@ -113,19 +116,23 @@ def test_a_mark_belongs_to_a_path_and_an_inode(places: Path) -> None:
     long = places / ("deep" * 40) / ("er" * 60)
     for folder in (places / "a", places / "a%2Fb", places / "a" / "b", long):
         folder.mkdir(parents=True)
-        boxes.write(str(folder), {**MARK, "name": folder.name})
-    assert boxes.read(str(places / "a%2Fb")) == boxes.read(str(places / "a%2Fb"))
-    assert (boxes.read(str(places / "a" / "b")) or {})["name"] == "b"
-    assert (boxes.read(str(long)) or {})["name"] == long.name
-    assert len(boxes.every()[0]) == 4
+        write_mark(str(folder), Mark(**MARK, name=folder.name))
+    assert marks.read(str(places / "a%2Fb")) == marks.read(str(places / "a%2Fb"))
+    for folder in (places / "a" / "b", long):
+        found = marks.read(str(folder))
+        assert found is not None
+        assert found.name == folder.name
+    assert len(every_mark()[0]) == 4
     (places / "a" / "b").rmdir()
     (places / "filler").mkdir()
     (places / "a" / "b").mkdir()
-    if boxes.read(str(places / "a" / "b")) is None:  # unless the inode was given out again
-        boxes.remove_stale(str(places / "a" / "b"))
-        assert len(boxes.every()[0]) == 3
-    boxes.remove_stale(str(places / "a"))
-    assert (boxes.read(str(places / "a")) or {})["name"] == "a"
+    if marks.read(str(places / "a" / "b")) is None:  # unless the inode was given out again
+        remove_stale_marks(str(places / "a" / "b"))
+        assert len(every_mark()[0]) == 3
+    remove_stale_marks(str(places / "a"))
+    found = marks.read(str(places / "a"))
+    assert found is not None
+    assert found.name == "a"
 
 
 @pytest.mark.parametrize(
@@ -142,7 +149,7 @@ def test_a_mark_belongs_to_a_path_and_an_inode(places: Path) -> None:
 def test_a_mark_that_cannot_be_read(places: Path, content: str) -> None:
     folder = places / "box"
     folder.mkdir()
-    boxes.write(str(folder), MARK)
+    write_mark(str(folder), Mark(**MARK))
     (mark,) = (places / "lib" / ".boxes").iterdir()
     mark.write_text(content)
     _must_be_damaged(folder, mark)
@@ -167,21 +174,22 @@ def test_a_mark_that_cannot_be_read(places: Path, content: str) -> None:
 def test_a_mark_in_which_something_is_wrong(places: Path, change: dict[str, object]) -> None:
     folder = places / "box"
     folder.mkdir()
-    boxes.write(str(folder), {**MARK, **change})
+    write_mark(str(folder), Mark(**MARK))
     (mark,) = (places / "lib" / ".boxes").iterdir()
+    mark.write_text(json.dumps({**json.loads(mark.read_text()), **change}))
     _must_be_damaged(folder, mark)
 
 
 def _must_be_damaged(folder: Path, mark: Path) -> None:
     with pytest.raises(HakoError, match="is damaged"):
-        boxes.read(str(folder))
-    assert boxes.salvage(str(folder)) is None
-    assert boxes.is_marked(str(folder))
-    assert boxes.every() == ([], [str(mark)])
-    assert not boxes.is_stale(str(mark))
+        marks.read(str(folder))
+    assert salvage_mark(str(folder)) is None
+    assert is_marked(str(folder))
+    assert every_mark() == ([], [str(mark)])
+    assert not is_stale(str(mark))
     folder.rmdir()
-    assert boxes.is_stale(str(mark))
-    assert boxes.read(str(folder)) is None
+    assert is_stale(str(mark))
+    assert marks.read(str(folder)) is None
 
 
 def test_words_after_the_file(tmp_path: Path) -> None:

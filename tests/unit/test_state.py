@@ -17,7 +17,6 @@ from hakoniwa import record, state, statefile
 from hakoniwa.earlier import bring_up
 from hakoniwa.errors import Problems
 from hakoniwa.haco.loader import load
-from hakoniwa.rootfs.build.construction import record_of
 
 Writer = Callable[..., Path]
 
@@ -36,7 +35,7 @@ def test_what_an_earlier_version_has_written_can_be_read() -> None:
 
 def test_a_record_is_written_whole_or_not_at_all(write_file: Writer, places: Path) -> None:
     (container,) = load(str(write_file('config.metadata["a"] = "x" * 5000')), "check").containers
-    made = record_of(container)
+    made = statefile.Made.of(container)
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limit[1]))  # a disk that is full after 100 bytes
     try:
@@ -54,7 +53,7 @@ def test_metadata_that_could_not_be_read_again_is_an_error(write_file: Writer) -
     with pytest.raises(Problems, match=r"metadata.* nested 50 levels deep at most"):
         load(str(write_file('config.metadata["a"] = eval("[" * 60 + "]" * 60)')), "check")
     (container,) = load(str(write_file('config.metadata["a"] = eval("[" * 50 + "]" * 50)')), "check").containers
-    written = json.loads(json.dumps(record.plain(record_of(container))))
+    written = json.loads(json.dumps(record.plain(statefile.Made.of(container))))
     assert record.read(statefile.Made, written).definition.metadata == container.metadata
 
 

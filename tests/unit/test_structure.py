@@ -24,7 +24,7 @@ FLOORS = [
     ["ids", "rewritable", "seccomp"],
     ["hostpaths"],
     ["statefile"],
-    ["state", "boxes"],
+    ["state", "marks"],
     ["ranges"],
     ["haco"],
     ["steps"],
@@ -40,13 +40,10 @@ FLOORS = [
 KNOWN_CIRCLES = [
     "haco.bootstrap haco.callfilter haco.cgroup haco.container haco.haconiwa haco.hooks haco.namespace haco.provision"
     " haco.seccomp haco.section haco.sections haco.unsupported",
-    "rootfs.build.assembly rootfs.build.construction rootfs.build.selection rootfs.build.strays rootfs.store.layers"
-    " rootfs.store.removal rootfs.store.snapshots rootfs.strategies.lxc",
     "run.reload.reloader run.supervisor",
 ]
 KNOWN_CIRCLES_OF_ROOMS = [
     "haco seccomp spec",
-    "rootfs.archives rootfs.build rootfs.provision rootfs.store rootfs.strategies",
 ]
 
 Graph = dict[str, set[str]]

@@ -12,13 +12,13 @@ import shutil
 import signal
 import subprocess
 
-from hakoniwa import boxes
+from hakoniwa import marks
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import mount, process
 from hakoniwa.record import Record
 from hakoniwa.rootfs.archives import tar
-from hakoniwa.rootfs.provision.provisioning import root_of
 from hakoniwa.rootfs.store.locks import hold_rootfs
+from hakoniwa.rootfs.store.roots import root_of
 from hakoniwa.rootfs.tools.environment import environment
 from hakoniwa.rootfs.tools.output import follow, quoted
 from hakoniwa.rootfs.tools.programs import how_it_ended
@@ -113,7 +113,7 @@ def measure(container: Container, packing: Packing, progress: Progress) -> int:
 
 def _hold(container: Container) -> int:
     """The lock of the rootfs. Raises HakoError where it is not complete, or in use."""
-    mark = boxes.read(container.files.rootfs.path)
+    mark = marks.read(container.files.rootfs.path)
     if mark is not None:
         must_be_provisioned(container, mark)
     return hold_rootfs(container.files.rootfs.path, container.files.rootfs.where)
@@ -211,8 +211,8 @@ def _words(packing: Packing) -> list[str]:
 def _open_tree(container: Container) -> int:
     """What a container would see as its root, read-only, as a detached mount."""
     context = Context(supervisor=-1, status=-1, environ={})
-    mark = boxes.read(container.files.rootfs.path)
-    root_of(container, container.files.rootfs.path, mark["layers"] if mark is not None else []).apply(context)
+    mark = marks.read(container.files.rootfs.path)
+    root_of(container, container.files.rootfs.path, mark.layers if mark is not None else ()).apply(context)
     tree = mount.clone_tree("", at=context.root)
     mount.set_attributes(tree, mount.RDONLY)
     return tree

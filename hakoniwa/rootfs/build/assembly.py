@@ -3,44 +3,47 @@
 from __future__ import annotations
 
 import os
-import stat
 
-from hakoniwa import boxes
+from hakoniwa import marks
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import idmap, mount, process, tree
+from hakoniwa.kernel import tree
+from hakoniwa.places import layer_tree
+from hakoniwa.rootfs.build.strategy import described, load_strategy, summary
 from hakoniwa.rootfs.build.strays import Watch
 from hakoniwa.rootfs.provision import provisioning
 from hakoniwa.rootfs.provision.stepprocess import run_inside
 from hakoniwa.rootfs.store import layers
-from hakoniwa.rootfs.store.removal import remove_tree
-from hakoniwa.rootfs.store.treecopy import copy_tree
+from hakoniwa.rootfs.store.discards import remove_tree
+from hakoniwa.rootfs.store.overlay import can_overlay, copy_merged, prepare_top
+from hakoniwa.rootfs.store.registry import remove_stale_marks, salvage_mark, write_mark
+from hakoniwa.rootfs.store.roots import root_of
 from hakoniwa.rootfs.tools.boot import Boot
 from hakoniwa.rootfs.tools.digests import asked, digest, function_text
 from hakoniwa.spec.outline import outline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import ModuleType
     from typing import Any
 
-    from hakoniwa.rootfs.build.selection import How
+    from hakoniwa.marks import Mark
+    from hakoniwa.rootfs.build.options import BuildOptions
     from hakoniwa.rootfs.tools.progress import Progress
     from hakoniwa.spec.records import Container, Maps, ProvisionStep
 
 
-class Making:
-    """One rootfs that is made in `folder`."""
+class Assembly:
+    """One rootfs that is assembled in `folder`."""
 
     def __init__(
-        self, container: Container, folder: str, how: How, progress: Progress, maps: Maps | None = None
+        self, container: Container, folder: str, options: BuildOptions, progress: Progress, maps: Maps | None = None
     ) -> None:
         self.container = container
         self.folder = folder
-        self.mark: dict[str, Any] = {}
+        self.mark = provisioning.new_mark(container)
         self.store = -1  # keeps the layers from being pruned until they are marked as used
         self._identity: Any = None
         self._failed = False  # at a step, on its own
-        self._how = how
+        self._options = options
         self._progress = progress
         self._maps = maps
         self._strategy = load_strategy(container)
@@ -53,15 +56,14 @@ class Making:
         self._clear()
         if self._is_kept() and not shared and can_overlay(self.folder):
             self._stack()
-            prepare_top(self.folder, boxes.layer_tree(self.mark["layers"][-1]))
+            prepare_top(self.folder, layer_tree(self.mark.layers[-1]))
         elif self._is_kept() and can_overlay(self.folder):
             self._stack()
-            chain = self.mark["layers"]
-            self.mark = provisioning.new_mark(self.container, [], self.mark["steps"])
+            chain = self.mark.layers
+            self.mark = provisioning.new_mark(self.container, steps=self.mark.steps)
             copy_merged(self.container, chain, self.folder)
         else:
             self._fill(self.folder)
-            self.mark = provisioning.new_mark(self.container, [], {})
         self._take_rest()
 
     def is_resumable(self) -> bool:
@@ -70,25 +72,25 @@ class Making:
 
     def _take_up(self) -> bool:
         """Go on with what an earlier build has left, if it was of the same definition and ended by itself."""
-        left = boxes.salvage(self.folder)
-        if left is None or left.get("failed") is None or not self._how.from_cache or not self._how.provision:
+        left = salvage_mark(self.folder)
+        if left is None or left.failed is None or not self._options.from_cache or not self._options.provision:
             return False
-        if left["asked"] != asked(self.container) or self._differs(left):
+        if left.asked != asked(self.container) or self._differs(left):
             return False
-        self._progress.tell(f"going on at step {left['failed']!r} of provisioning")
-        self.mark = {**left, "failed": None, "said": outline(self.container)}
+        self._progress.tell(f"going on at step {left.failed!r} of provisioning")
+        self.mark = left.replace(failed=None, said=outline(self.container))
         return True
 
-    def _differs(self, left: dict[str, Any]) -> bool:
+    def _differs(self, left: Mark) -> bool:
         """Whether a step that was taken would be another one now: its work cannot be taken back."""
         due = {identity for step, identity, _ in provisioning.pending(self.container, left) if not step.always}
-        taken = {identity for _, identity, _ in provisioning.identified(self.container)} & set(left["steps"])
-        return bool(due & taken) or not set(left["steps"]) <= taken
+        taken = {identity for _, identity, _ in provisioning.identified(self.container)} & set(left.steps)
+        return bool(due & taken) or not set(left.steps) <= taken
 
     def _clear(self) -> None:
         for entry in os.listdir(self.folder):
             remove_tree(os.path.join(self.folder, entry))
-        boxes.remove_stale(self.folder)
+        remove_stale_marks(self.folder)
 
     def _is_kept(self) -> bool:
         """Whether what the strategy makes is kept as a layer."""
@@ -103,20 +105,23 @@ class Making:
         """Find or build the layers of the bootstrap, and of the leading steps that are taken only once."""
         self.store = layers.hold_store()
         layers.clear_unfinished()
-        anew = not self._how.from_cache
-        facts = {"what": _summary(self.container), "kind": "bootstrap"}
+        anew = not self._options.from_cache
+        facts = layers.Facts(what=summary(self.container), kind="bootstrap")
         base = layers.obtain(self._base_key(), facts, self._fill_layer, self._progress, anew=anew)
-        chain, steps = [base], {}
-        for step, identity, hashed in provisioning.identified(self.container) if self._how.provision else []:
+        chain: tuple[str, ...] = (base,)
+        steps = {}
+        for step, identity, hashed in provisioning.identified(self.container) if self._options.provision else []:
             if step.always or len(chain) >= layers.MOST_LAYERS:
                 break
             key = digest(["step", chain[-1], hashed, self._profile()])
-            facts = {"what": step.label, "kind": "step", "parent": chain[-1]}
+            facts = layers.Facts(what=step.label, kind="step", parent=chain[-1])
 
-            def take(folder: str, step: ProvisionStep = step, hashed: str = hashed) -> None:
-                self._step_layer(folder, step, hashed, chain)
+            def take(
+                folder: str, step: ProvisionStep = step, hashed: str = hashed, below: tuple[str, ...] = chain
+            ) -> None:
+                self._step_layer(folder, step, hashed, below)
 
-            chain.append(layers.obtain(key, facts, take, self._progress, anew=anew))
+            chain = (*chain, layers.obtain(key, facts, take, self._progress, anew=anew))
             steps[identity] = hashed
         self.mark = provisioning.new_mark(self.container, chain, steps)
 
@@ -142,9 +147,9 @@ class Making:
         os.mkdir(tree, 0o755)
         self._fill(tree)
 
-    def _step_layer(self, folder: str, step: ProvisionStep, hashed: str, chain: list[str]) -> None:
-        prepare_top(folder, boxes.layer_tree(chain[-1]))
-        run_inside(self.container, step, hashed, provisioning.root_of(self.container, folder, chain), self._progress)
+    def _step_layer(self, folder: str, step: ProvisionStep, hashed: str, below: tuple[str, ...]) -> None:
+        prepare_top(folder, layer_tree(below[-1]))
+        run_inside(self.container, step, hashed, root_of(self.container, folder, below), self._progress)
         remove_tree(os.path.join(folder, "work"))
         os.rename(os.path.join(folder, "upper"), os.path.join(folder, "tree"))
 
@@ -152,14 +157,14 @@ class Making:
 
     def _take_rest(self) -> None:
         """Take the steps that are not in layers."""
-        due = provisioning.pending(self.container, self.mark) if self._how.provision else []
+        due = provisioning.pending(self.container, self.mark) if self._options.provision else []
         if not due:
             return
         try:
-            provisioning.take_steps(self.container, self.folder, self.mark, due, self._progress)
+            self.mark = provisioning.take_steps(self.container, self.folder, self.mark, due, self._progress)
         except HakoError:
-            if not self.mark["layers"] and not self.container.files.rootfs.layered:
-                boxes.write(self.folder, {**self.mark, "failed": self.mark["provisioning"]})
+            if self.mark.form == "plain" and (left := marks.read(self.folder)) is not None:
+                write_mark(self.folder, left.replace(failed=left.provisioning))
                 self._failed = True
             raise
 
@@ -184,48 +189,6 @@ class Making:
             boot.call(hook.function, "postprocess", hook.where)
 
 
-def load_strategy(container: Container) -> Any:
-    """The module of one of our strategies, or the object of another. Raises HakoError."""
-    strategy = container.build.bootstrap.strategy
-    if not isinstance(strategy, str):
-        return strategy
-    from hakoniwa.haco.bootstrap import SETTINGS, load_installed
-
-    if strategy in SETTINGS:
-        return _own_strategy(strategy)
-    try:
-        found = load_installed(strategy)
-    except Exception as error:
-        told = f"strategy {strategy!r} cannot be loaded: {type(error).__name__}: {error}"
-        raise HakoError(told, where=container.build.bootstrap.where, hint="--debug shows the traceback") from error
-    if not callable(getattr(found, "bootstrap", None)):
-        raise HakoError(f"strategy {strategy!r} has no bootstrap(boot) method", where=container.build.bootstrap.where)
-    return found
-
-
-def _own_strategy(name: str) -> ModuleType:
-    from importlib import import_module
-
-    return import_module(f"hakoniwa.rootfs.strategies.{name}")
-
-
-def described(container: Container) -> str:
-    """The strategy as messages name it."""
-    strategy = container.build.bootstrap.strategy
-    return repr(strategy) if isinstance(strategy, str) else type(strategy).__name__
-
-
-def _summary(container: Container) -> str:
-    """The strategy and its main setting, as a list of layers shows them: `debootstrap bookworm`."""
-    strategy = container.build.bootstrap.strategy
-    if not isinstance(strategy, str):
-        return described(container)
-    from hakoniwa.haco.bootstrap import SETTINGS
-
-    main = container.build.bootstrap.settings.get(*SETTINGS.get(strategy, ("",))[:1])
-    return f"{strategy} {os.path.basename(main)}" if isinstance(main, str) and "\n" not in main else strategy
-
-
 def _own(folder: str, uid: int, gid: int) -> None:
     """Give everything in a folder to one owner; symlinks are changed, not followed."""
     with tree.Place(folder) as place:
@@ -233,80 +196,3 @@ def _own(folder: str, uid: int, gid: int) -> None:
             if event != tree.ENTERED:
                 os.chown(name, uid, gid, dir_fd=place.folder, follow_symlinks=False)
     os.chown(folder, uid, gid)
-
-
-def prepare_top(folder: str, below: str) -> None:
-    """An empty upper layer, which shows as its own root what the layer below has for one, and a place to work in."""
-    status = os.stat(below)
-    upper = os.path.join(folder, "upper")
-    os.mkdir(upper, 0o700)
-    os.chown(upper, status.st_uid, status.st_gid)
-    os.chmod(upper, stat.S_IMODE(status.st_mode))
-    os.mkdir(os.path.join(folder, "work"), 0o700)
-
-
-def can_overlay(folder: str) -> bool:
-    """Whether an overlay can have its upper layer in a folder, which is tried."""
-    trial = os.path.join(folder, ".trial")
-    os.mkdir(trial)
-    for name in ("lower", "upper", "work"):
-        os.mkdir(os.path.join(trial, name))
-
-    def attempt() -> None:
-        options = [f"lowerdir={trial}/lower", f"upperdir={trial}/upper", f"workdir={trial}/work"]
-        if any(character in trial for character in ":,\\"):
-            os.chdir(trial)
-            options = ["lowerdir=lower", "upperdir=upper", "workdir=work"]
-        mount.make("overlay", "trial", options if idmap.is_host_root() else [*options, "userxattr"])
-
-    try:
-        return in_own_mounts(attempt) == ""
-    finally:
-        remove_tree(trial)
-
-
-def in_own_mounts(action: Any) -> str:
-    """Call `action` in a child with a mount namespace of its own. Returns what went wrong, in words."""
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    pid, pidfd = process.clone(process.NAMESPACES["mount"])
-    if pid == 0:
-        try:
-            mount.make_all_private()
-            action()
-            os._exit(0)
-        except HakoError as error:
-            os.write(writer, error.message.encode())
-        except BaseException as error:
-            os.write(writer, f"{type(error).__name__}: {error}".encode())
-        finally:
-            os._exit(1)
-    os.close(writer)
-    os.close(pidfd)
-    said = b""
-    while more := os.read(reader, 65536):
-        said += more
-    os.close(reader)
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return said.decode(errors="replace") or (f"ended with {status}" if status else "")
-
-
-def copy_merged(container: Container, chain: list[str], folder: str) -> None:
-    """Copy what layers show together into a folder, sharing the blocks where the file system can. Raises HakoError."""
-    top = os.path.join(folder, ".top")
-    os.mkdir(top, 0o700)
-    prepare_top(top, boxes.layer_tree(chain[-1]))
-
-    def copy() -> None:
-        from hakoniwa.steps.step import Context
-
-        context = Context(supervisor=-1, status=-1, environ={})
-        provisioning.root_of(container, top, chain).apply(context)
-        os.fchdir(context.root)
-        copy_tree(".", folder)
-
-    try:
-        failure = in_own_mounts(copy)
-    finally:
-        remove_tree(top)
-    if failure:
-        raise HakoError(f"cannot copy the layers to {folder}: {failure}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from hakoniwa import boxes
+from hakoniwa import marks
 from hakoniwa.kernel import tree
 
 _BY_OTHERS = stat.S_IXOTH
@@ -19,8 +19,8 @@ def program_for_others(path: str) -> str | None:
     """
     if not _is_open(path):
         return None
-    mark = boxes.read(path)
-    top = os.path.join(path, "upper") if mark is not None and mark["layers"] else path
+    mark = marks.read(path)
+    top = os.path.join(path, "upper") if mark is not None and mark.layers else path
     with tree.Place(top) as place:
         for event, name in place.walk():
             if event == tree.FILE:

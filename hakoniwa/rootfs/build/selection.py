@@ -6,25 +6,15 @@ import os
 
 from hakoniwa import log, state
 from hakoniwa.errors import HakoError
-from hakoniwa.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from hakoniwa.rootfs.build.options import BuildOptions
     from hakoniwa.spec.records import Barn, Container
 
 
-class How(Record):
-    """What the caller wants of a build."""
-
-    provision: bool = True
-    rebuild: bool = False  # anew, in the place of what is there
-    from_cache: bool = True  # take layers that were built before
-    quiet: bool = False
-    verbose: bool = False
-
-
-def build_missing(barn: Barn, how: How, *, needed: bool = False) -> None:
-    """Build the rootfs of each container that lacks one. `needed`: that there is no way to build one is an error."""
+def build_missing(barn: Barn, options: BuildOptions, *, needed: bool = False) -> None:
+    """Build the rootfs of each container that lacks one. `needed`: it is an error if there is no way to build one."""
     for container in barn.containers:
         state.must_belong(container)
     places = [container.files.rootfs.path for container in barn.containers]
@@ -32,11 +22,11 @@ def build_missing(barn: Barn, how: How, *, needed: bool = False) -> None:
         if container.build.bootstrap.skip:
             continue
         there = is_built(container)
-        if there and not how.rebuild:
+        if there and not options.rebuild:
             if needed:
-                _tell_what_is_there(container, how)
+                _tell_what_is_there(container, options)
         elif container.build.bootstrap.strategy is not None:
-            _build(container, how, shared=places.count(container.files.rootfs.path) > 1)
+            _build(container, options, shared=places.count(container.files.rootfs.path) > 1)
         elif needed and not there and container.files.rootfs.replacement is not None:
             taken = f"{container.files.rootfs.replacement.source} takes the place of the rootfs"
             log.write(f"{container.name}: {taken}: there is nothing to build")
@@ -50,7 +40,7 @@ def build_missing(barn: Barn, how: How, *, needed: bool = False) -> None:
             )
 
 
-def _build(container: Container, how: How, *, shared: bool) -> None:
+def _build(container: Container, options: BuildOptions, *, shared: bool) -> None:
     from hakoniwa.ids import choose_maps, for_ordinary_user
     from hakoniwa.rootfs.build.construction import build
     from hakoniwa.rootfs.rootless import as_root
@@ -61,7 +51,7 @@ def _build(container: Container, how: How, *, shared: bool) -> None:
 
         # In a user namespace all others' files have one owner, nobody: whose a recipe is has to be seen here.
         recipe.find(container.build.bootstrap, os.path.dirname(container.file))
-    as_root(lambda: build(container, how, shared=shared, maps=maps), maps)
+    as_root(lambda: build(container, options, shared=shared, maps=maps), maps)
 
 
 def is_built(container: Container) -> bool:
@@ -81,25 +71,25 @@ def is_built(container: Container) -> bool:
         raise HakoError(f"the rootfs {path} cannot be read: {error.strerror}", where=where) from None
 
 
-def _tell_what_is_there(container: Container, how: How) -> None:
+def _tell_what_is_there(container: Container, options: BuildOptions) -> None:
     """Say that it is left alone, and where it is not what the file describes. Raises HakoError where it is half done."""
-    from hakoniwa import boxes
+    from hakoniwa import marks
     from hakoniwa.rootfs.provision.provisioning import pending
     from hakoniwa.rootfs.tools.digests import asked
     from hakoniwa.run.start.claims import must_be_provisioned
 
     path, name = container.files.rootfs.path, container.name
-    mark = boxes.read(path)
+    mark = marks.read(path)
     if mark is not None:
         must_be_provisioned(container, mark)
-        if mark["asked"] not in ("", asked(container)):
+        if mark.asked not in ("", asked(container)):
             told = f"{name}: the rootfs {path} is defined differently since it was created"
             log.write(f"{told} (hako create --rebuild {container.file})", "warning")
             return
         left = [step.label for step, _, _ in pending(container, mark) if not step.always]
-        if left and how.provision:
+        if left and options.provision:
             told = f"{name}: the rootfs {path} is there, without what these steps do now: {', '.join(left)}"
             log.write(f"{told} (hako provision {container.file}, or create --rebuild)", "warning")
             return
-    if not how.quiet:
+    if not options.quiet:
         log.write(f"{name}: the rootfs {path} is there already")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import HakoError
-from hakoniwa.rootfs.store.removal import must_hold_no_mount, remove_tree
+from hakoniwa.rootfs.store.discards import must_hold_no_mount, remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,42 +8,54 @@ after that. Layers are no cache that may be emptied by hand: rootfs lie on them.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
 
-from hakoniwa import boxes, log
+from hakoniwa import fastjson, log, record
 from hakoniwa.errors import HakoError
-from hakoniwa.places import ensure_private, lib_dir
+from hakoniwa.kernel.files import read_file
+from hakoniwa.places import BUILDING, ensure_private, layers_dir, lib_dir
+from hakoniwa.record import Record, Unreadable
+from hakoniwa.rootfs.store.discards import remove_tree
 from hakoniwa.rootfs.store.locks import lock_folder
-from hakoniwa.rootfs.store.removal import remove_tree
+from hakoniwa.rootfs.store.registry import every_mark, is_stale
+from hakoniwa.statefile import timestamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+    from collections.abc import Callable, Iterable
 
+    from hakoniwa.marks import Mark
     from hakoniwa.rootfs.tools.progress import Progress
 
 _BETWEEN = 0.1  # seconds between two tries to get a lock
 _FACTS = "layer.json"
+_SCHEMA = 1
 _BUILT = ("bootstrap", "step")  # kinds that can be built again
 # Of one overlay. Their names must fit into one option of 255 bytes (steps/root.py): four for each, if need be.
 MOST_LAYERS = 60
 
 
-def obtain(
-    key: str, facts: dict[str, Any], fill: Callable[[str], None], progress: Progress, *, anew: bool = False
-) -> str:
+class Facts(Record):
+    """What is written down of a layer."""
+
+    what: str = "?"  # as a list of layers shows it
+    kind: str = "?"  # "bootstrap", "step" or "snapshot"
+    parent: str | None = None  # the layer below
+    seconds: float | None = None  # that it took to build
+    created_at: str = ""
+
+
+def obtain(key: str, facts: Facts, fill: Callable[[str], None], progress: Progress, *, anew: bool = False) -> str:
     """The layer of that key: found, or built by `fill(folder)`, which makes `folder/tree`. Raises what `fill` raises.
 
     `anew`: built in any case; it is the one that is found from then on.
     """
     name = _newest(key, anew=anew)
-    place = os.path.join(boxes.layers_dir(), name)
+    place = os.path.join(layers_dir(), name)
     while not os.path.isdir(place):
         _open_store()
-        aside = place + boxes.BUILDING
+        aside = place + BUILDING
         lock = _lock_aside(aside, progress)
         try:
             if os.path.isdir(place) or not _is_there(aside, lock):
@@ -64,38 +76,36 @@ def obtain(
 def _newest(key: str, *, anew: bool) -> str:
     """The name of the last that was built of a key, or of the next. The first is the key itself."""
     name, number = key, 0
-    while os.path.isdir(os.path.join(boxes.layers_dir(), following := f"{key}.{number + 1}")):
+    while os.path.isdir(os.path.join(layers_dir(), following := f"{key}.{number + 1}")):
         name, number = following, number + 1
-    there = os.path.isdir(os.path.join(boxes.layers_dir(), name))
+    there = os.path.isdir(os.path.join(layers_dir(), name))
     return f"{key}.{number + 1}" if anew and there else name
 
 
-def _build(aside: str, facts: dict[str, Any], fill: Callable[[str], None]) -> None:
+def _build(aside: str, facts: Facts, fill: Callable[[str], None]) -> None:
     started = time.monotonic()
     fill(aside)
-    write_facts(aside, {**facts, "seconds": round(time.monotonic() - started, 2)})
+    _write_facts(aside, facts.replace(seconds=round(time.monotonic() - started, 2)))
 
 
-def write_facts(folder: str, facts: dict[str, Any]) -> None:
-    """Write down what a layer is."""
-    text = json.dumps({**facts, "created_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
-    with open(os.path.join(folder, _FACTS), "w", encoding="utf-8") as file:
-        file.write(text)
+def _write_facts(folder: str, facts: Facts) -> None:
+    """Write down what a layer is: in a folder that gets its name, or its first use, only after that."""
+    with open(os.path.join(folder, _FACTS), "wb") as file:
+        file.write(fastjson.document(facts.replace(created_at=timestamp()), _SCHEMA))
 
 
-def read_facts(layer: str) -> dict[str, Any]:
-    """What a layer is; nothing where that cannot be read."""
+def read_facts(layer: str) -> Facts:
+    """What a layer is; all of it unknown if that cannot be read."""
     try:
-        with open(os.path.join(boxes.layers_dir(), layer, _FACTS), encoding="utf-8") as file:
-            found = json.load(file)
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        content = read_file(os.path.join(layers_dir(), layer, _FACTS))
+        return record.read(Facts, fastjson.read_document(content, _SCHEMA, unversioned=True))
+    except (OSError, Unreadable):
+        return Facts()
 
 
 def _open_store() -> None:
     ensure_private(lib_dir())
-    ensure_private(boxes.layers_dir())
+    ensure_private(layers_dir())
 
 
 def _lock_aside(aside: str, progress: Progress) -> int:
@@ -134,21 +144,21 @@ def _is_there(path: str, descriptor: int) -> bool:
         return False
 
 
-def new(facts: dict[str, Any]) -> str:
+def new(facts: Facts) -> str:
     """A layer of its own with an empty tree, such as a snapshot: its name."""
     _open_store()
     name = f"{time.time_ns():x}-{os.getpid():x}"
-    folder = os.path.join(boxes.layers_dir(), name)
+    folder = os.path.join(layers_dir(), name)
     os.mkdir(folder, 0o700)
     os.mkdir(os.path.join(folder, "tree"), 0o755)
-    write_facts(folder, facts)
+    _write_facts(folder, facts)
     return name
 
 
 def hold_store() -> int:
     """A descriptor that keeps layers from being pruned while it is open. Raises HakoError while they are."""
     _open_store()
-    store = os.open(boxes.layers_dir(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    store = os.open(layers_dir(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     fcntl.flock(store, fcntl.LOCK_SH)
     return store
 
@@ -156,17 +166,17 @@ def hold_store() -> int:
 def names() -> list[str]:
     """All layers that are complete."""
     try:
-        entries = os.listdir(boxes.layers_dir())
+        entries = os.listdir(layers_dir())
     except FileNotFoundError:
         return []
-    return sorted(entry for entry in entries if not entry.endswith(boxes.BUILDING) and not entry.startswith("."))
+    return sorted(entry for entry in entries if not entry.endswith(BUILDING) and not entry.startswith("."))
 
 
 def users() -> dict[str, int]:
     """How many rootfs and snapshots lie on each layer."""
     found: dict[str, int] = {}
-    for mark in boxes.every()[0]:
-        for chain in (mark["layers"], *(kept["layers"] for kept in mark["snapshots"].values())):
+    for mark in every_mark()[0]:
+        for chain in (mark.layers, *(kept.layers for kept in mark.snapshots.values())):
             for layer in chain:
                 found[layer] = found.get(layer, 0) + 1
     return found
@@ -176,12 +186,12 @@ def unused(candidates: list[str]) -> list[str]:
     """Those that nothing lies on. Where a mark cannot be read, that is told, and what cannot be built again is kept."""
     used = users()
     found = [layer for layer in candidates if layer not in used]
-    damaged = [place for place in boxes.every()[1] if not boxes.is_stale(place)]
+    damaged = [place for place in every_mark()[1] if not is_stale(place)]
     if not damaged or not found:
         return found
     hint = "hako gc tells whose they are"
     log.write(f"snapshots are kept, since marks of rootfs cannot be read: {' '.join(damaged)} ({hint})", "warning")
-    return [layer for layer in found if read_facts(layer).get("kind") in _BUILT]
+    return [layer for layer in found if read_facts(layer).kind in _BUILT]
 
 
 def remove_unused(candidates: list[str]) -> list[str]:
@@ -194,8 +204,8 @@ def remove_unused(candidates: list[str]) -> list[str]:
 
 def remove(layer: str) -> None:
     """Remove one layer: out of its place by one rename first, so that it is whole or gone."""
-    place = os.path.join(boxes.layers_dir(), layer)
-    gone = f"{place}.removed-{time.time_ns():x}{boxes.BUILDING}"
+    place = os.path.join(layers_dir(), layer)
+    gone = f"{place}.removed-{time.time_ns():x}{BUILDING}"
     try:
         os.rename(place, gone)
     except FileNotFoundError:
@@ -208,6 +218,16 @@ def remove(layer: str) -> None:
 
 def _tell(path: str, error: OSError) -> None:
     log.write(f"cannot remove {path}: {error.filename}: {error.strerror} (hako gc tries again)", "warning")
+
+
+def remove_own(mark: Mark) -> None:
+    """Remove the layers that a rootfs had for itself, once it is gone: its snapshots, and what lies on them."""
+    remove_snapshots([*mark.layers, *(layer for kept in mark.snapshots.values() for layer in kept.layers)])
+
+
+def remove_snapshots(candidates: Iterable[str]) -> None:
+    """Remove those of the layers that hold a snapshot, and that nothing lies on any more."""
+    remove_unused([layer for layer in candidates if read_facts(layer).kind == "snapshot"])
 
 
 def prune(*, only_show: bool = False) -> list[str]:
@@ -223,27 +243,27 @@ def prune(*, only_show: bool = False) -> list[str]:
 
 def orphans() -> list[str]:
     """What a snapshot that was killed has made: nothing lies on it, and nothing would find it again."""
-    if not os.path.isdir(boxes.layers_dir()):
+    if not os.path.isdir(layers_dir()):
         return []
     store = _hold_store_alone()
     if store == -1:
         return []
     os.close(store)
-    return unused([layer for layer in names() if read_facts(layer).get("kind") not in _BUILT])
+    return unused([layer for layer in names() if read_facts(layer).kind not in _BUILT])
 
 
 def clear_orphans() -> None:
     """Remove them, unless they are being put to use."""
     store = _hold_store_alone()
     if store != -1:
-        remove_unused([layer for layer in names() if read_facts(layer).get("kind") not in _BUILT])
+        remove_unused([layer for layer in names() if read_facts(layer).kind not in _BUILT])
         os.close(store)
 
 
 def _hold_store_alone() -> int:
     """A descriptor that holds the lock of the store; -1 while layers are being built or put to use."""
     _open_store()
-    store = os.open(boxes.layers_dir(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    store = os.open(layers_dir(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(store, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -274,11 +294,11 @@ def clear(path: str) -> None:
 def unfinished() -> list[str]:
     """What killed builds and removals have left in the store."""
     try:
-        entries = sorted(os.listdir(boxes.layers_dir()))
+        entries = sorted(os.listdir(layers_dir()))
     except FileNotFoundError:
         return []
     left = []
-    for path in (os.path.join(boxes.layers_dir(), entry) for entry in entries if entry.endswith(boxes.BUILDING)):
+    for path in (os.path.join(layers_dir(), entry) for entry in entries if entry.endswith(BUILDING)):
         lock = lock_folder(path)
         if lock not in (None, -1):
             os.close(lock)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import fcntl
 import os
 
-from hakoniwa import boxes
 from hakoniwa.errors import HakoError
+from hakoniwa.kernel.files import lock_file
+from hakoniwa.places import lock_rootfs, rootfs_locks_dir
 
 
 def lock_folder(path: str) -> int | None:
     """A descriptor that holds the lock of a folder; -1 when another holds it; None when it is not there any more.
 
-    Only for folders that no container can open: others are locked by their place (boxes.claim).
+    Only for folders that no container can open: others are locked by their place (lock_rootfs).
     """
     try:
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -34,7 +35,7 @@ def lock_folder(path: str) -> int | None:
 def try_claim(path: str) -> int:
     """The lock of a place, as a descriptor; -1 while another holds it, or where not even the folder above is there."""
     try:
-        return boxes.claim(path)
+        return lock_rootfs(path)
     except (BlockingIOError, FileNotFoundError):
         return -1
 
@@ -45,7 +46,7 @@ def hold_place(path: str, where: str = "") -> int:
     A running container holds the lock of its rootfs (run/supervisor.py).
     """
     try:
-        return boxes.claim(path)
+        return lock_rootfs(path)
     except BlockingIOError:
         raise HakoError(
             f"the rootfs {path} is in use",
@@ -67,3 +68,16 @@ def hold_rootfs(path: str, where: str = "") -> int:
 
 def _missing(path: str, where: str) -> HakoError:
     return HakoError(f"the rootfs {path} is missing", where=where, hint="hako create makes it")
+
+
+def clear_locks() -> None:
+    """Remove the lock files of places that nobody holds."""
+    folder = rootfs_locks_dir()
+    for entry in os.listdir(folder) if os.path.isdir(folder) else []:
+        try:
+            lock = lock_file(os.path.join(folder, entry))
+        except BlockingIOError:
+            continue
+        if lock is not None:
+            os.unlink(os.path.join(folder, entry))
+            os.close(lock)

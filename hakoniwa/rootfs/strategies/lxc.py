@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import boxes
 from hakoniwa.errors import HakoError, nearest
-from hakoniwa.places import make_parents
-from hakoniwa.rootfs.store.removal import remove_tree
+from hakoniwa.places import BUILDING, aside_of, lock_rootfs, make_parents
+from hakoniwa.rootfs.store.discards import remove_tree
 from hakoniwa.rootfs.tools.boot import Boot
 from hakoniwa.rootfs.tools.devices import remove_devices
 from hakoniwa.rootfs.tools.mirror import mirror_of
@@ -52,8 +51,8 @@ def fill(boot: Boot, bootstrap: Bootstrap) -> None:
     # Templates lock a file in it, and stop where it is missing, as it is on machines without systemd.
     make_parents(os.path.join(os.path.realpath("/var/lock"), "lxc"))
     # Beside the folder that is filled, and called so that `gc` knows it for what a killed build has left.
-    folder = boxes.aside_of(str(boot.rootfs), f".lxc{boxes.BUILDING}")
-    lock = boxes.claim(folder)
+    folder = aside_of(str(boot.rootfs), f".lxc{BUILDING}")
+    lock = lock_rootfs(folder)
     try:
         remove_tree(folder)
         os.mkdir(folder, 0o700)

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import boxes
+from hakoniwa import marks
 from hakoniwa.errors import HakoError
 from hakoniwa.hostpaths import open_outside
+from hakoniwa.places import lock_rootfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from hakoniwa.marks import Mark
     from hakoniwa.plan.container import Launch
     from hakoniwa.spec.records import Container, Rootfs
     from hakoniwa.undo import Undo
 
 
-def must_be_provisioned(container: Container, mark: dict[str, Any]) -> None:
+def must_be_provisioned(container: Container, mark: Mark) -> None:
     """Raise HakoError if provisioning has stopped half-way, or goes on."""
     rootfs = container.files.rootfs
-    if mark["provisioning"] is None:
+    if mark.provisioning is None:
         return
     try:
-        os.close(boxes.claim(rootfs.path))
+        os.close(lock_rootfs(rootfs.path))
     except BlockingIOError:
         raise _in_use(rootfs, layered=False, gathered=False) from None
     raise HakoError(
-        f"the provisioning of {rootfs.path} has stopped at {mark['provisioning']!r}",
+        f"the provisioning of {rootfs.path} has stopped at {mark.provisioning!r}",
         where=rootfs.where,
         hint=f"hako provision {container.file} goes on with it",
     )
@@ -53,11 +53,11 @@ def claim_rootfs(container: Container, launch: Launch, undo: Undo) -> None:
         gathered = rootfs.layered and launch.maps.rootless
         alone = layered and (gathered or not rootfs.readonly)
         try:
-            lock = boxes.claim(rootfs.path, shared=not alone)
+            lock = lock_rootfs(rootfs.path, shared=not alone)
         except BlockingIOError:
             raise _in_use(rootfs, layered=layered, gathered=gathered) from None
         undo.add("release the rootfs", lambda: os.close(lock))
-        if launch.layers != boxes.trees_under(rootfs.path):
+        if launch.layers != marks.trees_under(rootfs.path):
             raise HakoError(
                 f"the rootfs {rootfs.path} was replaced by another command in the meantime",
                 where=rootfs.where,

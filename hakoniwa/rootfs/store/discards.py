@@ -1,65 +1,23 @@
-"""Remove a rootfs: never through a symlink, never into another mount."""
+"""What goes out of the place of a rootfs: taken away by one rename, then removed, and put back if nothing replaced it.
+
+Nothing is removed through a symlink, nor in another mount.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
-from hakoniwa import boxes, log, state
+from hakoniwa import log
 from hakoniwa.errors import HakoError
-from hakoniwa.hostpaths import open_outside
 from hakoniwa.kernel import mount, tree
-from hakoniwa.rootfs.store.locks import hold_place, try_claim
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from hakoniwa.places import aside_of
+from hakoniwa.rootfs.store.locks import try_claim
 
 REMOVING = ".removing"
 _MOST_REMAINS = 100
 REPLACED = ".replaced"  # where there is no swapping: what is out of its place until the new one is there
-
-
-def remove_rootfs(path: str, forget: Callable[[], object]) -> None:
-    """Take a rootfs out of its place by one rename, then remove it. Raises HakoError while it is in use.
-
-    `forget` is called when the place is empty, and before anybody else can put a rootfs there.
-    """
-    if path == "/" or os.path.islink(path):
-        raise HakoError(f"refusing to remove {path}", hint="remove it by hand")
-    try:
-        os.close(open_outside(os.path.dirname(path)))
-    except FileNotFoundError:
-        forget()
-        return
-    except OSError as error:
-        raise HakoError(f"refusing to remove {path}: {error.strerror}", hint="remove it by hand") from None
-    for known in state.every(recorded=False):
-        if known.rootfs == path and known.status == "running":
-            told = f"the rootfs {path} is in use by container {known.name!r}"
-            raise HakoError(told, hint=f"hako kill -n {known.name}")
-    must_hold_no_mount(path)
-    place = hold_place(path)
-    try:
-        put_back(path)
-        mark = boxes.salvage(path)
-        gone = take_out(path)
-        forget()
-        boxes.remove_stale(path)
-    finally:
-        os.close(place)
-    if gone is not None:
-        try:
-            remove_tree(gone[0])
-        except OSError as error:
-            told = f"cannot remove {gone[0]}: {error.filename}: {error.strerror}"
-            raise HakoError(told, hint="hako gc tries again") from None
-        finally:
-            os.close(gone[1])
-    if mark is not None:
-        from hakoniwa.rootfs.store.snapshots import remove_own
-
-        remove_own(mark)
 
 
 def take_out(path: str) -> tuple[str, int] | None:
@@ -69,7 +27,7 @@ def take_out(path: str) -> tuple[str, int] | None:
         os.rename(path, gone)
     except OSError as error:
         os.close(lock)
-        if error.errno == 2:
+        if error.errno == errno.ENOENT:
             return None
         raise HakoError(f"cannot remove {path}: {error.strerror}") from None
     return gone, lock
@@ -78,7 +36,7 @@ def take_out(path: str) -> tuple[str, int] | None:
 def new_place_to_remove(path: str) -> tuple[str, int]:
     """An empty place beside a rootfs from which it is removed, and the lock of that. Raises HakoError."""
     for number in range(_MOST_REMAINS):
-        gone = boxes.aside_of(path, f".{number}{REMOVING}" if number else REMOVING)
+        gone = aside_of(path, f".{number}{REMOVING}" if number else REMOVING)
         lock = try_claim(gone)
         if lock == -1:
             continue  # an earlier one is being removed yet
@@ -102,7 +60,7 @@ def discard(gone: str) -> None:
 
 def put_back(path: str) -> bool:
     """Put a rootfs back that a killed command has taken out of its place, if no new one is there. The place is locked."""
-    replaced = boxes.aside_of(path, REPLACED)
+    replaced = aside_of(path, REPLACED)
     if not os.path.lexists(replaced):
         return False
     if not os.path.lexists(path):
