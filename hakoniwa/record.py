@@ -139,6 +139,7 @@ def read_field(kind: type[Record], name: str, value: object) -> Any:
 
 
 _made: dict[type[Record], dict[str, Reader]] = {}
+_shared: dict[str, Reader] = {}  # by annotation, of those that name no record: the same in every module
 
 
 def _readers_of(kind: type[Record]) -> dict[str, Reader]:
@@ -147,44 +148,50 @@ def _readers_of(kind: type[Record]) -> dict[str, Reader]:
     if readers is None:
         import sys
 
-        readers = _made[kind] = {}
-        for base in reversed(kind.__mro__):
-            if base is not Record and issubclass(base, Record):
-                names = vars(sys.modules[base.__module__])
-                for name, annotation in base.__annotations__.items():
-                    if name in kind._fields and name != kind._whole:
-                        readers[name] = _reader(annotation, names)
+        above = kind.__base__
+        readers = {**_readers_of(above)} if above not in (None, Record) and issubclass(above, Record) else {}
+        names = vars(sys.modules[kind.__module__])
+        for name, annotation in kind.__annotations__.items():
+            if name in kind._fields and name != kind._whole:
+                readers[name] = _reader(annotation, names)
+        _made[kind] = readers
     return readers
 
 
 def _reader(annotation: str, names: dict[str, Any]) -> Reader:
     """What reads a value of a type, as annotations write it; records are looked for in `names`, those of a module."""
+    if annotation in _shared:
+        return _shared[annotation]
     choices = _split(annotation, "|")
     kinds = tuple(kind for choice in choices for kind in _KINDS.get(choice, ()))
     others = [choice for choice in choices if choice not in _KINDS]
     if not others:
-        return _exactly(kinds, annotation)
+        found = _shared[annotation] = _exactly(kinds, annotation)
+        return found
     if len(choices) > 1:
-        return _any_of(kinds, [_reader(choice, names) for choice in others], annotation)
+        shown = " | ".join("an object" if choice in names else choice for choice in choices)
+        return _any_of(kinds, [_reader(choice, names) for choice in others], shown)
     word, _, inside = annotation.partition("[")
     if word in ("Any", "object"):
         return _shallow
     arguments = _split(inside.removesuffix("]"), ",")
     if word == "Literal":
         return _one_of(tuple(argument.strip("\"'") for argument in arguments))
-    if word == "tuple" and arguments[-1] == "...":
-        return _many(_reader(arguments[0], names))
-    if word in ("dict", "Mapping"):
-        return _named(_reader(arguments[1], names))
-    found = names[annotation]
-    assert issubclass(found, Record), f"{annotation} can be read from nothing"
-    return lambda value: read(found, value)
+    if (word == "tuple" and arguments[-1] == "...") or word in ("dict", "Mapping"):
+        item = arguments[word != "tuple"]
+        found = (_many if word == "tuple" else _named)(_reader(item, names))
+        if item in _shared:
+            _shared[annotation] = found
+        return found
+    kind = names[annotation]
+    assert issubclass(kind, Record), f"{annotation} can be read from nothing"
+    return lambda value: read(kind, value)
 
 
 def _split(text: str, mark: str) -> list[str]:
     """The parts of an annotation between marks that are in no brackets."""
-    if mark not in text:
-        return [text]
+    if "[" not in text or mark not in text:
+        return [part.strip() for part in text.split(mark)]
     parts, depth = [""], 0
     for character in text:
         depth += {"[": 1, "]": -1}.get(character, 0)
@@ -215,7 +222,7 @@ def _exactly(kinds: tuple[type, ...], annotation: str) -> Reader:
     return reader
 
 
-def _any_of(kinds: tuple[type, ...], readers: list[Reader], annotation: str) -> Reader:
+def _any_of(kinds: tuple[type, ...], readers: list[Reader], shown: str) -> Reader:
     def reader(value: Any) -> Any:
         if type(value) in kinds:
             return value
@@ -227,7 +234,7 @@ def _any_of(kinds: tuple[type, ...], readers: list[Reader], annotation: str) -> 
                 problem = error
         if problem is not None and problem.place:
             raise problem
-        raise _not(annotation, value)
+        raise _not(shown, value)
 
     return reader
 

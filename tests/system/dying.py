@@ -19,7 +19,7 @@ from hakoniwa import cli
 from hakoniwa.kernel import files
 
 CHANGING = ("mkdir", "rmdir", "rename", "unlink", "link", "symlink", "chmod", "chown", "write", "ftruncate", "setxattr")
-SWAPPING = ("hakoniwa.kernel.files", "hakoniwa.rootfs.build.construction", "hakoniwa.rootfs.snapshots")
+SWAPPING = ("hakoniwa.kernel.files", "hakoniwa.rootfs.store.placement", "hakoniwa.rootfs.snapshots")
 
 action, place, *words = sys.argv[1:]
 count = 0
@@ -31,7 +31,7 @@ def wrapped(function: Callable[..., Any], name: str) -> Callable[..., Any]:
 
     def call(*arguments: Any, **options: Any) -> Any:
         global count
-        reading = name == "open" and arguments[1:2] != ("w",)
+        reading = name == "open" and arguments[1:2] not in (("w",), ("wb",))
         if os.getpid() != me or reading or (name == "write" and arguments[0] in (1, 2)):
             return function(*arguments, **options)
         if action != "stop":

@@ -411,13 +411,13 @@ def test_a_full_disk_while_a_step_is_taken(hako: Hako, write_file: Writer, place
 KILLED = """
 import os, sys
 sys.path[:0] = {paths!r}
-from hakoniwa.rootfs.build import construction
+from hakoniwa.rootfs.store import placement
 from hakoniwa.rootfs import snapshots
 def exchange(one, other, swap=snapshots.exchange):
     if {after}:
         swap(one, other)
     os.kill(os.getpid(), 9)
-snapshots.exchange = construction.exchange = exchange
+snapshots.exchange = placement.exchange = exchange
 snapshots.{action}({path!r}, {name!r})
 """
 
