@@ -7,6 +7,7 @@ all, which settles nearly every path.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from hakoniwa import fastjson
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from hakoniwa.spec.records import Barn, Container
 
-_ELOOP = 40
 _MOST_LINKS = 40  # as the kernel has it: `man 7 path_resolution`
 
 
@@ -87,7 +87,7 @@ def open_outside(path: str, flags: int = paths.O_PATH, mode: int = 0) -> int:
     try:
         return paths.open_without_links(path, flags, mode)
     except OSError as error:
-        if error.errno != _ELOOP:
+        if error.errno != errno.ELOOP:
             raise
     return _Walk(path).open(flags, mode)
 
@@ -129,7 +129,9 @@ class _Walk:
                 try:
                     target = os.readlink(name, dir_fd=self._folders[-1])
                 except OSError as error:
-                    if error.errno != 22 and not (error.errno == 2 and flags & os.O_CREAT and not self._left):
+                    if error.errno != errno.EINVAL and not (
+                        error.errno == errno.ENOENT and flags & os.O_CREAT and not self._left
+                    ):
                         # Neither EINVAL, of what is no symlink, nor ENOENT, of what is to be made.
                         raise OSError(error.errno, error.strerror, self._path) from None
                     if not self._left:
@@ -138,7 +140,7 @@ class _Walk:
                     self._folders.append(here)
                     continue
                 if flags & os.O_NOFOLLOW and not self._left:
-                    raise OSError(_ELOOP, os.strerror(_ELOOP), self._path)
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self._path)
                 opened = self._follow(name, target, flags, mode)
                 if opened != -1:
                     return opened
@@ -157,7 +159,7 @@ class _Walk:
         """Go on along a symlink. Returns -1, or what a magic one has led to at the end of the path."""
         self._links += 1
         if self._links > _MOST_LINKS:
-            raise OSError(_ELOOP, os.strerror(_ELOOP), self._path)
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self._path)
         bound = self._bound()
         if paths.is_magic(self._folders[-1], name, target):  # made by the kernel alone
             if self._least > 1:
@@ -186,7 +188,7 @@ class _Walk:
 
     def _refuse(self) -> None:
         folder = os.readlink(f"/proc/self/fd/{self._folders[self._least - 1]}")
-        raise OSError(_ELOOP, f"a symlink leads out of {folder}, which a container can write to", self._path)
+        raise OSError(errno.ELOOP, f"a symlink leads out of {folder}, which a container can write to", self._path)
 
 
 def _parts(path: str) -> list[str]:

@@ -6,6 +6,7 @@ may clear what one has left behind.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from hakoniwa import log, record
@@ -223,7 +224,8 @@ def _remove_left(name: str, cgroups: tuple[str, ...], pid_file: str | None) -> l
             remove(path)
             cleared.append(f"{what} {path}")
         except OSError as error:
-            if error.errno not in (2, 40):  # ENOENT; ELOOP: the container has put a symlink on the way
+            # ELOOP: the container has put a symlink on the way.
+            if error.errno not in (errno.ENOENT, errno.ELOOP):
                 problems.append(HakoError(f"cannot remove the {what} {path}: {error.strerror}", where=name))
     if problems:
         raise problems[0] if len(problems) == 1 else Problems(problems)

@@ -10,6 +10,7 @@ put there is refused for them as well, as the kernel does for links (fs.protecte
 
 from __future__ import annotations
 
+import errno
 import os
 
 from hakoniwa.errors import HakoError
@@ -77,7 +78,7 @@ def follow(path: str, *, missing: bool = False) -> Way:
             continue
         way.links.append(entry)
         if len(way.links) > _MOST_LINKS:
-            raise OSError(40, os.strerror(40), path)
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
         target = os.readlink(entry)
         ahead += target.split("/")[::-1]
         if target.startswith("/"):
@@ -113,7 +114,7 @@ def check_folder(folder: str) -> bool:
         return False
     us = os.geteuid()
     if way.status.st_mode & _KIND != _FOLDER:
-        raise NotADirectoryError(20, os.strerror(20), folder)
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder)
     if way.status.st_uid not in (0, us) or _who_else_writes(way.real, way.status, owners) is not None:
         hint = f"chown {us} {folder} && chmod go-w {folder}, once what lies in it is yours"
         raise Distrust(f"the folder {folder} is not ours alone", hint=hint)
@@ -134,9 +135,9 @@ def read_own(path: str) -> bytes:
     try:
         status = os.fstat(file)
         if status.st_mode & _KIND != _REGULAR:
-            raise OSError(22, "not a regular file", path)
+            raise OSError(errno.EINVAL, "not a regular file", path)
         if status.st_size > _LARGEST_OWN:
-            raise OSError(27, os.strerror(27), path)
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
         if status.st_uid not in (0, os.geteuid()) or _who_else_writes(path, status, _owners()) is not None:
             raise PermissionError(1, "the file is not ours alone", path)
         content = b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -133,7 +134,7 @@ def read_file(path: str) -> bytes:
     try:
         return trust.read_trusted(path, LARGEST)
     except OSError as error:
-        hint = f"hako new {path} writes one" if error.errno == 2 and path.endswith(".haco.py") else ""
+        hint = f"hako new {path} writes one" if error.errno == errno.ENOENT and path.endswith(".haco.py") else ""
         raise HakoError(error.strerror or str(error), where=path, hint=hint) from None
 
 

@@ -8,6 +8,7 @@ file, password files without their hashes.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -89,7 +90,7 @@ def hide_shadows(upper: UpperLayer, names: list[str]) -> None:
         except (NotADirectoryError, FileExistsError):
             return  # the container has something else in the place of /etc, which hides the lower one whole
         except OSError as error:
-            if error.errno != 40:  # ELOOP: a symlink, likewise
+            if error.errno != errno.ELOOP:  # a symlink, likewise
                 raise
             return
 

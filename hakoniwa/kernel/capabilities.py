@@ -6,6 +6,7 @@ those would stay.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from hakoniwa.errors import nearest
@@ -136,7 +137,7 @@ def limit_bounding(bits: int) -> None:
         try:
             call("prctl", _PR_CAPBSET_DROP, number, 0, 0, 0)
         except OSError as error:
-            if error.errno == 22:
+            if error.errno == errno.EINVAL:
                 return  # past the last capability of this kernel
             if call("prctl", _PR_CAPBSET_READ, number, 0, 0, 0):
                 raise  # to lack what was not there takes no cap_setpcap

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from hakoniwa.kernel.libc import AT_FDCWD, OPENAT2, syscall
@@ -54,7 +55,7 @@ def _is_through_magic(folder: int, path: str) -> bool:
     try:
         os.close(_openat2(folder, path, O_PATH, 0, _NO_MAGICLINKS))
     except OSError as error:
-        return error.errno == 40  # ELOOP
+        return error.errno == errno.ELOOP
     return False
 
 
@@ -74,7 +75,7 @@ def make_inside(root: int, path: str, *, folder: bool, mode: int = 0o755, links:
         return open_inside(root, path)
     except FileNotFoundError:
         if not links:
-            raise OSError(40, os.strerror(40), path) from None
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path) from None
     above, _, last = path.rstrip("/").rpartition("/")
     parent = make_inside(root, above or "/", folder=True, links=links - 1)
     try:
@@ -105,7 +106,7 @@ def read_inside(root: int, path: str) -> str:
     try:
         status = os.fstat(file)
         if status.st_mode & 0o170000 != 0o100000 or status.st_size > _LARGEST:
-            raise OSError(22, "not a regular file of at most 1 MiB", path)
+            raise OSError(errno.EINVAL, "not a regular file of at most 1 MiB", path)
         return os.read(file, _LARGEST).decode(errors="replace")
     finally:
         os.close(file)

@@ -24,6 +24,7 @@ filters, three words for AppArmor, then a `struct sock_fprog` for each filter (`
 
 from __future__ import annotations
 
+import errno
 import os
 
 from hakoniwa.errors import HakoError
@@ -127,7 +128,7 @@ def sealed(content: bytes, name: str, mode: int = 0o555) -> int:
     try:
         file = os.memfd_create(name, flags | _MFD_EXEC)
     except OSError as error:
-        if error.errno != 22:
+        if error.errno != errno.EINVAL:
             raise
         file = os.memfd_create(name, flags)
     view = memoryview(content)

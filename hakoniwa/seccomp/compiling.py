@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from itertools import product
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 # The other ABIs of a machine type, through which its programs can make calls too. Calls through any further one, x32 for
 # instance, are answered as by a kernel without it: a third ABI would make the programs, and each start, slower by half.
 _FURTHER_ABIS = {"x86_64": ("X86",), "aarch64": ("ARM",)}
-_ENOSYS = 38
 _UNKNOWN = -1  # __NR_SCMP_ERROR; other negative numbers are calls of other machine types
 # Arguments that the kernel takes for an `int`: a filter sees 64 bits, and a caller may put anything into the upper half
 # (CVE-2019-10063, CVE-2019-7303). So the lower half alone is compared. `man 2` of each call.
@@ -56,7 +56,7 @@ def compile_filter(described: CallFilter, machine: str) -> bytes:
     made = seccomp.SyscallFilter(_action(seccomp, described.default, described.errno))
     for name in _FURTHER_ABIS.get(machine, ()):
         made.add_arch(getattr(seccomp.Arch, name))
-    made.set_attr(seccomp.Attr.ACT_BADARCH, seccomp.ERRNO(_ENOSYS))
+    made.set_attr(seccomp.Attr.ACT_BADARCH, seccomp.ERRNO(errno.ENOSYS))
     try:
         made.set_attr(seccomp.Attr.CTL_OPTIMIZE, _BY_BINARY_SEARCH)
     except OSError:
@@ -81,7 +81,7 @@ def _shut_socketcall(described: CallFilter) -> bytes:
     lines.append((load, 0, 0, 16))
     for left, number in zip(range(len(shut) - 1, -1, -1), shut, strict=True):
         lines.append((equal, left, 0 if left else 1, number))
-    lines.append((give, 0, 0, 0x00050000 | _ENOSYS))
+    lines.append((give, 0, 0, 0x00050000 | errno.ENOSYS))
     return b"".join(
         code.to_bytes(2, "little") + bytes((yes, no)) + value.to_bytes(4, "little") for code, yes, no, value in lines
     )
@@ -104,14 +104,14 @@ def _use_extended_actions(seccomp: Any) -> None:
         pass
 
 
-def _action(seccomp: Any, word: str, errno: int) -> Any:
+def _action(seccomp: Any, word: str, error: int) -> Any:
     return {
         "allow": seccomp.ALLOW,
-        "errno": seccomp.ERRNO(errno),
+        "errno": seccomp.ERRNO(error),
         "kill": seccomp.KILL_PROCESS,
         "kill_thread": seccomp.KILL,
         "trap": seccomp.TRAP,
-        "trace": seccomp.TRACE(errno),
+        "trace": seccomp.TRACE(error),
         "log": seccomp.LOG,
     }[word]
 

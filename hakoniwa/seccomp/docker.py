@@ -5,6 +5,7 @@ https://docs.docker.com/engine/security/seccomp/ and the schema of moby's `profi
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 
@@ -36,7 +37,6 @@ _OPERATORS = {
 }
 # What the profiles call the machine types of `uname -m`.
 _ARCHITECTURES = {"x86_64": ("amd64", "x86", "x32"), "aarch64": ("arm64", "arm")}
-_EPERM = 1
 
 
 class _Wrong(ValueError):
@@ -66,8 +66,8 @@ def _filter(profile: dict[str, Any], held: int, machine: str) -> CallFilter:
         )
         if _matches(includes, held, machine, every=True) and not _matches(excludes, held, machine, every=False):
             rules.append(_rule(entry, place))
-    errno = _number(profile.get("defaultErrnoRet", _EPERM), "defaultErrnoRet")
-    return CallFilter(default=default, errno=errno, rules=tuple(rules), where="")
+    error = _number(profile.get("defaultErrnoRet", errno.EPERM), "defaultErrnoRet")
+    return CallFilter(default=default, errno=error, rules=tuple(rules), where="")
 
 
 def _rule(entry: dict[str, Any], place: str) -> CallRule:
@@ -77,9 +77,9 @@ def _rule(entry: dict[str, Any], place: str) -> CallRule:
     tests = []
     for number, test in enumerate(_kind(entry.get("args") or [], list, f"{place}.args")):
         tests.append(_test(_kind(test, dict, f"{place}.args[{number}]"), f"{place}.args[{number}]"))
-    errno = _number(entry.get("errnoRet", _EPERM), f"{place}.errnoRet")
+    error = _number(entry.get("errnoRet", errno.EPERM), f"{place}.errnoRet")
     action = _action(entry.get("action"), f"{place}.action")
-    return CallRule(action=action, calls=tuple(calls), errno=errno, tests=tuple(tests), where="")
+    return CallRule(action=action, calls=tuple(calls), errno=error, tests=tuple(tests), where="")
 
 
 def _test(test: dict[str, Any], place: str) -> ArgumentTest:

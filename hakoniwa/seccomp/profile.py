@@ -6,12 +6,13 @@ a call that is refused on purpose is EPERM.
 
 from __future__ import annotations
 
+import errno
+
 from hakoniwa.kernel import capabilities
 from hakoniwa.seccomp.compiling import prefixes
 from hakoniwa.seccomp.names import BY_CAPABILITY, NEVER, ORDINARY
 from hakoniwa.spec.records import ArgumentTest, CallFilter, CallRule
 
-_EPERM, _ENOSYS, _EAFNOSUPPORT = 1, 38, 97
 _NEW_NAMESPACES = 0x7E020000  # every CLONE_NEW* flag that clone(2) takes (linux/sched.h)
 _AF_VSOCK, _AF_ALG = 40, 38
 _SOCKETS = ((0, _AF_ALG - 1), (_AF_ALG + 1, _AF_VSOCK - 1), (_AF_VSOCK + 1, 63))  # families; there are fewer than 64
@@ -26,7 +27,7 @@ def default_profile(held: int) -> CallFilter:
     rules = [_rule("allow", [*ORDINARY, *sorted(opened)]), _rule("errno", sorted({*shut, *NEVER} - {"clone3"}))]
     if "clone3" not in opened:
         # Its flags lie in memory, where no filter sees them: without it, programs use clone(2).
-        rules.append(_rule("errno", ["clone3"], errno=_ENOSYS))
+        rules.append(_rule("errno", ["clone3"], error=errno.ENOSYS))
     if held & capabilities.mask(["cap_sys_admin"]):
         rules.append(_rule("allow", ["clone"]))
     else:
@@ -37,12 +38,14 @@ def default_profile(held: int) -> CallFilter:
     # Neither reaches into a network namespace: sockets to the hypervisor, and the kernel's cryptography.
     for first, last in _SOCKETS:
         rules += [_rule("allow", ["socket"], _test(0, "==", *prefix)) for prefix in prefixes(first, last)]
-    rules += [_rule("errno", ["socket"], _test(0, "==", kind), errno=_EAFNOSUPPORT) for kind in (_AF_ALG, _AF_VSOCK)]
-    return CallFilter(default="errno", errno=_ENOSYS, rules=tuple(rules), where="")
+    rules += [
+        _rule("errno", ["socket"], _test(0, "==", kind), error=errno.EAFNOSUPPORT) for kind in (_AF_ALG, _AF_VSOCK)
+    ]
+    return CallFilter(default="errno", errno=errno.ENOSYS, rules=tuple(rules), where="")
 
 
-def _rule(action: str, calls: list[str], *tests: ArgumentTest, errno: int = _EPERM) -> CallRule:
-    return CallRule(action=action, calls=tuple(calls), errno=errno, tests=tests, where="")
+def _rule(action: str, calls: list[str], *tests: ArgumentTest, error: int = errno.EPERM) -> CallRule:
+    return CallRule(action=action, calls=tuple(calls), errno=error, tests=tests, where="")
 
 
 def _test(index: int, operator: str, value: int, mask: int | None = None) -> ArgumentTest:

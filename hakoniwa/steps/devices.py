@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -56,7 +57,7 @@ class MakeDev(Step):
         for name, major, minor in DEVICES:
             node = os.open(f"/dev/{name}", os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)
             if os.fstat(node).st_rdev != os.makedev(major, minor):
-                raise OSError(22, "not the device of that name", f"/dev/{name}")
+                raise OSError(errno.EINVAL, "not the device of that name", f"/dev/{name}")
             tree = mount.clone_tree("", at=node)
             mount.set_attributes(tree, mount.NOSUID | mount.NOEXEC)
             mount.attach(tree, os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from hakoniwa.errors import HakoError
@@ -121,7 +122,7 @@ class JoinKeyring(Step):
         keyring.join_new_session_keyring()
 
     def hint(self, error: OSError) -> str:
-        return "the user has too many keys: see /proc/key-users" if error.errno == 122 else ""  # EDQUOT
+        return "the user has too many keys: see /proc/key-users" if error.errno == errno.EDQUOT else ""
 
 
 class PutFiltersInForce(Step):
@@ -137,9 +138,9 @@ class PutFiltersInForce(Step):
             seccomp.put_in_force(program)
 
     def hint(self, error: OSError) -> str:
-        if error.errno == 13:
+        if error.errno == errno.EACCES:
             return "without no_new_privs that takes cap_sys_admin, which the caller lacks"
-        return "this kernel may have no seccomp filters: seccomp.profile = None" if error.errno == 22 else ""
+        return "this kernel may have no seccomp filters: seccomp.profile = None" if error.errno == errno.EINVAL else ""
 
 
 class BecomeUser(Step):
@@ -179,7 +180,7 @@ class BecomeUser(Step):
         try:
             action()
         except OSError as error:
-            if error.errno != 22:
+            if error.errno != errno.EINVAL:
                 raise
             told = f"{what} is not mapped in the user namespace"
             raise HakoError(told, where=self.places.get(setting, self.where), hint=_MAP) from None

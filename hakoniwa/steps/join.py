@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from hakoniwa.errors import HakoError
@@ -96,7 +97,7 @@ class JoinGroups(Step):
             os.close(file)
 
     def hint(self, error: OSError) -> str:
-        return "pids.max must leave room for one process" if error.errno == 11 else ""
+        return "pids.max must leave room for one process" if error.errno == errno.EAGAIN else ""
 
 
 def open_groups(paths: list[str]) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -43,7 +44,7 @@ def open_target(context: Context, path: str, *, folder: bool) -> int:
     try:
         return paths.make_inside(context.root, path, folder=folder)
     except OSError as error:
-        if error.errno == 30:  # EROFS
+        if error.errno == errno.EROFS:
             raise HakoError(
                 f"the mount target {path} is missing in a read-only rootfs",
                 hint="make it in the rootfs, or set rootfs.readonly to False",
@@ -113,17 +114,19 @@ class BindMount(Step):
             raise HakoError(
                 f"the ids of {self.source} cannot be mapped: {error.strerror}",
                 where=self.where,
-                hint="its file system, or one mounted below, has no id-mapped mounts" if error.errno == 22 else "",
+                hint="its file system, or one mounted below, has no id-mapped mounts"
+                if error.errno == errno.EINVAL
+                else "",
             ) from None
         finally:
             os.close(carrier)
 
     def hint(self, error: OSError) -> str:
-        if error.errno == 2:
+        if error.errno == errno.ENOENT:
             return "the source must be there before the container starts"
-        if error.errno == 20:
+        if error.errno == errno.ENOTDIR:
             return "source and target must both be folders, or both be files"
-        if error.errno == 40:
+        if error.errno == errno.ELOOP:
             return "name the place that is meant, or remove the symlink"
         return ""
 
@@ -150,7 +153,7 @@ class MakeMount(Step):
         os.close(target)
 
     def hint(self, error: OSError) -> str:
-        if error.errno == 19:
+        if error.errno == errno.ENODEV:
             return f"this kernel has no file system {self.fs!r}; see /proc/filesystems"
         return ""
 

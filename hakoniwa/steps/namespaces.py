@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from hakoniwa.errors import HakoError
@@ -45,7 +46,7 @@ class AwaitOutside(AwaitsMaps):
             idmap.become_root_inside(context.may_set_groups)
 
     def hint(self, error: OSError) -> str:
-        return "the maps must have an id 0" if error.errno == 22 else ""
+        return "the maps must have an id 0" if error.errno == errno.EINVAL else ""
 
 
 # What the host's side says: that it has opened things, or that the first process can do so itself.
@@ -66,7 +67,7 @@ class CopyMounts(Step):
         process.unshare(process.NAMESPACES["mount"])
 
     def hint(self, error: OSError) -> str:
-        return "entering one takes cap_sys_admin in its user namespace" if error.errno == 1 else ""
+        return "entering one takes cap_sys_admin in its user namespace" if error.errno == errno.EPERM else ""
 
 
 def open_entered(entered: tuple[Entered, ...]) -> list[tuple[str, int]]:
@@ -119,7 +120,7 @@ class ShiftClocks(Step):
         os.close(made)
 
     def hint(self, error: OSError) -> str:
-        return "a clock cannot be set below 0, nor so far ahead" if error.errno == 34 else ""
+        return "a clock cannot be set below 0, nor so far ahead" if error.errno == errno.ERANGE else ""
 
 
 def persist(pid: int, name: str, path: str, where: str) -> None:

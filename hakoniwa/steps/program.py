@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SHELLS = ("/bin/bash", "/bin/sh")
 TRAMPOLINE_FD = 5
-_ENXIO = 6
 
 
 class Redirect(Step):
@@ -51,7 +51,7 @@ def open_stream(stream: Stream) -> int:
         raise HakoError(
             f"cannot redirect stream {stream.number} to {stream.path} {side}: {error.strerror}",
             where=stream.where,
-            hint="nobody reads that FIFO yet" if error.errno == _ENXIO else hint,
+            hint="nobody reads that FIFO yet" if error.errno == errno.ENXIO else hint,
         ) from None
 
 
@@ -72,7 +72,7 @@ class EnterWorkdir(Step):
         os.getcwd()  # fails when the folder is not below the root
 
     def hint(self, error: OSError) -> str:
-        return "workdir must be a folder inside" if error.errno in (2, 20) else ""
+        return "workdir must be a folder inside" if error.errno in (errno.ENOENT, errno.ENOTDIR) else ""
 
 
 class OpenAttributes(Step):
@@ -207,7 +207,7 @@ def find_program(program: str, search: str, where: str = "") -> str:
         try:
             regular = stat.S_ISREG(os.stat(path).st_mode)
         except OSError as error:
-            if error.errno not in (2, 20):
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
                 unusable = f"{path}: {error.strerror}"
             continue
         if regular and os.access(path, os.X_OK):

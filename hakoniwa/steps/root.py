@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -27,7 +28,7 @@ class CutOff(Step):
         mount.make_all_private()
 
     def hint(self, error: OSError) -> str:
-        return "/ is no mount point: is this a chroot?" if error.errno == 22 else ""
+        return "/ is no mount point: is this a chroot?" if error.errno == errno.EINVAL else ""
 
 
 def open_null() -> int:
@@ -35,7 +36,7 @@ def open_null() -> int:
     null = os.open("/dev/null", os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)
     status = os.fstat(null)
     if not stat.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(1, 3):
-        raise OSError(22, "not the null device", "/dev/null")
+        raise OSError(errno.EINVAL, "not the null device", "/dev/null")
     return null
 
 
@@ -95,7 +96,7 @@ class _Root(Step):
                 f"the ids of {what} cannot be mapped: {error.strerror}",
                 where=self.where,
                 hint="its file system has no id-mapped mounts: make it anew with rootfs_owner(uid=, gid=)"
-                if error.errno == 22
+                if error.errno == errno.EINVAL
                 else "",
             ) from None
 
@@ -197,7 +198,7 @@ class LayerRoot(_Root):
             with capabilities.AsStranger():
                 return mount.make("overlay", "hakoniwa", [f"lowerdir={_lower([lower, empty])}"], mount.RDONLY)
         except OSError as error:
-            if error.errno != 22 or not _is_overlay():
+            if error.errno != errno.EINVAL or not _is_overlay():
                 raise
             raise HakoError(
                 "the host's root is an overlay itself, on which secrets cannot be hidden",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from hakoniwa.steps.step import Context, Step, write_own_file
@@ -19,7 +20,7 @@ class SetOomScore(Step):
         write_own_file("oom_score_adj", str(self.value))
 
     def hint(self, error: OSError) -> str:
-        return "a lower value than the caller's needs cap_sys_resource" if error.errno == 13 else ""
+        return "a lower value than the caller's needs cap_sys_resource" if error.errno == errno.EACCES else ""
 
 
 class SetPolicy(Step):

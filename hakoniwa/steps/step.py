@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from hakoniwa.errors import NOT_EXECUTABLE, NOT_FOUND, HakoError
@@ -176,6 +177,6 @@ def _guarded(step: Step, action: Callable[[Context], None], context: Context) ->
         raise HakoError(f"cannot {step}: {reason}", where=step.where, hint=step.hint(error)) from None
 
 
-def program_status(errno: int) -> int:
+def program_status(error: int) -> int:
     """127 when the program is not there, 126 when it cannot be executed; as the shell has it."""
-    return NOT_FOUND if errno == 2 else NOT_EXECUTABLE
+    return NOT_FOUND if error == errno.ENOENT else NOT_EXECUTABLE

@@ -6,6 +6,7 @@ Documentation/admin-guide/cgroup-v1/.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from hakoniwa.kernel.files import read_file
@@ -35,7 +36,7 @@ def write(path: str, parameter: str, value: str) -> None:
     from cgroupspy.controllers import Controller
 
     if not os.path.exists(f"{path}/{parameter}"):
-        raise FileNotFoundError(2, os.strerror(2), f"{path}/{parameter}")
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), f"{path}/{parameter}")
     Controller(_Node(path)).set_property(parameter, value)
 
 
@@ -112,7 +113,7 @@ def _remove_folder(path: str, above: int | None = None) -> None:
         try:
             os.rmdir(path, dir_fd=above)
         except OSError as error:
-            if error.errno != 16 or time.monotonic() > end:  # EBUSY
+            if error.errno != errno.EBUSY or time.monotonic() > end:
                 raise
             select.select([], [], [], 0.005)
         else:

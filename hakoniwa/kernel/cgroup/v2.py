@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from hakoniwa.kernel.files import read_file
@@ -64,7 +65,7 @@ def remove(path: str) -> None:
     try:
         os.rmdir(path)
     except OSError as error:
-        if error.errno != 16:  # EBUSY: there are groups below it
+        if error.errno != errno.EBUSY:  # there are groups below it
             raise
         _remove_below(path)
         os.rmdir(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -107,7 +108,7 @@ def _copy_file(
     above, _, last = target.rstrip("/").rpartition("/")
     folder = paths.make_inside(root, above or "/", folder=True)
     if not stat.S_ISDIR(os.fstat(folder).st_mode):
-        raise OSError(20, os.strerror(20), above)
+        raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), above)
     status = os.fstat(entry)
     try:
         _remove(folder, _NEW)

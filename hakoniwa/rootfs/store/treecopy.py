@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -15,7 +16,6 @@ from hakoniwa.kernel import tree
 _CLONE = 0x40049409  # FICLONE, `man 2 ioctl_ficlone`
 _CHUNK = 1 << 30
 _LINKS = ".hakoniwa-links"
-_NO_DATA = 6  # ENXIO, `man 2 lseek`
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 # Attributes that the kernel's own modules give to a file when it is made, and may not let us set.
 _MODULES = ("security.selinux", "security.ima", "security.evm", "security.SMACK64")
@@ -146,7 +146,7 @@ def _copy_data(source: int, target: int, status: os.stat_result) -> None:
             try:
                 at = os.lseek(source, at, os.SEEK_DATA)
             except OSError as error:
-                if error.errno != _NO_DATA:
+                if error.errno != errno.ENXIO:  # no data any more: `man 2 lseek`
                     raise
                 break
             end = os.lseek(source, at, os.SEEK_HOLE)
@@ -154,7 +154,7 @@ def _copy_data(source: int, target: int, status: os.stat_result) -> None:
         while at < end:
             count = os.sendfile(target, source, at, min(end - at, _CHUNK))
             if not count:
-                raise OSError(5, "it has become shorter in the meantime")
+                raise OSError(errno.EIO, "it has become shorter in the meantime")
             at += count
     if not whole:
         os.ftruncate(target, size)

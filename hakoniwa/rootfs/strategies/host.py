@@ -6,6 +6,7 @@ in part by how it is mounted (steps/root.py), in part by the upper layer (hostro
 
 from __future__ import annotations
 
+import errno
 import os
 
 from hakoniwa.errors import HakoError
@@ -32,7 +33,7 @@ def fill(boot: Boot, bootstrap: Bootstrap) -> None:
             _prepare_folders(upper, os.path.join(boot.rootfs, "work"))
         hide_secrets(upper)
     except OSError as error:
-        if error.errno in (95, 1):  # EOPNOTSUPP, EPERM
+        if error.errno in (errno.EOPNOTSUPP, errno.EPERM):
             raise HakoError(
                 f"{boot.rootfs} lies on a file system that cannot hold an overlay's layer: {error.strerror}",
                 where=bootstrap.where,

@@ -7,6 +7,7 @@ then says that it has dropped some, and so many folders are watched at most.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -37,7 +38,6 @@ _LONGEST = 1024  # characters of a folder's name, relative to that of the tree
 _SLICE = 0.005  # seconds of work after which there is a rest
 _RESTS = 4  # how much longer that is
 _MOMENT = 0.01  # seconds between two reads: what is the same is told once
-_ENOSPC = 28
 _CHANGES = Mask(
     InotifyConstants.IN_CREATE
     | InotifyConstants.IN_MODIFY
@@ -216,7 +216,7 @@ class Tree(WatchCallback):
             mask = _CHANGES if name else Mask(_CHANGES | InotifyConstants.IN_MOVE_SELF)
             wd = self._reader.add_callback(place, mask, self, CallbackId(id(self)))
         except OSError as error:
-            if error.errno != _ENOSPC or not name:
+            if error.errno != errno.ENOSPC or not name:
                 raise
             self._say(
                 "no more folders can be watched (fs.inotify.max_user_watches): changes in the others are not seen"

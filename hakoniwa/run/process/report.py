@@ -7,6 +7,7 @@ them, or is too much, is an error. Then there may be eight bytes of the trampoli
 
 from __future__ import annotations
 
+import errno
 import os
 
 from hakoniwa.errors import HakoError
@@ -130,16 +131,19 @@ def _garbled() -> HakoError:
 
 def _of_trampoline(number: int, program: str) -> HakoError:
     """The error for the negative of what the trampoline has written: an errno, with the stage that it comes from."""
-    stage, errno = divmod(number, STAGE)
+    stage, error = divmod(number, STAGE)
     if stage in STAGES:
-        return HakoError(f"cannot {STAGES[stage]}: {os.strerror(errno)}", hint=_stage_hint(stage, errno))
-    if stage or errno == 0:
+        return HakoError(f"cannot {STAGES[stage]}: {os.strerror(error)}", hint=_stage_hint(stage, error))
+    if stage or error == 0:
         return _garbled()
-    hint = {2: "its interpreter or loader may be missing", 8: "not a program for this machine?"}.get(errno, "")
-    return HakoError(f"cannot execute {program}: {os.strerror(errno)}", hint=hint, status=program_status(errno))
+    hint = {
+        errno.ENOENT: "its interpreter or loader may be missing",
+        errno.ENOEXEC: "not a program for this machine?",
+    }.get(error, "")
+    return HakoError(f"cannot execute {program}: {os.strerror(error)}", hint=hint, status=program_status(error))
 
 
-def _stage_hint(stage: int, errno: int) -> str:
+def _stage_hint(stage: int, error: int) -> str:
     if stage == 1:
         return "is it loaded? aa-status lists the profiles"
-    return "this kernel may have no seccomp filters: seccomp.profile = None" if errno == 22 else ""
+    return "this kernel may have no seccomp filters: seccomp.profile = None" if error == errno.EINVAL else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from hakoniwa.errors import HakoError, nearest
@@ -254,7 +255,7 @@ def _enable(parent: str, controller: str, where: str) -> None:
         try:
             v2.enable(parent, controller)
         except OSError as error:
-            if error.errno != 16:  # EBUSY
+            if error.errno != errno.EBUSY:
                 raise
             cgroup.delegation.make_room(parent)
             v2.enable(parent, controller)
