@@ -74,10 +74,11 @@ def _known_folders(run: str, lib: str) -> Iterator[str]:
 
 
 def _folders_in(definition: dict[str, Any]) -> list[str]:
-    rootfs = definition["rootfs"]
+    files = definition.get("files", definition)  # which were no group of their own until schema 2
+    rootfs = files["rootfs"]
     replaced = [] if rootfs["replacement"] is None else [rootfs["replacement"]]
     shared = [
-        mount["source"] for mount in (*definition["mounts"], *replaced) if mount["fs"] is None and not mount["readonly"]
+        mount["source"] for mount in (*files["mounts"], *replaced) if mount["fs"] is None and not mount["readonly"]
     ]
     return [rootfs["path"], *shared]
 

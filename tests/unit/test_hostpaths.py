@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from hakoniwa import hostpaths
+from hakoniwa import hostpaths, state
+from hakoniwa.haco.loader import load
 from hakoniwa.hostpaths import open_outside, open_parent, remove_file
+from hakoniwa.statefile import Made
 
 
 @pytest.fixture
@@ -120,7 +123,7 @@ def test_what_is_removed(tree: Path) -> None:
 
 
 def test_folders_of_other_containers_that_are_known(tree: Path) -> None:
-    """From their states and records; those that cannot be read are passed over."""
+    """From their states and records, those of schema 1 too; those that cannot be read are passed over."""
     (tree / "own" / "x").symlink_to("../secret")
     (tree / "share" / "beside" / "x").symlink_to("../../secret")
     hostpaths._Distrusted.folders = set()
@@ -128,7 +131,7 @@ def test_folders_of_other_containers_that_are_known(tree: Path) -> None:
     mount = {"source": str(tree / "own"), "fs": None, "readonly": False}
     definition = {"rootfs": {"path": "/none", "replacement": None}, "mounts": [mount]}
     (tree / "run" / "one").mkdir()
-    (tree / "run" / "one" / "state.json").write_text(json.dumps({"schema": 1, "definition": definition}))
+    (tree / "run" / "one" / "state.json").write_text(json.dumps({"schema": 2, "definition": {"files": definition}}))
     (tree / "run" / "broken").mkdir()
     (tree / "run" / "broken" / "state.json").write_text("{")
     (tree / "run" / ".lock").write_text("")
@@ -138,5 +141,20 @@ def test_folders_of_other_containers_that_are_known(tree: Path) -> None:
         with pytest.raises(OSError, match="leads out"):
             content(tree / path)
     mount["readonly"] = True
-    (tree / "run" / "one" / "state.json").write_text(json.dumps({"schema": 1, "definition": definition}))
+    (tree / "run" / "one" / "state.json").write_text(json.dumps({"schema": 2, "definition": {"files": definition}}))
     assert content(tree / "own" / "x") == "secret"
+
+
+def test_folders_are_found_in_what_is_written_of_containers(
+    tree: Path, places: Path, write_file: Callable[..., Path]
+) -> None:
+    (tree / "own" / "x").symlink_to("../secret")
+    (container,) = load(
+        str(write_file(f'config.add_mount_point({str(tree / "own")!r}, to="/mnt")')), "check"
+    ).containers
+    hostpaths._Distrusted.folders = set()  # those of the file that was loaded are among them
+    hostpaths._Distrusted.places = (str(places / "run"), str(places / "lib"))
+    assert content(tree / "own" / "x") == "secret"
+    state.write_record(Made.of(container))
+    with pytest.raises(OSError, match="leads out"):
+        content(tree / "own" / "x")
