@@ -6,7 +6,9 @@ import hashlib
 import os
 import signal
 
-from hakoniwa.kernel import prctl, process
+import prctl
+
+from hakoniwa.kernel import process
 from hakoniwa.rootfs.archives import tar
 
 TYPE_CHECKING = False
@@ -42,7 +44,8 @@ class Passed:
 
 def _pass_on(file: int, writer: int, tell: int) -> NoReturn:
     try:
-        prctl.die_with_parent()
+        prctl.set_name("hako:hash")
+        prctl.set_pdeathsig(signal.SIGKILL)
         process.close_all_but({file, writer, tell})
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         hashed, wanted = hashlib.sha256(), True

@@ -8,8 +8,11 @@ from __future__ import annotations
 import os
 import shutil
 
+import prctl
+
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import capabilities, idmap, mount, prctl, process
+from hakoniwa.kernel import capabilities, idmap, mount, process
+from hakoniwa.kernel.signals import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,8 +76,8 @@ def become_tar(
         process.close_all_but(set())
         capabilities.limit_bounding(kept)
         capabilities.set_sets(kept)
-        prctl.forbid_new_privileges()
-        prctl.die_with_parent()
+        prctl.set_no_new_privs(1)
+        prctl.set_pdeathsig(SIGKILL)
         os.execve(words[0], words, {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"})
     except HakoError as error:
         os.write(2, error.message.encode())

@@ -11,9 +11,11 @@ import subprocess
 import sys
 import traceback
 
+import prctl
+
 from hakoniwa import log
 from hakoniwa.errors import HakoError, printable
-from hakoniwa.kernel import capabilities, idmap, mount, paths, prctl, process, signals
+from hakoniwa.kernel import capabilities, idmap, mount, paths, process, signals
 from hakoniwa.plan.container import NETWORK_FILES, provisioning_steps
 from hakoniwa.rootfs.provision.copies import copy_in
 from hakoniwa.rootfs.tools.environment import PROXIES
@@ -126,8 +128,9 @@ class _Working:
             for number, held in ((0, null), (1, output), (2, output)):
                 os.dup2(held, number)
             process.close_all_but({status})
-            prctl.die_with_parent()
-            prctl.become_undumpable()
+            prctl.set_name("hako:step")
+            prctl.set_pdeathsig(signals.SIGKILL)
+            prctl.set_dumpable(0)
             context = Context(supervisor=-1, status=status, environ=self.environ)
             context.null_streams = (0,)
             if not idmap.is_host_root():
