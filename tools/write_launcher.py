@@ -40,7 +40,7 @@ COMMANDS = {
 }
 # What they import at times.
 AT_TIMES = "run.control run.start.groups run.start.helper steps.gather steps.scheduling"
-FIRST = "cli options commands"  # by all commands
+FIRST = "quickos cli options commands"  # by all commands
 ANY = "*"  # the same for every command that is not named here, as quickimport has it
 BEGIN = 20  # bytes at the beginning that say what the file is and where its head lies
 LARGEST = 60 << 10  # of what is read at once: the memory for more would be new each time
@@ -142,7 +142,7 @@ def imported(modules: str) -> list[str]:
 
 
 def lean_code(source: Path) -> CodeType:
-    """The code of a module without what a start does not need: docstrings, assertions, and what `Leaner` leaves out.
+    """The code of a module without what a start does not need: docstrings, assertions, and what `Leaner` makes leaner.
 
     Annotations of classes stay, as text: records have their fields by them.
     """
@@ -153,7 +153,13 @@ def lean_code(source: Path) -> CodeType:
 
 
 class Leaner(ast.NodeTransformer):
-    """Leaves out annotations of functions and variables, what only type checkers read, and the import of `annotations`."""
+    """Leaves out annotations of functions and what only type checkers read, and has `quickos` imported as `os`."""
+
+    def visit_Import(self, node: ast.Import) -> ast.AST:
+        if [(name.name, name.asname) for name in node.names] != [("os", None)]:
+            return node
+        quick = ast.ImportFrom("hakoniwa", [ast.alias("quickos", "os")], 0)
+        return ast.fix_missing_locations(ast.copy_location(quick, node))
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         node.returns = None

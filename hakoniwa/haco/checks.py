@@ -63,7 +63,7 @@ def hostname(value: object) -> str:
 
 def path(value: object) -> str:
     """A path: a string or an `os.PathLike` of one."""
-    if isinstance(value, os.PathLike):
+    if not isinstance(value, str) and isinstance(value, os.PathLike):
         value = os.fspath(value)
     word = text(value)
     if not word:

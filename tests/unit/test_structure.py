@@ -17,7 +17,7 @@ EXAMPLES = sorted((PACKAGE.parent / "examples").glob("*.haco.py"))
 
 # From the bottom up. A module imports from its own floor and from those below it.
 FLOORS = [
-    ["record", "errors", "harmless", "earlier", "undo", "fastjson", "quickimport", "log"],
+    ["record", "errors", "harmless", "earlier", "undo", "fastjson", "quickimport", "quickos", "quickpath", "log"],
     ["kernel"],
     ["trust"],
     ["places", "spec", "options"],
