@@ -1,12 +1,11 @@
-"""JSON for the hot path: the C scanner and encoder of the standard library without their Python face.
+"""JSON for the hot path.
 
-`import json` imports `re` and costs about as much as a whole interpreter start, which `hako start` (one small write)
-and `hako attach` (one small read) cannot afford. Everything else uses `json`; a test holds both to the same result.
+`import json` imports `re` and costs about as much as a whole interpreter start, which `hako start` (two small writes)
+and `hako attach` (one small read) cannot afford. So it is written by Python, which needs no further module, and read by the
+C scanner of the standard library without its Python face. Everything else uses `json`; a test holds both to the same result.
 """
 
 from __future__ import annotations
-
-from _json import encode_basestring_ascii, make_encoder, make_scanner
 
 from hakoniwa.record import Record, Unreadable
 
@@ -14,6 +13,75 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+
+def dumps(value: Any) -> str:
+    """`value`, which may hold records, as JSON on one line. Raises TypeError or ValueError for what JSON cannot say."""
+    pieces: list[str] = []
+    _write(value, pieces.append)
+    return "".join(pieces)
+
+
+def _write(value: Any, put: Callable[[str], None]) -> None:
+    if isinstance(value, str):
+        put(_quoted(value))
+    elif value is None or isinstance(value, (bool, int)):
+        put(
+            "null"
+            if value is None
+            else int.__repr__(value)
+            if type(value) is not bool
+            else "true"
+            if value
+            else "false"
+        )
+    elif isinstance(value, (list, tuple)):
+        before = "["
+        for item in value:
+            put(before)
+            _write(item, put)
+            before = ", "
+        put("]" if value else "[]")
+    elif isinstance(value, (dict, Record)):
+        before = "{"
+        named = value if isinstance(value, dict) else value._plain()
+        for name, item in named.items():
+            put(f"{before}{_quoted(name if isinstance(name, str) else _as_name(name))}: ")
+            _write(item, put)
+            before = ", "
+        put("}" if named else "{}")
+    elif isinstance(value, float) and value - value == 0:  # neither infinite nor no number
+        put(float.__repr__(value))
+    else:
+        raise TypeError(f"JSON cannot say {value!r}")
+
+
+def _as_name(value: object) -> str:
+    """What `json` makes of a name that is no text."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return dumps(value)
+    raise TypeError(f"JSON cannot have {value!r} for a name")
+
+
+def _quoted(text: str) -> str:
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return '"' + text + '"'
+    return '"' + "".join(map(_escaped, text)) + '"'
+
+
+_SHORT = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\f": "\\f", "\b": "\\b"}
+
+
+def _escaped(character: str) -> str:
+    if character in _SHORT:
+        return _SHORT[character]
+    if " " <= character <= "~":
+        return character
+    number = ord(character)
+    if number < 0x10000:
+        return f"\\u{number:04x}"
+    number -= 0x10000  # two surrogates: RFC 8259, section 7
+    return f"\\u{0xD800 | number >> 10:04x}\\u{0xDC00 | number & 0x3FF:04x}"
 
 
 class _Settings:
@@ -27,21 +95,12 @@ class _Settings:
     parse_constant = float
 
 
-def _plain(value: object) -> dict[str, Any]:
-    """What the encoder takes in the place of an object that it does not know."""
-    if isinstance(value, Record):
-        return value._plain()
-    raise TypeError(f"JSON cannot say {value!r}")
-
-
-_scan = make_scanner(_Settings)
-_encode = make_encoder(None, _plain, encode_basestring_ascii, None, ": ", ", ", False, False, False)
-
-
 def loads(text: str) -> Any:
     """The value of a JSON text. Raises ValueError when it is none, or is nested too deeply."""
+    from _json import make_scanner
+
     try:
-        value, end = _scan(text, 0)
+        value, end = make_scanner(_Settings)(text, 0)
     except StopIteration as stop:
         raise ValueError(f"no JSON value at character {stop.value}") from None
     except RecursionError:
@@ -54,11 +113,6 @@ def loads(text: str) -> Any:
     return value
 
 
-def dumps(value: Any) -> str:
-    """`value`, which may hold records, as JSON on one line. Raises TypeError or ValueError for what JSON cannot say."""
-    return "".join(_encode(value, 0))
-
-
 # Documents: what is kept in files, an object with the number of its schema
 
 
@@ -67,8 +121,8 @@ class Later(Unreadable):
 
 
 def document(record: Record, schema: int) -> bytes:
-    """A record as a file keeps it."""
-    return dumps({**record._plain(), "schema": schema}).encode()
+    """A record as a file keeps it: its schema first, then its fields in their order."""
+    return dumps({"schema": schema, **record._plain()}).encode()
 
 
 def read_document(

@@ -25,6 +25,7 @@ from hakoniwa.statefile import (
     Made,
     ProcessRecord,
     State,
+    ended,
     folder_of,
     load,
     read_known,
@@ -155,6 +156,8 @@ def clear_leftovers(name: str) -> list[str]:
     Raises HakoError where something could not be.
     """
     path = os.path.join(folder_of(name), _STATE)
+    if ended(path):
+        return []
     try:
         value = load(name, path)
         if value is None or value.get("status") in ENDED:
@@ -326,7 +329,7 @@ def must_belong(container: Container) -> None:
     What a file has made that is gone passes to the one that has its name now, which is told. Raises HakoError.
     """
     name = container.name
-    if _file_of(name) == container.file:
+    if ended(os.path.join(folder_of(name), _STATE), file=container.file) or _file_of(name) == container.file:
         return
     try:
         owner = known(name)

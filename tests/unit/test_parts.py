@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -87,12 +88,30 @@ def test_plain_is_what_json_can_say() -> None:
 # JSON
 
 
-@pytest.mark.parametrize(
-    "value", [None, True, 1, -1.5, "", 'ä"\\\n\x00\u2028', [], {}, {"a": [1, {"b": None}], "c": "d"}]
-)
+VALUES: list[object] = [
+    *(None, True, False, 0, 1, 2**64, -(2**63), -1.5, 1e300, 1e-7, "", [], {}, [[]], [{}], {"": {}}, [True, None, 1.0]),
+    *('ä"\\\n\x00\u2028', "\r\t\b\f\x1b\x7f\x80/", "\U0001f600\uffff", "\ud83d", "\udcff x"),
+    {"a": [1, {"b": None}], "c": "d", 'ä"': [-0.0, "x", []]},
+]
+
+
+@pytest.mark.parametrize("value", VALUES)
 def test_fastjson_agrees_with_json(value: object) -> None:
     assert fastjson.dumps(value) == json.dumps(value)
     assert fastjson.loads(json.dumps(value, indent=2)) == value
+
+
+def test_fastjson_takes_what_is_like_plain_data() -> None:
+    class Word(str):  # one of an enumeration, for instance
+        def __str__(self) -> str:
+            return "no"
+
+    assert fastjson.dumps((Word("a"), signal.SIGTERM, Point(x=1))) == '["a", 15, {"x": 1, "y": 2}]'
+    names = {7: 1, True: 2, None: 3, 1.5: 4}
+    assert fastjson.dumps(names) == json.dumps(names)
+    for value in (float("nan"), float("inf"), {1}, b"x", object(), {(1,): 2}):
+        with pytest.raises((TypeError, ValueError)):
+            fastjson.dumps(value)
 
 
 NO_JSON = [

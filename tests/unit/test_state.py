@@ -49,6 +49,42 @@ def test_a_record_is_written_whole_or_not_at_all(write_file: Writer, places: Pat
     assert state.read_record(container.name) == made
 
 
+def test_that_a_container_has_ended_is_seen_at_the_beginning_of_its_state(write_file: Writer, places: Path) -> None:
+    (container,) = load(str(write_file('config.metadata["status"] = "stopped"')), "check").containers
+    process = statefile.ProcessRecord(pid=1, started=1)
+    made = statefile.Made.of(container)
+    running = statefile.State(
+        status="running",
+        file=made.file,
+        name=made.name,
+        barn=made.barn,
+        rootfs=made.rootfs,
+        created_at=made.created_at,
+        definition=made.definition,
+        boot_id="",
+        init=process,
+        supervisor=process,
+        capabilities=0,
+        user_namespace=False,
+        cgroups=(),
+        filters=(),
+        pid_file=None,
+        log=None,
+    )
+    (places / "run" / container.name).mkdir(parents=True, mode=0o700)
+    (places / "run").chmod(0o700)
+    path = places / "run" / container.name / "state.json"
+    assert not statefile.ended(str(path))
+    for status, wanted in [("running", False), ("stopped", True), ("failed", True), ("dead", True)]:
+        state.write(container.name, running.replace(status=status))
+        assert statefile.ended(str(path)) == wanted
+        assert statefile.ended(str(path), file=container.file) == wanted
+        assert not statefile.ended(str(path), file=f"{container.file}x")
+        assert not statefile.ended(str(path), file=container.file[:-1])
+    path.write_text(path.read_text().replace(f'"schema": {statefile.SCHEMA}', f'"schema": {statefile.SCHEMA + 1}'))
+    assert not statefile.ended(str(path))
+
+
 def test_metadata_that_could_not_be_read_again_is_an_error(write_file: Writer) -> None:
     with pytest.raises(Problems, match=r"metadata.* nested 50 levels deep at most"):
         load(str(write_file('config.metadata["a"] = eval("[" * 60 + "]" * 60)')), "check")
