@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -129,7 +129,7 @@ def test_who_has_a_damaged_state_and_runs_is_told_with_its_supervisor(
     assert f"its supervisor lives: kill {supervisor} ends it" in told
     assert "box" not in hako("gc").stdout, "nothing of a container that runs is cleared"
     ending = os.pidfd_open(supervisor)
-    subprocess.run(["kill", str(supervisor)], check=True)
+    os.kill(supervisor, signal.SIGTERM)
     hako("kill", "-n", "sound")
     from hakoniwa.kernel.pidfd import wait_end
 

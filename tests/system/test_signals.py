@@ -168,15 +168,21 @@ def spoil(it):
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+def tell(it):
+    open("told", "w").close()
 """
 
 
 @pytest.mark.parametrize("point", ["setup", "before_fork", "before_start_wait", "after_fork", "after_chroot"])
-def test_a_hook_that_changes_what_is_done_about_signals(hako: Hako, box: Writer, point: str) -> None:
-    path = box(f"config.add_general_hook('{point}')(spoil)", head=SPOIL)
+def test_a_hook_that_changes_what_is_done_about_signals(hako: Hako, box: Writer, places: Path, point: str) -> None:
+    body = f"config.add_general_hook('{point}')(spoil)"
+    path = box(body, head=SPOIL)
     assert all(not line.split()[1].strip("0") for line in hako("start", path, *MASKS).stdout.splitlines())
+    os.mkfifo(places / "told")
+    box(f"{body}\nconfig.add_general_hook('before_start_wait')(tell)", head=SPOIL)
     front = hako.background("start", path, *POLITE)
+    (places / "told").read_text()  # the last hook is at work: what the first has changed was put back
     assert front.stdout is not None
     assert front.stdout.readline() == b"ready\n"
     front.send_signal(signal.SIGINT)
