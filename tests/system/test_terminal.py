@@ -10,7 +10,7 @@ import signal
 import struct
 import subprocess
 import termios
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -23,14 +23,20 @@ Writer = Callable[..., Path]
 class Terminal:
     """A user's terminal with a command on it."""
 
-    def __init__(self, words: list[str], folder: Path, streams: tuple[int, ...] = (0, 1, 2)) -> None:
+    def __init__(
+        self,
+        words: list[str],
+        folder: Path,
+        streams: tuple[int, ...] = (0, 1, 2),
+        program: Sequence[str] = (str(HAKO),),
+    ) -> None:
         self.master, self.slave = pty.openpty()
         self.resize(30, 100)
         self.before = termios.tcgetattr(self.slave)
         pipes = {0: subprocess.DEVNULL, 1: subprocess.PIPE, 2: subprocess.PIPE}
         chosen = [self.slave if number in streams else pipes[number] for number in (0, 1, 2)]
         self.process = subprocess.Popen(
-            [str(HAKO), *words],
+            [*program, *words],
             cwd=folder,
             stdin=chosen[0],
             stdout=chosen[1],
