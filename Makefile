@@ -8,12 +8,13 @@ APT := apt-get -q -y -o Dpkg::Use-Pty=0
 NEEDED := gcc libc6-dev libcap-dev python3-dev python3-venv busybox-static libseccomp2 tini uidmap bzip2 xz-utils zstd \
 	pigz openssl libcap2-bin git debootstrap debian-archive-keyring mmdebstrap lxc lxc-templates rsync
 VM_NEEDED := debootstrap e2fsprogs qemu-system-x86 uidmap
+PYTHONS := 3.13 3.14
 PEERS := bubblewrap crun runc lxc systemd-container podman
 UNPACKED := $(VENV)/.installed
 
 SOURCES := $(shell find hakoniwa -name '*.py')
 
-.PHONY: install demo test test-vm check fmt bench bench-peers clean
+.PHONY: install demo test test-vm test-pythons check fmt bench bench-peers clean
 
 install: $(BIN)/hako
 
@@ -53,6 +54,11 @@ test-vm: install
 	@missing=$$(for p in $(VM_NEEDED); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'install ok installed' || echo $$p; done); \
 	[ -z "$$missing" ] || { $(APT) update && DEBIAN_FRONTEND=noninteractive $(APT) install --no-install-recommends $$missing; }
 	tests/vm/run
+
+# Under the Pythons of newer Debians, each in a rootfs: all unit and system tests, or those that TESTS names.
+test-pythons: install
+	@failed=; for version in $(PYTHONS); do tests/pythons/run $$version $(TESTS) || failed="$$failed $$version"; done; \
+	[ -z "$$failed" ] || { echo "failed with Python$$failed" >&2; exit 1; }
 
 bench: install
 	$(BIN)/python tests/bench/bench.py
