@@ -39,7 +39,7 @@ COMMANDS = {
     ("version", "--version"): "",
 }
 # What they import at times.
-AT_TIMES = "run.control run.start.groups run.start.helper steps.gather steps.scheduling"
+AT_TIMES = "run.barn.process run.control run.start.groups run.start.helper steps.gather steps.scheduling"
 FIRST = "quickos cli options commands"  # by all commands
 ANY = "*"  # the same for every command that is not named here, as quickimport has it
 BEGIN = 20  # bytes at the beginning that say what the file is and where its head lies

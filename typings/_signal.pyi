@@ -9,6 +9,7 @@ SIG_IGN: int
 SIG_SETMASK: int
 SIGALRM: int
 SIGCHLD: int
+SIGCONT: int
 SIGHUP: int
 SIGINT: int
 SIGKILL: int

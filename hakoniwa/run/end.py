@@ -77,6 +77,7 @@ class _Target:
         self._found = found
         self._init = state.identity(found).open()
         self._supervisor = state.identity(found, "supervisor").open()
+        self._is_command = found.log is None and found.supervisor == found.barn_process  # `hako start` itself
 
     def send(self, ending: Ending) -> None:
         """The first signal."""
@@ -113,7 +114,9 @@ class _Target:
         if self._supervisor is None:
             return None
         name, pid = self._found.name, self._found.supervisor.pid
-        if not has_ended(self._supervisor) and is_stopped(pid):
+        if self._is_command:
+            _send(self._supervisor, signals.SIGCONT)  # it may be a job that was stopped: as a shell's own `kill` does
+        elif not has_ended(self._supervisor) and is_stopped(pid):
             told = "the supervisor is stopped, and clears nothing"
             return HakoError(told, where=name, hint=f"kill -CONT {pid}")
         if not wait_end(self._supervisor, _CLEANING):

@@ -6,15 +6,18 @@ from hakoniwa.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from hakoniwa.statefile import Definition
 
 
 class Inheritance(Record):
-    """What the barn's process hands to a supervisor. Descriptors."""
+    """What the barn's process hands to a supervisor. What is an `int` is a descriptor."""
 
-    report: int  # where messages go
+    tell: Callable[..., None]  # takes the kind of a message and its parts
+    is_barn: bool  # the supervisor is the barn's process itself
+    ending: tuple[int, ...]  # the signals that ask it to end
     lifeline: int  # ends when the front process does; -1 in the background
     files: set[int] | None  # that the container file has open for hooks in the first process; None without such hooks
     front: int  # a socket that takes the master of the pty; -1 without a terminal

@@ -15,18 +15,19 @@ if TYPE_CHECKING:
 
     from hakoniwa.plan.container import Launch
     from hakoniwa.run.hooks.view import ContainerView
+    from hakoniwa.run.inheritance import Inheritance
     from hakoniwa.spec.records import Container
 
 
 class StateWriter:
     """What is known of one run. Its attributes may be set until it is written for the last time."""
 
-    def __init__(self, container: Container, launch: Launch, base: ContainerView, *, background: bool) -> None:
+    def __init__(self, container: Container, launch: Launch, base: ContainerView, around: Inheritance) -> None:
         self._container = container
         self._launch = launch
         self._created_at = base.created_at
-        self._log = state.log_file(container.name) if background else None
-        self._barn = os.getppid()
+        self._log = state.log_file(container.name) if around.background else None
+        self._barn = 0 if around.is_barn else os.getppid()
         self._processes: tuple[ProcessRecord, ProcessRecord, ProcessRecord | None] | None = None
         self._boot = ""
         self.definition: Definition | None = None
@@ -37,7 +38,8 @@ class StateWriter:
     def identify(self, init: int) -> None:
         """Note what tells the processes from any later ones with their pids; while others are busy."""
         self._boot = boot_id()
-        self._processes = _process(init), _process(os.getpid()), self._barn_process()
+        own = _process(os.getpid())
+        self._processes = _process(init), own, self._barn_process() if self._barn else own
 
     def _barn_process(self) -> ProcessRecord | None:
         """The process that has forked this one, unless it was killed: then its pid may be somebody else's by now."""

@@ -44,19 +44,9 @@ _MOMENT = 0.02  # seconds
 
 def supervise(container: Container, launch: Launch, around: Inheritance) -> NoReturn:
     """Be the supervisor of `container` until it has ended. Never returns."""
-    # What was loaded stays shared with the barn's process: the collector writes to every object that it looks at.
-    gc.freeze()
-    gc.enable()
-    supervisor = Supervisor(container, launch, around)
     try:
-        supervisor.run()
-    except HakoError as error:
-        messages.send_error(around.report, error)
-    except BaseException as error:
-        messages.send_error(around.report, HakoError(f"{type(error).__name__}: {error}", where=container.name))
+        Supervisor(container, launch, around).live()
     finally:
-        for failure in supervisor.undo.run():
-            log.write(f"{container.name}: {failure}", "warning")
         os._exit(0)
 
 
@@ -69,7 +59,7 @@ class Supervisor:
         self.around = around
         self.undo = Undo()
         self.base = ContainerView(container, os.getpid(), timestamp())
-        self.written = StateWriter(container, launch, self.base, background=around.background)
+        self.written = StateWriter(container, launch, self.base, around)
         self.loop = Loop(container.name)
         self.reloading = Reloader(self)
         self.pidfd = -1
@@ -83,15 +73,35 @@ class Supervisor:
         self.error: HakoError | None = None  # why the payload never ran
         self.executing = False  # the container's program
         self.asked_to_end = False
+        self.ended_by: int | None = None  # the signal that asked for it, if one did
         self.told_ready = False
         self.unready: HakoError | None = None  # why it was ended, though it ran
 
+    def live(self) -> None:
+        """From the lock to the last message, whatever fails."""
+        # What was loaded stays shared with the barn's process: the collector writes to every object that it looks at.
+        gc.freeze()
+        gc.enable()
+        try:
+            self.run()
+        except HakoError as error:
+            self._tell_failure(error)
+        except BaseException as error:
+            self._tell_failure(HakoError(f"{type(error).__name__}: {error}", where=self.container.name))
+        finally:
+            for failure in self.undo.run():
+                log.write(f"{self.container.name}: {failure}", "warning")
+
+    def _tell_failure(self, error: HakoError) -> None:
+        self.around.tell(messages.FAILED, *messages.parts_of(error))
+
     def run(self) -> None:
-        """From the lock to the last message."""
+        """What `live` does as long as nothing fails."""
         log.set_level(self.container.log_level)
-        os.setsid()
+        if not self.around.is_barn:
+            os.setsid()
         prctl.set_name(f"hako:{self.container.name}")
-        wakeup = signals.listen((*signals.ENDING, signals.SIGCHLD, *HOOK_SIGNALS.values()))
+        wakeup = signals.listen((*self.around.ending, signals.SIGCHLD, *HOOK_SIGNALS.values()))
         self._take_lock()
         if self.around.background:
             divert_output(self.container.name)
@@ -112,7 +122,7 @@ class Supervisor:
         assert self.base.exit_status is not None
         if self.lost and self.base.exit_status.success:
             raise self.lost[0]
-        messages.send(self.around.report, messages.EXITED, self.base.exit_status.code, self.base.exit_status.signal)
+        self.around.tell(messages.EXITED, self.base.exit_status.code, self.base.exit_status.signal)
 
     # Before the container
 
@@ -169,7 +179,7 @@ class Supervisor:
 
     def _make_groups(self) -> list[int]:
         """The container's cgroups: what joins the v1 ones, and last the folder of the v2 one or -1."""
-        if not _needs_groups(self.container):
+        if not self.container.needs_groups():
             return [-1]
         from hakoniwa.run.start.groups import make_groups
 
@@ -236,7 +246,7 @@ class Supervisor:
             self._listen_for_hooks(
                 self.container.hooks.background
             )  # before the caller hears that it runs: what it does then is not missed
-        messages.send(self.around.report, messages.RUNNING, self.base.pid)
+        self.around.tell(messages.RUNNING, self.base.pid)
         if self.schedule is None:
             self._tell_ready()
         else:
@@ -282,7 +292,7 @@ class Supervisor:
 
     def _tell_ready(self) -> None:
         self.told_ready = True
-        messages.send(self.around.report, messages.READY)
+        self.around.tell(messages.READY)
 
     def _not_ready(self, hook: BackgroundHook) -> None:
         """A readiness hook's time is up: with --wait, that ends the container."""
@@ -327,6 +337,7 @@ class Supervisor:
         if number == signals.SIGHUP and self.around.background:
             self.reloading.begin()
         elif number in signals.ENDING:
+            self.ended_by = self.ended_by or number
             self._ask_to_end()
         elif self.schedule is not None:
             names = {value: name for name, value in HOOK_SIGNALS.items()}
@@ -425,15 +436,6 @@ class Supervisor:
             raise HakoError(
                 f"cannot write the pid file {path}: {error.strerror}", where=self.container.place("container_pid_file")
             ) from None
-
-
-def _needs_groups(container: Container) -> bool:
-    """Whether the container has a group of its own. Without a pid namespace, nothing else holds its processes together."""
-    wanted = container.resources.cgroup
-    limited = wanted.v1 or wanted.v2 or wanted.memory or wanted.cpus or wanted.pids
-    heard = any(hook.event for hook in container.hooks.background)
-    shown = "cgroup" in container.namespaces.own  # what would be the root of the namespace otherwise is the caller's
-    return bool(limited or heard or shown or wanted.assign_only) or "pid" not in container.namespaces.own
 
 
 def _already_running(name: str) -> HakoError:

@@ -387,6 +387,14 @@ class Container(Record):
         own, entered = self.namespaces.own, self.namespaces.entered
         return "user" in own or any(one.name == "user" for one in entered)
 
+    def needs_groups(self) -> bool:
+        """Whether it has a cgroup of its own. Without a pid namespace, nothing else holds its processes together."""
+        wanted = self.resources.cgroup
+        limited = wanted.v1 or wanted.v2 or wanted.memory or wanted.cpus or wanted.pids
+        heard = any(hook.event for hook in self.hooks.background)
+        shown = "cgroup" in self.namespaces.own  # what would be the root of the namespace otherwise is the caller's
+        return bool(limited or heard or shown or wanted.assign_only) or "pid" not in self.namespaces.own
+
 
 class Outline(Record):
     """What a file says of a rootfs, in short (outline.py): the settings of its bootstrap, and its steps of provisioning."""

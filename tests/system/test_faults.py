@@ -20,6 +20,7 @@ Writer = Callable[..., Path]
 
 HARNESS = Path(__file__).with_name("harness.py")
 SLEEP = ("--", "sleep", "1000")
+APART = 'config.container_pid_file = "box.pid"'  # something to be undone: the supervisor is a process of its own
 STEPS = 20  # at least as many as a plan has; beyond the last the payload runs
 
 
@@ -70,7 +71,7 @@ def test_gc_clears_what_a_killed_supervisor_has_left(hako: Hako, box: Writer) ->
 
 
 def test_the_death_of_the_front_ends_the_container(hako: Hako, box: Writer) -> None:
-    front = hako.background("start", box(), "--", "sh", "-c", "echo ready; exec sleep 1000")
+    front = hako.background("start", box(APART), "--", "sh", "-c", "echo ready; exec sleep 1000")
     assert front.stdout is not None
     assert front.stdout.readline() == b"ready\n"
     (found,) = known(hako)
@@ -80,8 +81,44 @@ def test_the_death_of_the_front_ends_the_container(hako: Hako, box: Writer) -> N
     assert known(hako) == []
 
 
+def test_the_death_of_a_front_that_supervises_takes_the_container_down(hako: Hako, box: Writer) -> None:
+    path = box()
+    front = hako.background("start", path, "--", "sh", "-c", "setsid sleep 1000 & echo ready; trap '' TERM; wait")
+    assert front.stdout is not None
+    assert front.stdout.readline() == b"ready\n"
+    while not known(hako):  # its state is written beside the program
+        pass
+    (found,) = known(hako)
+    assert found["supervisor_pid"] == front.pid
+    front.kill()
+    front.communicate()
+    wait_for_end(int(str(found["pid"])))
+    assert known(hako, "-a")[0]["status"] == "dead"
+    again = hako("start", path, "--", "echo", "again")
+    assert (again.stdout, again.stderr) == ("again\n", "")  # nothing was left to clear
+
+
+def test_a_stopped_job_is_ended_by_kill(hako: Hako, box: Writer) -> None:
+    """Ctrl-Z at a terminal stops the supervisor, too, where that is the command itself."""
+    path = box()
+    front = hako.background(
+        "start", path, "--", "sh", "-c", "trap 'echo ending; exit 5' TERM; echo ready; sleep 1000 & wait"
+    )
+    assert front.stdout is not None
+    assert front.stdout.readline() == b"ready\n"
+    while not known(hako):  # its state is written beside the program
+        pass
+    front.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, front.pid, os.WSTOPPED)
+    assert hako("attach", path, "--", "hostname").stdout == "box\n"
+    hako("kill", path)
+    assert front.communicate(timeout=20) == (b"ending\n", b"")
+    assert front.returncode == 5
+    assert known(hako, "-a")[0]["status"] == "stopped"
+
+
 def test_a_dead_supervisor_is_told_in_the_foreground(hako: Hako, box: Writer) -> None:
-    front = hako.background("start", box(), "--", "sh", "-c", "echo ready; exec sleep 1000")
+    front = hako.background("start", box(APART), "--", "sh", "-c", "echo ready; exec sleep 1000")
     assert front.stdout is not None
     front.stdout.readline()
     os.kill(int(str(known(hako)[0]["supervisor_pid"])), signal.SIGKILL)
@@ -90,9 +127,12 @@ def test_a_dead_supervisor_is_told_in_the_foreground(hako: Hako, box: Writer) ->
     assert front.returncode == 125
 
 
+@pytest.mark.parametrize("body", ["", APART], ids=["front", "apart"])
 @pytest.mark.parametrize("step", range(STEPS))
-def test_a_supervisor_killed_at_each_step_of_the_plan(hako: Hako, box: Writer, places: Path, step: int) -> None:
-    path = box('config.add_mount_point("tmpfs", to="/tmp", fs="tmpfs")')
+def test_a_supervisor_killed_at_each_step_of_the_plan(
+    hako: Hako, box: Writer, places: Path, step: int, body: str
+) -> None:
+    path = box(f'{body}\nconfig.add_mount_point("tmpfs", to="/tmp", fs="tmpfs")')
     told, tell = os.pipe()
     wait, let = os.pipe()
     for descriptor, number in ((tell, 100), (wait, 101)):
@@ -110,14 +150,14 @@ def test_a_supervisor_killed_at_each_step_of_the_plan(hako: Hako, box: Writer, p
     os.close(101)
     reached = os.read(told, 1)
     if reached:
-        (supervisor,) = children(front.pid)
+        (supervisor,) = children(front.pid) if body else [front.pid]
         (init,) = children(supervisor)
         first = os.pidfd_open(init)
         os.kill(supervisor, signal.SIGKILL)
         os.write(let, b"x")
         assert wait_end(first, 10)
         os.close(first)
-    assert front.wait(20) == (125 if reached else 0)
+    assert front.wait(20) == (0 if not reached else 125 if body else -signal.SIGKILL)
     os.close(told)
     os.close(let)
     assert hako("start", path, "--", "echo", "again").stdout == "again\n"
@@ -127,6 +167,7 @@ def children(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+@pytest.mark.parametrize("body", ["", f'{APART}\nconfig.namespace.share("pid")'], ids=["front", "apart"])
 @pytest.mark.parametrize(
     "method",
     [
@@ -140,15 +181,15 @@ def children(pid: int) -> list[int]:
         "_end",
     ],
 )
-def test_a_supervisor_killed_in_each_phase(hako: Hako, box: Writer, places: Path, method: str) -> None:
-    path = box('config.container_pid_file = "box.pid"\nconfig.namespace.share("pid")', mounts=False)
+def test_a_supervisor_killed_in_each_phase(hako: Hako, box: Writer, places: Path, method: str, body: str) -> None:
+    path = box(body, mounts=False)
     front = subprocess.run(
         [sys.executable, "-I", str(HARNESS), "supervisor", method, "start", str(path), "--", "true"],
         cwd=places,
         capture_output=True,
         timeout=30,
     )
-    assert front.returncode == 125
+    assert front.returncode == (125 if body else -signal.SIGKILL)
     assert hako("start", path, "--", "echo", "again").stdout == "again\n"
 
 
@@ -156,7 +197,7 @@ def test_a_supervisor_killed_in_each_phase(hako: Hako, box: Writer, places: Path
 def test_a_front_killed_in_each_phase_leaves_a_whole_state_or_none(
     hako: Hako, box: Writer, places: Path, method: str
 ) -> None:
-    path = box(mounts=False)
+    path = box(APART, mounts=False)
     payload = ["true"] if method == "_end" else ["sleep", "1000"]
     front = subprocess.Popen(
         [sys.executable, "-I", str(HARNESS), "front", method, "start", str(path), "--", *payload],

@@ -25,6 +25,7 @@ TAKER = Path(__file__).with_name("taker.c")
 SLEEP = ("--", "sleep", "1000")
 POLITE = ("--", "sh", "-c", "trap 'echo ending; exit 5' TERM; echo ready; while :; do sleep 0.1; done")
 MASKS = ("--", "grep", "^Sig[PBIC]", "/proc/self/status")  # of signals that are pending, blocked, ignored, caught
+APART = 'config.container_pid_file = "box.pid"'  # something to be undone: the supervisor is a process of its own
 MOMENTS = 12  # of each process's way to the container's program
 
 
@@ -57,9 +58,17 @@ def spread(latest: int) -> list[int]:
     return sorted({1 + (latest - 1) * moment // MOMENTS for moment in range(MOMENTS)})
 
 
-@pytest.mark.parametrize(("who", "last"), [("command", "hear"), ("supervisor", "_tell_ready"), ("daemon", "_exit")])
-def test_a_signal_at_any_moment_of_a_start_ends_it(hako: Hako, box: Writer, who: str, last: str) -> None:
-    path = box()
+@pytest.mark.parametrize(
+    ("who", "last", "body"),
+    [
+        ("command", "_tell_ready", ""),  # it supervises the container by itself
+        ("command", "hear", APART),
+        ("supervisor", "_tell_ready", APART),
+        ("daemon", "_exit", ""),
+    ],
+)
+def test_a_signal_at_any_moment_of_a_start_ends_it(hako: Hako, box: Writer, who: str, last: str, body: str) -> None:
+    path = box(body)
     daemon = ("-D",) if who == "daemon" else ()
     who = "command" if daemon else who
     latest, _, _ = interrupt(hako, who, 0, signal.SIGTERM, last, "start", *daemon, path, "--", "true")
@@ -326,3 +335,27 @@ def test_who_does_not_take_term_is_killed_at_once(hako: Hako, taking: Taking, ho
     hako("kill", path, "-T", "1000")  # the test's own limit is shorter
     (known,) = json.loads(hako("ps", "-a", "--json").stdout)["containers"]
     assert known["exit"] == {"code": 137, "signal": 9}
+
+
+TYPING = """
+import fcntl, os, pty, subprocess, sys, termios
+master, slave = pty.openpty()
+
+def take_terminal():
+    os.setsid()
+    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+
+front = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, preexec_fn=take_terminal)
+assert front.stdout.readline() == b"ready\\n"
+os.write(master, termios.tcgetattr(slave)[6][termios.VINTR])
+print(front.stdout.read().decode(), front.wait(20))
+"""
+
+
+@pytest.mark.parametrize("body", ["", APART], ids=["front", "apart"])
+def test_what_is_typed_asks_the_command_alone(hako: Hako, box: Writer, body: str) -> None:
+    """Ctrl-C goes to all of a job. The container is none of it: it is asked by TERM, and may take its time."""
+    program = "trap 'echo interrupted' INT; trap 'echo ending; exit 5' TERM; echo ready; while :; do sleep 0.1; done"
+    words = [sys.executable, "-c", TYPING, str(HAKO), "start", str(box(body)), "--", "sh", "-c", program]
+    done = subprocess.run(words, cwd=hako.folder, capture_output=True, text=True, timeout=LONGEST)
+    assert done.stdout == "ending\n 5\n", done.stderr

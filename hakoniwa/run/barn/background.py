@@ -8,7 +8,7 @@ from hakoniwa import log
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import signals
 from hakoniwa.kernel.files import wait_readable
-from hakoniwa.run.barn import messages
+from hakoniwa.run.barn import alone, messages
 from hakoniwa.run.barn.process import BarnProcess
 from hakoniwa.run.loop import explained
 from hakoniwa.run.output import divert_output
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from hakoniwa.plan.container import Launch
+    from hakoniwa.run.barn.member import Member
     from hakoniwa.spec.records import Barn
 
 
@@ -46,7 +47,7 @@ def run_in_background(
         if kind == messages.RUNNING:
             running.append(parts)  # type: ignore[arg-type]
         else:
-            errors.append(messages.error_of(parts))  # type: ignore[arg-type]
+            errors.append(messages.error_of(parts))
     if not running and not errors:
         errors.append(HakoError("the barn's process was killed before the container ran", where=barn.name))
     return running, errors
@@ -77,9 +78,12 @@ def _be_daemon(process: BarnProcess, caller: int, wait: bool, watch: bool) -> No
     """The barn's process in the background. Never returns."""
     try:
         os.setsid()
-        process.listen(signals.ENDING)
         os.chdir("/")
         divert_output(process.barn.name)
+        if alone.can_be_in_background(process.barn):
+            _supervise_alone(process, caller, wait, watch)
+            os._exit(0)
+        process.listen(signals.ENDING)
         import hakoniwa.run.control  # noqa: F401  # here once, to be shared by all supervisors
 
         process.set_up()
@@ -88,26 +92,46 @@ def _be_daemon(process: BarnProcess, caller: int, wait: bool, watch: bool) -> No
             process.spawn(member, background=True, wait=wait, watch=watch, before=lambda: os.close(caller))
         _wait_for(process, lambda: all(member.is_settled(wait=wait) for member in process.members))
         for member in process.members:
-            if wait and not member.ready and not member.error:
-                told = f"container {member.container.name!r} has ended, with status {member.code}, before it was ready"
-                member.error = HakoError(told)
-            if member.pid and not member.error:
-                messages.send(caller, messages.RUNNING, member.container.name, member.pid)
-            if member.error:
-                messages.send_error(caller, member.error)
+            _tell_caller(caller, member, wait)
         os.close(caller)
         caller = -1
         _wait_for(process, lambda: all(member.inbox is None for member in process.members))
     except Exception as error:
         known = error if isinstance(error, HakoError) else HakoError(explained(error))
         if caller != -1:
-            messages.send_error(caller, known)
+            messages.send(caller, messages.FAILED, *messages.parts_of(known))
         else:
             log.write(f"{process.barn.name}: {known}", "error")
     finally:
         _reopen_log(process.barn)
         process.tear_down()
         os._exit(0)
+
+
+def _tell_caller(caller: int, member: Member, wait: bool) -> None:
+    """Tell whether a container runs, once that is settled."""
+    if wait and not member.ready and not member.error:
+        told = f"container {member.container.name!r} has ended, with status {member.code}, before it was ready"
+        member.error = HakoError(told)
+    if member.error:
+        messages.send(caller, messages.FAILED, *messages.parts_of(member.error))
+    elif member.pid:
+        messages.send(caller, messages.RUNNING, member.container.name, member.pid)
+
+
+def _supervise_alone(process: BarnProcess, caller: int, wait: bool, watch: bool) -> None:
+    """Be the supervisor of the only container, and let the caller go when it runs, or when all of it is over."""
+    (member,) = process.members
+
+    def tell(kind: str, *parts: object) -> None:
+        member.take(kind, *parts)
+        if kind == (messages.READY if wait else messages.RUNNING):
+            _tell_caller(caller, member, wait)
+            os.close(caller)
+
+    alone.supervise(member, tell, signals.ENDING, files=process.files, background=True, wait=wait, watch=watch)
+    if not (member.ready if wait else member.pid):
+        _tell_caller(caller, member, wait)
 
 
 def _reopen_log(barn: Barn) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from hakoniwa.kernel import signals
-from hakoniwa.run.barn.process import BarnProcess
+from hakoniwa.run.barn import alone
+from hakoniwa.run.barn.member import Member
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,11 +14,16 @@ if TYPE_CHECKING:
 
     from hakoniwa.errors import HakoError
     from hakoniwa.plan.container import Launch
+    from hakoniwa.run.barn.process import BarnProcess
     from hakoniwa.spec.records import Barn
 
 
 def run_in_foreground(barn: Barn, launches: Sequence[Launch], *, watch: bool) -> tuple[int, list[HakoError]]:
     """Start the containers, and wait for all of them. Returns the status to exit with, and why some did not run or were lost."""
+    if alone.can_be_in_foreground(barn, launches):
+        return alone.run_in_foreground(Member(barn.containers[0], launches[0]), watch=watch)
+    from hakoniwa.run.barn.process import BarnProcess
+
     process = BarnProcess(barn, launches)
     process.listen(signals.ending())
     try:

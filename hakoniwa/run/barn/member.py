@@ -10,6 +10,8 @@ from hakoniwa.run.hooks.view import ExitStatus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from hakoniwa.plan.container import Launch
     from hakoniwa.spec.records import Container
     from hakoniwa.statefile import Definition
@@ -49,15 +51,19 @@ class Member:
                 )
             return True
         for kind, parts in heard:
-            if kind == messages.RUNNING:
-                (self.pid,) = parts  # type: ignore[assignment]
-            elif kind == messages.READY:
-                self.ready = True
-            elif kind == messages.EXITED:
-                self.code, self.signal = parts  # type: ignore[assignment]
-            elif kind == messages.FAILED:
-                self.error = messages.error_of(parts)  # type: ignore[arg-type]
+            self.take(kind, *parts)
         return False
+
+    def take(self, kind: str, *parts: Any) -> None:
+        """Note what a message of the supervisor tells."""
+        if kind == messages.RUNNING:
+            (self.pid,) = parts
+        elif kind == messages.READY:
+            self.ready = True
+        elif kind == messages.EXITED:
+            self.code, self.signal = parts
+        elif kind == messages.FAILED:
+            self.error = messages.error_of(parts)
 
     def status(self) -> int:
         """What the command exits with for this container."""

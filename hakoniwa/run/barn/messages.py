@@ -1,4 +1,4 @@
-"""What a supervisor tells the barn's process, through a pipe between two forks of one interpreter."""
+"""What a supervisor tells the barn's process: through a pipe between two forks of one interpreter, unless it is that process."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import marshal
 import os
 
 from hakoniwa.errors import HakoError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
 
 RUNNING, READY, EXITED, FAILED = "running", "ready", "exited", "failed"
 
@@ -19,13 +24,13 @@ def send(pipe: int, kind: str, *parts: str | int | None) -> None:
         pass
 
 
-def send_error(pipe: int, error: HakoError) -> None:
-    """Tell why the container was not started."""
-    send(pipe, FAILED, error.message, error.where, error.hint, error.status)
+def parts_of(error: HakoError) -> tuple[str, str, str, int]:
+    """An error as the parts of a message."""
+    return error.message, error.where, error.hint, error.status
 
 
-def error_of(parts: tuple[str, str, str, int]) -> HakoError:
-    """The error that `send_error` told."""
+def error_of(parts: Sequence[Any]) -> HakoError:
+    """The error that `parts_of` was given."""
     message, where, hint, status = parts
     return HakoError(message, where=where, hint=hint, status=status)
 

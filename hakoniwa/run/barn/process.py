@@ -9,7 +9,7 @@ from hakoniwa.errors import HakoError
 from hakoniwa.kernel import signals
 from hakoniwa.kernel.files import wait_readable
 from hakoniwa.run.barn.member import Member
-from hakoniwa.run.barn.messages import Inbox
+from hakoniwa.run.barn.messages import Inbox, send
 from hakoniwa.run.hooks.general import print_by_line, run_hooks
 from hakoniwa.run.hooks.view import BarnView, ExitStatus
 from hakoniwa.run.inheritance import Inheritance
@@ -137,7 +137,9 @@ class BarnProcess:
                     os.close(descriptor)
             before()
             around = Inheritance(
-                report=writer,
+                tell=lambda kind, *parts: send(writer, kind, *parts),
+                is_barn=False,
+                ending=signals.ENDING,
                 lifeline=self.lifeline[0],
                 files=self.files,
                 front=front.theirs.fileno() if front else -1,

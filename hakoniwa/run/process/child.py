@@ -77,8 +77,8 @@ def become_inside(steps: Sequence[Step], context: Context) -> NoReturn:
 
 def _be_nobody_s(context: Context) -> None:
     """Let go of what belongs to the process that cloned this one: its signals, session and umask."""
+    os.setsid()  # first: what is typed at a terminal is for the other, who may be in the foreground there
     signals.reset_all()
-    os.setsid()
     os.umask(0o022)
     context.tell_executing = lambda: tell_executing(context.status, context.devpts_device)
 

@@ -1,0 +1,94 @@
+"""A barn of one container whose process supervises it by itself: one process less, and no fork.
+
+In the foreground that is the process that the user sees, and can kill. Then the kernel kills the container (its parent has
+ended), and nobody is left to undo or to write down anything. So it is done only where nothing outside would need that.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hakoniwa import log
+from hakoniwa.kernel import signals
+from hakoniwa.run.inheritance import Inheritance
+from hakoniwa.run.supervisor import Supervisor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from hakoniwa.errors import HakoError
+    from hakoniwa.plan.container import Launch
+    from hakoniwa.run.barn.member import Member
+    from hakoniwa.spec.records import Barn, Container
+
+
+def can_be_in_foreground(barn: Barn, launches: Sequence[Launch]) -> bool:
+    """Whether nothing outside is to be undone when the front process is killed, and the front has nothing else to do."""
+    return (
+        can_be_in_background(barn)
+        and not launches[0].terminals
+        and not _needs_undoing(barn.containers[0])
+        # What is in the background of a terminal's session, or stopped there, must not wait to write to it.
+        and not any(map(os.isatty, (0, 1, 2)))
+    )
+
+
+def can_be_in_background(barn: Barn) -> bool:
+    """Whether the barn has one container, and no hooks of its own that outlive it."""
+    return len(barn.containers) == 1 and not barn.hooks
+
+
+def _needs_undoing(container: Container) -> bool:
+    """Whether something is made outside of the container, or hooks stand for something."""
+    return bool(
+        container.hooks.general
+        or container.hooks.background
+        or container.container_pid_file
+        or container.namespaces.persisted
+        or container.has_user_namespace()  # its ids
+        or container.needs_groups()
+    )
+
+
+def run_in_foreground(member: Member, *, watch: bool) -> tuple[int, list[HakoError]]:
+    """Supervise the container. Returns the status to exit with, and why it did not run."""
+    log.flush_prints()
+    ended_by = supervise(member, member.take, signals.ending(), watch=watch)
+    status = 128 + ended_by if ended_by is not None and not member.pid else member.status()
+    return status, [member.error] if member.error else []
+
+
+def supervise(
+    member: Member,
+    tell: Callable[..., None],
+    ending: tuple[int, ...],
+    *,
+    files: set[int] | None = None,
+    background: bool = False,
+    wait: bool = False,
+    watch: bool = False,
+) -> int | None:
+    """Supervise a container to its end. Returns the signal that has asked for it, where one has.
+
+    `tell` takes the messages that another supervisor would send, `ending` are the signals that ask the process to end.
+    """
+    around = Inheritance(
+        tell=tell,
+        is_barn=True,
+        ending=ending,
+        lifeline=-1,
+        files=files,
+        front=-1,
+        terminal=-1,
+        saved=None,
+        notes=-1,
+        term="dumb",
+        background=background,
+        definition=None,
+        wait=wait,
+        watch=watch,
+    )
+    supervisor = Supervisor(member.container, member.launch, around)
+    supervisor.live()
+    return supervisor.ended_by
