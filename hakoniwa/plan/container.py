@@ -7,10 +7,11 @@ from hakoniwa.record import Record
 from hakoniwa.rewritable import NOTHING, Exposed
 from hakoniwa.spec.records import NO_MAPS, Maps
 from hakoniwa.steps import devices, identity, mounts, root
-from hakoniwa.steps.step import HookPoint, Step
+from hakoniwa.steps.step import HookPoint, Step, Wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import _socket
     from typing import Any
 
     from hakoniwa.seccomp.programs import Program
@@ -65,10 +66,38 @@ class Launch(Record):
     exposed: Exposed = NOTHING  # what of the definition lies where the container can write
 
 
-def plan(container: Container, launch: Launch, hierarchies: tuple[str, ...] = ("",)) -> list[Step]:
-    """All steps, in order. `hierarchies` are those that the container has a cgroup in, as MountCgroups has them."""
-    process = process_plan(container, launch)
-    return [*first_steps(container, process), *later_steps(container, launch, process, hierarchies)]
+class Handed(Record):
+    """What the first process is handed for its steps when it is cloned: descriptors; and what is known by then."""
+
+    hierarchies: tuple[str, ...] = ("",)  # those that the container has a cgroup in, as MountCgroups has them
+    joining: tuple[int, ...] = ()  # files that join v1 cgroups
+    channel: _socket.socket | None = None  # to who does on the host what it cannot do itself
+    mounts: int = -1  # a mount namespace that exists, with the mounts of which it begins
+    gate: int = -1  # a pipe that opens once the hooks outside have run
+
+    def descriptors(self) -> set[int]:
+        """What is to stay open in it."""
+        channel = -1 if self.channel is None else self.channel.fileno()
+        return {*self.joining, channel, self.mounts, self.gate} - {-1}
+
+
+NOTHING_HANDED = Handed()  # for a plan that is only shown
+
+
+def plan(container: Container, launch: Launch, handed: Handed = NOTHING_HANDED) -> list[Step]:
+    """All steps of the first process, in order. A step is known by its number in this list, to both sides of the clone."""
+    return steps_of(container, launch, handed, process_plan(container, launch))
+
+
+def steps_of(container: Container, launch: Launch, handed: Handed, process: ProcessPlan) -> list[Step]:
+    """The same for a process whose own plan is known."""
+    return [
+        *_joined(handed),
+        *process.scheduling(),
+        *_own_namespaces(container),
+        *_awaited(container, launch, handed),
+        *_inner(container, launch, process, handed.hierarchies),
+    ]
 
 
 def process_plan(container: Container, launch: Launch) -> ProcessPlan:
@@ -92,13 +121,32 @@ def process_plan(container: Container, launch: Launch) -> ProcessPlan:
     )
 
 
-def first_steps(container: Container, process: ProcessPlan) -> list[Step]:
-    """What the first process does while it is who the supervisor is, before it becomes root of a user namespace."""
-    return [*process.scheduling(), *_own_namespaces(container)]
+def _joined(handed: Handed) -> list[Step]:
+    if not handed.joining:
+        return []
+    from hakoniwa.steps.join import JoinGroups
+
+    return [JoinGroups(files=handed.joining)]
 
 
-def later_steps(container: Container, launch: Launch, process: ProcessPlan, hierarchies: tuple[str, ...]) -> list[Step]:
-    """What the first process does from then on."""
+def _awaited(container: Container, launch: Launch, handed: Handed) -> list[Step]:
+    """What the first process waits for: until then it is who the supervisor is, and not yet root of a user namespace."""
+    steps: list[Step] = []
+    entered = next((one for one in container.namespaces.entered if one.name == "mount"), None)
+    waits = waits_for_host(container, launch)
+    if waits or entered is not None:
+        from hakoniwa.steps.namespaces import AwaitOutside, CopyMounts
+
+        if waits:
+            inner, announce = container.has_user_namespace(), bool(container.namespaces.persisted)
+            steps.append(AwaitOutside(channel=handed.channel, user_namespace=inner, announce=announce))
+        if entered is not None:
+            steps.append(CopyMounts(namespace=handed.mounts, where=entered.where))
+    return [*steps, Wait(gate=handed.gate)] if container.hooks_at("after_network_created") else steps
+
+
+def _inner(container: Container, launch: Launch, process: ProcessPlan, hierarchies: tuple[str, ...]) -> list[Step]:
+    """What it does from then on."""
     return [
         identity.JoinKeyring(),
         HookPoint(point="after_fork"),
@@ -136,6 +184,12 @@ def clone_flags(container: Container) -> tuple[str, ...]:
     """The namespaces that the first process is cloned into; the others it makes itself (docs/architecture.md)."""
     later = {"cgroup", *(["time"] if container.namespaces.time_offset else [])}
     return tuple(name for name in container.namespaces.own if name not in later)
+
+
+def waits_for_host(container: Container, launch: Launch) -> bool:
+    """Whether the first process waits for the host's side: for its id maps, or for what it cannot open itself."""
+    inner, persisted = container.has_user_namespace(), bool(container.namespaces.persisted)
+    return inner or persisted or needs_help_outside(container, launch)
 
 
 def needs_help_outside(container: Container, launch: Launch) -> bool:

@@ -75,7 +75,8 @@ class BindMount(Step):
         return f"bind {self.source} on {self.target}{''.join(f', {word}' for word in shown)}"
 
     def apply(self, context: Context) -> None:
-        tree = self._tree() if context.outside is None else context.outside.pop(0)
+        provided = context.take_provided()
+        (tree,) = [self._tree()] if provided is None else provided
         target = _located(self, context, folder=stat.S_ISDIR(os.fstat(tree).st_mode))
         mount.attach(tree, target)
         os.close(tree)

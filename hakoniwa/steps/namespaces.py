@@ -9,7 +9,7 @@ from hakoniwa.errors import HakoError
 from hakoniwa.hostpaths import open_outside, open_parent, remove_file
 from hakoniwa.kernel import idmap, prctl, process
 from hakoniwa.places import make_parents
-from hakoniwa.steps.step import AwaitsMaps, Context, Step, write_own_file
+from hakoniwa.steps.step import AwaitsMaps, Context, Step, sort_provided, write_own_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class AwaitOutside(AwaitsMaps):
     """Wait until the host's side has written the id maps, and take what it has opened for us."""
 
-    channel: _socket.socket
+    channel: _socket.socket | None  # None in a plan that is only shown
     user_namespace: bool  # become root of it
     announce: bool  # somebody waits for our namespaces to be complete
 
@@ -31,6 +31,7 @@ class AwaitOutside(AwaitsMaps):
     def apply(self, context: Context) -> None:
         from hakoniwa.kernel import descriptors
 
+        assert self.channel is not None
         if self.announce:
             descriptors.send(self.channel, b"here", [])
         received = descriptors.receive(self.channel)
@@ -39,8 +40,8 @@ class AwaitOutside(AwaitsMaps):
         if received is None:
             os._exit(1)  # what has failed outside was told there
         message, opened = received
-        if message == ASSISTED:
-            context.outside = opened
+        if message.startswith(ASSISTED):
+            context.provided = sort_provided(message.removeprefix(ASSISTED), opened)
         if self.user_namespace:
             context.look_at_user_namespace()
             idmap.become_root_inside(context.may_set_groups)
@@ -49,7 +50,7 @@ class AwaitOutside(AwaitsMaps):
         return "the maps must have an id 0" if error.errno == errno.EINVAL else ""
 
 
-# What the host's side says: that it has opened things, or that the first process can do so itself.
+# What the host's side says: that it has opened things, and for which steps; or that the first process can do so itself.
 ASSISTED, ALONE = b"assisted", b"alone"
 
 

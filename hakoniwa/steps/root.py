@@ -63,8 +63,8 @@ class _Root(Step):
     map_ids: bool = False  # what the rootfs has on the disk are ids of the user namespace
 
     def apply(self, context: Context) -> None:
-        if context.outside is not None:
-            context.root = context.outside.pop(0)
+        if (provided := context.take_provided()) is not None:
+            (context.root,) = provided
             place = os.open("/", os.O_PATH | os.O_CLOEXEC)  # the folder itself may be out of reach
         else:
             place = self._open_place()

@@ -86,12 +86,10 @@ class BindLxcfs(Step):
         return f"bind the files of {self.root}/proc on those of /proc"
 
     def apply(self, context: Context) -> None:
-        opened = self.provide(None) if context.outside is None else context.outside
-        number = int.from_bytes(os.read(opened[0], 2), "little")
-        names = os.read(opened[0], 65536).decode().split("\0")
-        trees = opened[1 : 1 + number]
-        os.close(opened[0])
-        del opened[: 1 + number]
+        provided = context.take_provided()
+        listing, *trees = self.provide(None) if provided is None else provided
+        names = os.read(listing, 65536).decode().split("\0")
+        os.close(listing)
         for name, tree in zip(names, trees, strict=False):
             try:
                 target = paths.open_inside(context.root, f"/proc/{name}")
@@ -102,7 +100,7 @@ class BindLxcfs(Step):
             os.close(target)
 
     def provide(self, outside: Outside | None) -> list[int]:
-        """A pipe that tells the number of files and their names, and a detached tree of each."""
+        """A pipe that tells the names of the files, and a detached tree of each."""
         try:
             folder = open_outside(f"{self.root}/proc", os.O_RDONLY | os.O_DIRECTORY)
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -120,6 +118,6 @@ class BindLxcfs(Step):
         for tree in trees:
             mount.set_attributes(tree, mount.NOSUID | mount.NODEV | mount.NOEXEC)
         reader, writer = os.pipe2(os.O_CLOEXEC)
-        os.write(writer, len(names).to_bytes(2, "little") + "\0".join(names).encode())
+        os.write(writer, "\0".join(names).encode())
         os.close(writer)
         return [reader, *trees]

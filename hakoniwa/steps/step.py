@@ -32,7 +32,8 @@ class Context:
         self.empty = -1  # an empty file system, for masking folders
         self.devpts = -1  # the container's devpts, as a mount
         self.front: Callable[[int], None] | None = None  # sends the master of the pty to who owns the terminal
-        self.outside: list[int] | None = None  # what the host's root has opened for the steps, in their order
+        self.number = -1  # of the step that is being applied
+        self.provided: dict[int, list[int]] | None = None  # what the host's root has opened, by the numbers of steps
         self.may_set_groups = True  # not in a user namespace with a single group
         self.tty_group = TTY_GROUP  # -1 where it is not mapped
         self.account: Account | None = None
@@ -49,6 +50,10 @@ class Context:
     def opened(self) -> set[int]:
         """What preparing the steps has opened."""
         return {self.trampoline, self.attributes, self.init_program} - {-1}
+
+    def take_provided(self) -> list[int] | None:
+        """What was opened outside for the step that is being applied; None if this process opens things itself."""
+        return None if self.provided is None else self.provided.pop(self.number, [])
 
     def look_at_user_namespace(self) -> None:
         """Note what this user namespace can do, while /proc is still the host's."""
@@ -104,7 +109,7 @@ class Step(Record):
         raise TypeError(f"{type(self).__name__} cannot be applied")
 
     def provide(self, outside: Outside) -> list[int]:
-        """Open what takes the host's root, in the order in which `apply` takes it from `context.outside`."""
+        """Open what takes the host's root; `apply` gets it by `context.take_provided`."""
         return []
 
     def hint(self, error: OSError) -> str:
@@ -148,7 +153,7 @@ class Wait(Step):
 
 def apply_all(steps: Sequence[Step], context: Context) -> None:
     """Apply the steps in order. Raises HakoError that names the step, the reason and the way out."""
-    for step in steps:
+    for context.number, step in enumerate(steps):
         _guarded(step, step.apply, context)
 
 
@@ -158,12 +163,22 @@ def prepare_all(steps: Sequence[Step], context: Context) -> None:
         _guarded(step, step.prepare, context)
 
 
-def provide_all(steps: Sequence[Step], outside: Outside) -> list[int]:
-    """What all steps have the host's root open. Raises HakoError as `apply_all` does."""
+def provide_all(steps: Sequence[Step], outside: Outside) -> tuple[bytes, list[int]]:
+    """What all steps have the host's root open, and a message that says which is whose. Raises HakoError as `apply_all` does."""
     opened: list[int] = []
-    for step in steps:
+    owners: list[int] = []
+    for number, step in enumerate(steps):
         _guarded(step, lambda _, step=step: opened.extend(step.provide(outside)), outside.context)  # type: ignore[misc]
-    return opened
+        owners += [number] * (len(opened) - len(owners))
+    return b"".join(owner.to_bytes(2, "little") for owner in owners), opened
+
+
+def sort_provided(owners: bytes, opened: Sequence[int]) -> dict[int, list[int]]:
+    """What `provide_all` has opened in another process, by the numbers of the steps."""
+    provided: dict[int, list[int]] = {}
+    for at, descriptor in enumerate(opened):
+        provided.setdefault(int.from_bytes(owners[2 * at : 2 * at + 2], "little"), []).append(descriptor)
+    return provided
 
 
 def _guarded(step: Step, action: Callable[[Context], None], context: Context) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +11,8 @@ import pytest
 
 from hakoniwa.haco.loader import load
 from hakoniwa.kernel import capabilities
-from hakoniwa.plan.container import Launch, plan, process_plan
+from hakoniwa.plan.container import Handed, Launch, plan, process_plan
+from hakoniwa.steps.step import Context, Outside, Step, apply_all, provide_all, sort_provided
 
 Writer = Callable[..., Path]
 
@@ -109,3 +112,45 @@ def test_the_environment_holds_nothing_of_the_host(write_file: Writer, monkeypat
         "container": "hakoniwa",
         "A": "1",
     }
+
+
+class Opening(Step):
+    """Takes what was opened for it."""
+
+    count: int
+
+    def __str__(self) -> str:
+        return f"take {self.count}"
+
+    def provide(self, outside: Outside) -> list[int]:
+        return [os.open("/dev/null", os.O_PATH) for _ in range(self.count)]
+
+    def apply(self, context: Context) -> None:
+        assert len(context.take_provided() or []) == self.count
+
+
+def test_what_is_opened_outside_belongs_to_a_step_by_its_number() -> None:
+    steps = [Opening(count=count) for count in (0, 2, 0, 1)]
+    outside = Outside(Context(supervisor=-1, status=-1, environ={}), 1, -1)
+    owners, opened = provide_all(steps, outside)
+    assert owners == b"\1\0\1\0\3\0"
+    context = Context(supervisor=-1, status=-1, environ={})
+    context.provided = sort_provided(owners, opened)
+    apply_all(steps, context)
+    assert context.provided == {}
+    for descriptor in opened:
+        os.close(descriptor)
+
+
+def test_a_plan_that_is_shown_has_the_steps_of_one_that_is_applied(write_file: Writer) -> None:
+    """Both sides of the clone number the steps alike, and `--dry-run` prints no others."""
+    said = 'config.namespace.unshare("user")\n@config.add_general_hook("after_network_created")\ndef _(base): pass\n'
+    (container,) = load(str(write_file(said)), "check").containers
+    launch = Launch(command=None, terminals=(), capabilities=0)
+    here, there = socket.socketpair()
+    with here, there:
+        handed = Handed(channel=here, gate=7, hierarchies=("",))
+        told = [str(step) for step in plan(container, launch, handed)]
+        assert told == [str(step) for step in plan(container, launch)]
+        assert handed.descriptors() == {here.fileno(), 7}
+    assert told[:3] == ["become root of the user namespace", "wait for the hooks outside", "make a session keyring"]

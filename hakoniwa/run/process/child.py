@@ -45,12 +45,12 @@ def become(make_steps: Callable[[], Sequence[Step]], context: Context, keep: set
 
     The steps are made here, since what a supervisor allocates it keeps from being shared with the barn's process.
 
-    `keep` are the descriptors that stay open besides the standard streams and those of `context`.
+    `keep` are the descriptors that stay open besides the standard streams.
     """
 
     def go() -> None:
         _be_nobody_s(context)
-        process.close_all_but({context.supervisor, context.status, *keep})
+        process.close_all_but(keep)
         steps = make_steps()
         if not any(isinstance(step, AwaitsMaps) for step in steps):
             prctl.become_undumpable()  # nobody inside may trace this process, or open what it has open
@@ -61,13 +61,14 @@ def become(make_steps: Callable[[], Sequence[Step]], context: Context, keep: set
     _report_what_fails(go, context.status)
 
 
-def become_inside(steps: Sequence[Step], context: Context) -> NoReturn:
+def become_inside(steps: Sequence[Step], context: Context, keep: set[int]) -> NoReturn:
     """Apply steps that were prepared before this process was cloned, inside already. Never returns, and never raises.
 
-    It is undumpable already, and has no more descriptors than it needs.
+    It is undumpable already. `keep` is as in `become`.
     """
 
     def go() -> None:
+        process.close_all_but(keep)
         close_imports()
         _be_nobody_s(context)
         apply_all(steps, context)

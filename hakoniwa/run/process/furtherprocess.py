@@ -13,10 +13,11 @@ from hakoniwa.errors import HakoError
 from hakoniwa.kernel import capabilities, prctl, process, signals
 from hakoniwa.kernel.pidfd import has_ended
 from hakoniwa.run.process import child, report
+from hakoniwa.run.process.newprocess import NewProcess
 from hakoniwa.run.process.streams import Streams, choose_streams
 from hakoniwa.steps import identity
 from hakoniwa.steps.join import EnterRoot, JoinGroups, JoinNamespaces, namespaces_apart, open_groups
-from hakoniwa.steps.step import Context, apply_all, prepare_all
+from hakoniwa.steps.step import apply_all, prepare_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from hakoniwa.plan.process import ProcessPlan
     from hakoniwa.statefile import State
-    from hakoniwa.steps.step import Step
+    from hakoniwa.steps.step import Context, Step
 
 
 class FurtherProcess:
@@ -45,11 +46,8 @@ class FurtherProcess:
     def launch(self, plan: ProcessPlan, term: str) -> tuple[int, int]:
         """Clone the process, and return (pid, pidfd) once its program is executed. Raises HakoError when it is not."""
         self.streams = choose_streams(plan.terminals)
-        reader, writer = os.pipe2(os.O_CLOEXEC)
-        context = Context(supervisor=os.pidfd_open(os.getpid()), status=writer, environ=plan.environment(term))
-        if self.front != -1:
-            context.front = lambda master: child.send_master(self.front, master)
-        context.null_streams = self.streams.null
+        new = NewProcess(self.streams, self.front)
+        context = new.make_context(plan.environment(term))
         if plan.security.apparmor:
             plan = plan.replace(attributes=self._receive_attributes())
         outside = [*plan.scheduling(), self._join]  # for as long as /proc is the host's
@@ -63,11 +61,10 @@ class FurtherProcess:
         ]
         prepare_all([*outside, *inside], context)
         prctl.become_undumpable()  # nobody inside may trace the process, or open what it has open
-        pid, pidfd = self._clone(outside, inside, context)
-        os.close(writer)
-        self.streams.close()
+        pid, pidfd = self._clone(new, outside, inside, context)
+        os.close(new.writer)
         (program, *_) = plan.command or ("a shell",)
-        return pid, self._await_program(pid, pidfd, reader, program)
+        return pid, self._await_program(pid, pidfd, new.reader, program)
 
     def _receive_attributes(self) -> Step:
         """What the process does to get the folder that an AppArmor profile is asked for in."""
@@ -77,27 +74,24 @@ class FurtherProcess:
         self._attributes = descriptors.open_pair()
         return ReceiveAttributes(channel=self._attributes[1])
 
-    def _clone(self, outside: Sequence[Step], inside: Sequence[Step], context: Context) -> tuple[int, int]:
-        kept = {self._join.pidfd, self._root, self.front, context.supervisor, context.status}
-        kept |= {*self._joining, *context.opened(), *self.streams.inherited.values()}
+    def _clone(
+        self, new: NewProcess, outside: Sequence[Step], inside: Sequence[Step], context: Context
+    ) -> tuple[int, int]:
+        keep = new.kept() | {self._join.pidfd, self._root, *self._joining, *context.opened()}
         if self._attributes:
-            kept.add(self._attributes[1].fileno())
+            keep.add(self._attributes[1].fileno())
         cgroup = None if self._unified == -1 else self._unified
+        if self._needs_process_between(outside):
+            cloning = lambda: self._clone_from_between(outside, context, cgroup, keep | {self._unified})  # noqa: E731
+        else:
+            flags = self._join.flags & ~self._join.left_for_later()
+            cloning = lambda: process.clone_away(lambda: apply_all(outside, context), flags, cgroup=cgroup)  # noqa: E731
         try:
-            if self._needs_process_between(outside):
-                pid, pidfd = self._clone_from_between(outside, context, cgroup, kept | {self._unified})
-            else:
-                flags = self._join.flags & ~self._join.left_for_later()
-                pid, pidfd = process.clone_away(lambda: apply_all(outside, context), flags, cgroup=cgroup)
+            pid, pidfd = new.clone(cloning, lambda: child.become_inside(inside, context, keep))
         except ChildProcessError:
             return 0, -1  # it has told why
         except OSError as error:
             raise HakoError(f"cannot join container {self._name!r}: {error.strerror}") from None
-        if pid == 0:
-            for number, descriptor in self.streams.inherited.items():
-                os.dup2(descriptor, number)
-            process.close_all_but(kept)
-            child.become_inside(inside, context)
         if self._attributes:
             self._send_attributes(pid, context.status)
         return pid, pidfd

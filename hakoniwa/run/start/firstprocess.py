@@ -6,22 +6,21 @@ import os
 
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import process
-from hakoniwa.plan.container import clone_flags, first_steps, later_steps, needs_help_outside, process_plan
+from hakoniwa.plan.container import Handed, clone_flags, process_plan, steps_of, waits_for_host
 from hakoniwa.run.process import child
+from hakoniwa.run.process.newprocess import NewProcess
 from hakoniwa.run.process.streams import Streams, choose_streams
-from hakoniwa.steps.join import JoinGroups
 from hakoniwa.steps.program import open_stream
-from hakoniwa.steps.step import Context, Wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
     from collections.abc import Callable
+    from typing import NoReturn
 
     from hakoniwa.plan.container import Launch
     from hakoniwa.run.inheritance import Inheritance
     from hakoniwa.spec.records import Container
-    from hakoniwa.steps.step import Step
 
 
 class FirstProcess:
@@ -60,26 +59,27 @@ class FirstProcess:
         """(pid, pidfd, the read end of the pipe that tells how the set-up goes). Raises HakoError."""
         self.streams = self._choose_streams()
         entered = self._open_entered()
-        own = os.pidfd_open(os.getpid())
-        reader, writer = os.pipe2(os.O_CLOEXEC)
+        new = NewProcess(self.streams, self._around.front)
         channel = self._open_channel()
+        handed = Handed(
+            hierarchies=self.hierarchies,
+            joining=tuple(self._joining),
+            channel=channel[1] if channel else None,
+            mounts=next((descriptor for name, descriptor in entered if name == "mount"), -1),
+            gate=self._gate[0],
+        )
         try:
-            pid, pidfd = self._clone(entered)
+            pid, pidfd = new.clone(lambda: self._clone(entered), lambda: self._be_first_process(new, handed))
         except OSError as error:
             raise self._refused(error) from None
-        if pid == 0:
-            if channel:
-                channel[0].close()
-            self._be_first_process(entered, channel[1] if channel else None, own, writer)
-        self.streams.close()
-        for descriptor in (own, self._gate[0], *self._joining, self._unified, *(number for _, number in entered)):
+        for descriptor in (self._gate[0], *self._joining, self._unified, *(number for _, number in entered)):
             if descriptor != -1:
                 os.close(descriptor)
         if channel:
             channel[1].close()
-            self._help(pid, channel[0], writer)
-        os.close(writer)
-        return pid, pidfd, reader
+            self._help(pid, channel[0], handed, new.writer)
+        os.close(new.writer)
+        return pid, pidfd, new.reader
 
     def _choose_streams(self) -> Streams:
         container = self._container
@@ -99,8 +99,7 @@ class FirstProcess:
         return open_entered(self._container.namespaces.entered)
 
     def _open_channel(self) -> tuple[_socket.socket, _socket.socket] | None:
-        inner = self._container.has_user_namespace()
-        if not (inner or self._container.namespaces.persisted or needs_help_outside(self._container, self._launch)):
+        if not waits_for_host(self._container, self._launch):
             return None
         from hakoniwa.kernel import descriptors
 
@@ -134,47 +133,20 @@ class FirstProcess:
             f"cannot make or enter the namespaces {names}: {error.strerror}", where=self._container.where, hint=hint
         )
 
-    def _be_first_process(
-        self, entered: list[tuple[str, int]], channel: _socket.socket | None, own: int, writer: int
-    ) -> None:
-        container = self._container
-        for number, descriptor in self.streams.inherited.items():
-            os.dup2(descriptor, number)
-        plan = process_plan(container, self._launch)
-        context = Context(supervisor=own, status=writer, environ=plan.environment(self._around.term))
+    def _be_first_process(self, new: NewProcess, handed: Handed) -> NoReturn:
+        plan = process_plan(self._container, self._launch)
+        context = new.make_context(plan.environment(self._around.term))
         context.run_hooks = self.run_hooks
-        if self._around.front != -1:
-            context.front = lambda master: child.send_master(self._around.front, master)
-        later = [descriptor for name, descriptor in entered if name == "mount"]
-        context.files, context.null_streams = self.streams.files, self.streams.null
         files = self._around.files or set()
         for number in files:
             os.set_inheritable(number, False)  # for the hooks, and not for the program
-        keep = {self._around.front, self._gate[0], *self._joining, *later, *files, *self.streams.files.values()}
-        if channel is not None:
-            keep.add(channel.fileno())
+        keep = new.kept() | files | handed.descriptors()
+        child.become(lambda: steps_of(self._container, self._launch, handed, plan), context, keep)
 
-        def make_steps() -> list[Step]:
-            steps: list[Step] = [JoinGroups(files=tuple(self._joining))] if self._joining else []
-            steps += first_steps(container, plan)
-            if channel is not None or later:
-                from hakoniwa.steps.namespaces import AwaitOutside, CopyMounts
-
-                if channel is not None:
-                    inner, announce = container.has_user_namespace(), bool(container.namespaces.persisted)
-                    steps.append(AwaitOutside(channel=channel, user_namespace=inner, announce=announce))
-                if later:
-                    steps.append(CopyMounts(namespace=later[0], where=container.namespaces.entered[0].where))
-            if self._gate[0] != -1:
-                steps.append(Wait(gate=self._gate[0]))
-            return [*steps, *later_steps(container, self._launch, plan, self.hierarchies)]
-
-        child.become(make_steps, context, keep)
-
-    def _help(self, pid: int, channel: _socket.socket, status: int) -> None:
+    def _help(self, pid: int, channel: _socket.socket, handed: Handed, status: int) -> None:
         from hakoniwa.run.start.helper import OutsideHelper
 
-        helping = OutsideHelper(self._container, self._launch, self.hierarchies, status)
+        helping = OutsideHelper(self._container, self._launch, handed, status)
         self.persisted = helping.persisted
         helping.help(pid, channel)
 

@@ -7,7 +7,7 @@ import os
 from hakoniwa.errors import HakoError
 from hakoniwa.ids import establish
 from hakoniwa.kernel import descriptors, mount, process
-from hakoniwa.plan.container import later_steps, needs_help_outside, process_plan
+from hakoniwa.plan.container import needs_help_outside, plan
 from hakoniwa.run.process.report import tell_failure
 from hakoniwa.steps.namespaces import ALONE, ASSISTED, persist
 from hakoniwa.steps.step import Context, Outside, provide_all
@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
 
-    from hakoniwa.plan.container import Launch
+    from hakoniwa.plan.container import Handed, Launch
     from hakoniwa.spec.records import Container
 
 
@@ -26,10 +26,10 @@ class OutsideHelper:
     What fails is told through `status`, the pipe that the first process reports through as well.
     """
 
-    def __init__(self, container: Container, launch: Launch, hierarchies: tuple[str, ...], status: int) -> None:
+    def __init__(self, container: Container, launch: Launch, handed: Handed, status: int) -> None:
         self._container = container
         self._launch = launch
-        self._hierarchies = hierarchies
+        self._handed = handed
         self._status = status
         self.persisted: list[str] = []  # the paths of namespaces that are kept
 
@@ -73,9 +73,9 @@ class OutsideHelper:
             namespace = -1
             if self._container.has_user_namespace():
                 namespace = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-            process_steps = process_plan(self._container, self._launch)
-            steps = later_steps(self._container, self._launch, process_steps, self._hierarchies)
-            descriptors.send(channel, ASSISTED, provide_all(steps, Outside(context, pid, namespace)))
+            steps = plan(self._container, self._launch, self._handed)
+            numbers, opened = provide_all(steps, Outside(context, pid, namespace))
+            descriptors.send(channel, ASSISTED + numbers, opened)
         except HakoError as error:
             tell_failure(self._status, error)
         except BaseException as error:
