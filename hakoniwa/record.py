@@ -122,10 +122,10 @@ def read(kind: type[Of], value: object) -> Of:
         elif not hasattr(kind, name):
             raise Unreadable(f"lacks {name!r}")
     if kind._whole:
-        fields[kind._whole] = _shallow(value)
+        fields[kind._whole] = must_be_shallow(value)
     elif len(fields) != len(value):
         unknown = next(name for name in value if name not in fields)
-        raise Unreadable(f"has an unknown {_shown(unknown)}")
+        raise Unreadable(f"has an unknown {shown(unknown)}")
     record = kind(**fields)
     record._check()
     return record
@@ -162,7 +162,7 @@ def _reader(annotation: str, names: dict[str, Any]) -> Reader:
     """What reads a value of a type, as annotations write it; records are looked for in `names`, those of a module."""
     if annotation in _shared:
         return _shared[annotation]
-    choices = _split(annotation, "|")
+    choices = split_annotation(annotation, "|")
     kinds = tuple(kind for choice in choices for kind in _KINDS.get(choice, ()))
     others = [choice for choice in choices if choice not in _KINDS]
     if not others:
@@ -173,8 +173,8 @@ def _reader(annotation: str, names: dict[str, Any]) -> Reader:
         return _any_of(kinds, [_reader(choice, names) for choice in others], shown)
     word, _, inside = annotation.partition("[")
     if word in ("Any", "object"):
-        return _shallow
-    arguments = _split(inside.removesuffix("]"), ",")
+        return must_be_shallow
+    arguments = split_annotation(inside.removesuffix("]"), ",")
     if word == "Literal":
         return _one_of(tuple(argument.strip("\"'") for argument in arguments))
     if (word == "tuple" and arguments[-1] == "...") or word in ("dict", "Mapping"):
@@ -188,7 +188,7 @@ def _reader(annotation: str, names: dict[str, Any]) -> Reader:
     return lambda value: read(kind, value)
 
 
-def _split(text: str, mark: str) -> list[str]:
+def split_annotation(text: str, mark: str) -> list[str]:
     """The parts of an annotation between marks that are in no brackets."""
     if "[" not in text or mark not in text:
         return [part.strip() for part in text.split(mark)]
@@ -275,11 +275,11 @@ def _named(each: Reader) -> Reader:
     return reader
 
 
-def _shallow(value: Any) -> Any:
+def must_be_shallow(value: Any) -> Any:
     """A value as it is, unless it is nested so deeply that who goes through it by recursion could not."""
     level = [value]
     for _ in range(NESTED):
-        level = [item for held in level if type(held) in _HOLDING for item in _items(held)]
+        level = [item for held in level if isinstance(held, _HOLDING) for item in _items(held)]
         if not level:
             return value
     raise Unreadable("is nested too deeply")
@@ -289,14 +289,15 @@ _HOLDING = (list, dict)
 
 
 def _items(held: Any) -> Any:
-    return held.values() if type(held) is dict else held
+    return held.values() if isinstance(held, dict) else held
 
 
 def _not(wanted: str, value: object) -> Unreadable:
-    return Unreadable(f"must be {wanted}, not {_shown(value)}")
+    return Unreadable(f"must be {wanted}, not {shown(value)}")
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value as an error shows it."""
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "an object"
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else ascii(value)

@@ -64,8 +64,8 @@ def _id(given: Given, option: str, shown: str) -> int | str | None:
     text = given.value(option)
     if text is None:
         return None
-    from hakoniwa.haco import checks
     from hakoniwa.haco.section import short
+    from hakoniwa.spec import checks
 
     try:
         number = text.isascii() and text.lstrip("+-").isdecimal()

@@ -6,12 +6,12 @@ import os
 import shlex
 
 from hakoniwa.errors import HakoError, nearest, printable
-from hakoniwa.haco import checks
-from hakoniwa.haco.bootstrap import SETTINGS
 from hakoniwa.haco.build import joined_name, name_parts
 from hakoniwa.haco.section import short
 from hakoniwa.options import Command, Given, Option, usage_error
 from hakoniwa.places import global_file, lib_dir, make_parents
+from hakoniwa.spec import checks
+from hakoniwa.spec.buildchecks import SETTINGS
 
 COMMAND = Command(
     name="new",

@@ -90,8 +90,8 @@ def _how(known: State | Made) -> str:
 
 def _by_name(name: str) -> list[State | Made]:
     """The container of a name, or the containers of the barn that has it."""
-    from hakoniwa.haco.checks import Wrong
-    from hakoniwa.haco.checks import name as check_name
+    from hakoniwa.spec.checks import Wrong
+    from hakoniwa.spec.checks import name as check_name
 
     try:
         one = state.known(check_name(name))

@@ -7,8 +7,8 @@ import json
 from hakoniwa import marks
 from hakoniwa.commands.selection import selected
 from hakoniwa.commands.table import show_table
-from hakoniwa.haco import checks
 from hakoniwa.options import JSON, NAME, Command, Given, Option, usage_error
+from hakoniwa.spec import checks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

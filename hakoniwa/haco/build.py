@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 
 from hakoniwa import state
-from hakoniwa.haco import checks
 from hakoniwa.haco.cgroup import LIMITED
 from hakoniwa.haco.container import ContainerBuilder, WrittenMount
-from hakoniwa.haco.section import Reading, Section, deep_copy
+from hakoniwa.haco.section import Reading, Section
 from hakoniwa.places import lib_dir
+from hakoniwa.spec import checks
+from hakoniwa.spec.complete import complete
 from hakoniwa.spec.records import (
     BARN_POINTS,
     INDEPENDENT_MOUNTS,
+    NO_PROVISION,
     Barn,
     Bootstrap,
     Build,
@@ -27,12 +29,14 @@ from hakoniwa.spec.records import (
     Rootfs,
     Security,
 )
-from hakoniwa.spec.rules import validate, validate_together
+from hakoniwa.spec.rules import broken_rules, where_of
 from hakoniwa.statefile import Damaged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from hakoniwa.spec.rules import Problem
 
 
 def build_barn(builder: ContainerBuilder) -> Barn:
@@ -43,35 +47,54 @@ def build_barn(builder: ContainerBuilder) -> Barn:
     members = builder._children or [builder]
     barn_name = None if builder._children else builder.name
     barn_name = barn_name or _default_name(reading, members)
-    seen: dict[str, str] = {}
     containers = []
     for member in members:
-        name = member.name
-        if name is None and builder._children:
+        if member.name is None and builder._children:
             reading.problem("a container of a barn has no name", "set its name", member._place("name"))
             continue
-        name = name or barn_name
-        if name in seen:
-            reading.problem(
-                f"two containers have the name {name!r}", f"the other is at {seen[name]}", member._place("name")
-            )
-        seen[name] = member._place("name")
-        container = _build_container(member, name, barn_name)
-        validate(container, member)
-        containers.append(container)
-    if builder._children:
-        names = tuple(container.name for container in containers)
-        containers = [container.replace(siblings=names) for container in containers]
-    validate_together(containers, builder)
-    return Barn(
-        name=barn_name,
-        file=reading.file,
-        daemonize=builder._flags["daemonize"] or any(member._flags["daemonize"] for member in members),
-        log_level=builder.log_level,
-        containers=tuple(containers),
-        hooks=tuple(hook for hook in builder._hooks if hook.point in BARN_POINTS),
-        real_id_check=builder._flags.get("real_id"),
+        name = member.name or barn_name
+        containers.append(_build_container(member, name))
+    barn = complete(
+        Barn(
+            name=barn_name,
+            file=reading.file,
+            daemonize=builder._flags["daemonize"] or any(member._flags["daemonize"] for member in members),
+            log_level=builder.log_level,
+            containers=tuple(containers),
+            hooks=tuple(hook for hook in builder._hooks if hook.point in BARN_POINTS),
+            real_id_check=builder._flags.get("real_id"),
+        )
     )
+    built = [member for member in members if member.name is not None or not builder._children]
+    for problem in broken_rules(barn):
+        reading.problem(problem.message, problem.hint, _line_of(problem, barn, built))
+    return barn
+
+
+# Settings by their paths in a container, with the section that has written them, and by which word.
+_WRITTEN = {
+    "hostname": ("", "hostname"),
+    "container_pid_file": ("", "container_pid_file"),
+    "files.rootfs.owner_uid": ("", "owner"),
+    "resources.cgroup.name": ("cgroup", "name"),
+    **{f"files.independent.{name}": ("", f"independent {name}") for name in INDEPENDENT_MOUNTS},
+}
+
+
+def _line_of(problem: Problem, barn: Barn, members: list[ContainerBuilder]) -> str:
+    """The line of the file that a problem is about."""
+    member, container = members[problem.container], barn.containers[problem.container]
+    path, _, setting = problem.path.partition("build.bootstrap.settings.")
+    if setting:
+        bootstrap: Section = member.bootstrap
+        return bootstrap._place(setting)
+    section, word = _WRITTEN.get(path, ("", ""))
+    if word == "independent procfs":
+        return member._place(word, "lxcfs_root")
+    if word:
+        written: Section = getattr(member, section) if section else member
+        return written._place(word)
+    return where_of(container, path)
 
 
 def _default_name(reading: Reading, members: list[ContainerBuilder]) -> str:
@@ -111,26 +134,21 @@ def _is_of(file: str, name: str, stem: str) -> bool:
     return known is not None and (known.file, known.barn) == (file, stem)
 
 
-def _build_container(builder: ContainerBuilder, name: str, barn: str) -> Container:
+def _build_container(builder: ContainerBuilder, name: str) -> Container:
     flags = builder._flags
     path = flags.get("chroot_to") or os.path.join(lib_dir(), name)
-    mounts = [_build_mount(mount, path) for mount in builder._mounts]
-    network_etc = flags["network_etc"]
-    if network_etc:
+    if flags["network_etc"]:
         _check_network_root(builder, path)
-        mounts += _network_etc(network_etc, builder._place("network_etc"))
     return Container(
         name=name,
-        barn=barn,
-        file=builder._reading.file,
-        hostname=builder.hostname or name,
+        hostname=builder.hostname or "",
         process=_build_process(builder),
         namespaces=_build_namespaces(builder),
         files=Files(
-            rootfs=_build_rootfs(builder, path, [mount for mount in mounts if mount.target == "/"]),
-            independent=_independent(builder, mounts),
-            mounts=tuple(mount for mount in mounts if mount.target != "/"),
-            network_etc=network_etc,
+            rootfs=_build_rootfs(builder, path),
+            independent=tuple(flags["independent"]),
+            mounts=tuple(_build_mount(mount, path) for mount in builder._mounts),
+            network_etc=flags["network_etc"],
             masked_paths=tuple(builder.filesystem._masked),
             readonly_paths=tuple(builder.filesystem._readonly),
             lxcfs_root=builder._beside(builder.lxcfs_root) if builder.lxcfs_root else None,
@@ -152,9 +170,9 @@ def _build_container(builder: ContainerBuilder, name: str, barn: str) -> Contain
             background=tuple(builder._background_hooks),
         ),
         container_pid_file=builder._beside(builder.container_pid_file) if builder.container_pid_file else None,
-        metadata=deep_copy(dict(builder.metadata)),
+        metadata=checks.deep_copy(dict(builder.metadata)),
         log_level=builder.log_level,
-        reloadable=tuple(builder._flags["reloadable"]),
+        reloadable=tuple(flags["reloadable"]),
         where=builder._place("name", "chroot_to"),
         places=_places(builder),
     )
@@ -200,6 +218,7 @@ _SINGLE = (
     "container_pid_file",
     "lxcfs_root",
     "apparmor",
+    "network_etc",
 )
 
 
@@ -220,13 +239,6 @@ def _lines(section: Section, *settings: str) -> dict[str, str]:
     return {setting: section._places[setting] for setting in settings if setting in section._places}
 
 
-def _independent(builder: ContainerBuilder, mounts: list[Mount]) -> tuple[str, ...]:
-    """Those that the file asks for, and a /proc for what lxcfs puts there."""
-    asked = builder._flags["independent"]
-    implied = builder.lxcfs_root is not None and all(mount.target != "/proc" for mount in mounts)
-    return tuple(word for word in INDEPENDENT_MOUNTS if word in asked or (implied and word == "procfs"))
-
-
 def _own_namespaces(builder: ContainerBuilder) -> tuple[str, ...]:
     """Those that the file asks for; a cgroup file system of the container's own shows only what lies in a namespace."""
     own = builder.namespace._own
@@ -241,25 +253,14 @@ def _seccomp_profile(builder: ContainerBuilder) -> str | None:
     return profile if profile in (None, "default") else builder._beside(profile)
 
 
-def _build_rootfs(builder: ContainerBuilder, path: str, roots: list[Mount]) -> Rootfs:
-    """The rootfs, with the mount points whose target is the rootfs itself worked in."""
-    readonly = builder.rootfs.readonly
-    replacement = None
-    for mount in roots:
-        if mount.fs is None and mount.source == path:
-            readonly = readonly or mount.readonly
-        else:
-            replacement = mount
-            readonly = readonly or mount.readonly
+def _build_rootfs(builder: ContainerBuilder, path: str) -> Rootfs:
     uid, gid = builder._flags["owner"]
     return Rootfs(
         path=path,
-        readonly=readonly,
+        readonly=builder.rootfs.readonly,
         owner_uid=uid,
         owner_gid=gid,
         legacy_chroot=builder.filesystem.use_legacy_chroot,
-        layered=builder.bootstrap.strategy == "host",
-        replacement=replacement,
         where=builder._place("chroot_to"),
     )
 
@@ -295,24 +296,8 @@ def _check_network_root(builder: ContainerBuilder, rootfs: str) -> None:
         builder._reading.problem(told, "leave it out; host_root= is where the files are", builder._place("network_etc"))
 
 
-def _network_etc(host_root: str, where: str) -> list[Mount]:
-    return [
-        Mount(
-            source=f"{host_root}/{name}",
-            target=f"/etc/{name}",
-            fs=None,
-            readonly=True,
-            options=(),
-            idmap=False,
-            where=where,
-        )
-        for name in ("resolv.conf", "hosts")
-    ]
-
-
 def _build_bootstrap(builder: ContainerBuilder) -> Bootstrap:
     section: Any = builder.bootstrap
-    section._validate()
     return Bootstrap(
         strategy=section.strategy,
         settings=section._settings(builder._beside),
@@ -326,9 +311,6 @@ def _build_bootstrap(builder: ContainerBuilder) -> Bootstrap:
 def _build_provision(builder: ContainerBuilder) -> Provision:
     section = builder.__dict__.get("provision")
     if section is None:
-        return Provision(steps=(), skip=False)
-    steps = [
-        step.replace(label=step.name or f"step {number}", source=builder._beside(step.source) if step.source else "")
-        for number, step in enumerate(section._steps, 1)
-    ]
+        return NO_PROVISION
+    steps = [step.replace(source=builder._beside(step.source)) if step.source else step for step in section._steps]
     return Provision(steps=tuple(steps), skip=section.skip)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 
 from hakoniwa.errors import nearest
-from hakoniwa.haco import checks
 from hakoniwa.haco.section import short
-from hakoniwa.seccomp.names import CALLS
+from hakoniwa.kernel.callnames import CALLS
+from hakoniwa.spec import checks
 from hakoniwa.spec.records import ArgumentTest, CallFilter, CallRule
 
 TYPE_CHECKING = False

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import nearest
-from hakoniwa.haco import checks
 from hakoniwa.haco.bootstrap import BootstrapSection
 from hakoniwa.haco.cgroup import CgroupSection
 from hakoniwa.haco.hooks import HookWords
@@ -19,14 +18,13 @@ from hakoniwa.haco.sections import (
     ResourceSection,
     RootfsSection,
 )
-from hakoniwa.spec.records import BARN_POINTS, INDEPENDENT_MOUNTS, Hook
+from hakoniwa.spec import checks
+from hakoniwa.spec.records import BARN_POINTS, INDEPENDENT_MOUNTS, RELOADABLE, Hook
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Self
-
-RELOADABLE = ("cgroup", "resource", "hooks")
 
 _SECTIONS: dict[str, type[Section]] = {
     "rootfs": RootfsSection,

@@ -8,7 +8,8 @@ from _thread import _local
 
 from hakoniwa.errors import HakoError, nearest
 from hakoniwa.haco.container import ContainerBuilder
-from hakoniwa.haco.section import Reading, deep_copy, short
+from hakoniwa.haco.section import Reading, short
+from hakoniwa.spec.checks import deep_copy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hakoniwa.errors import nearest
-from hakoniwa.haco import checks
 from hakoniwa.haco.section import Section, refuse, short
+from hakoniwa.spec import checks
 from hakoniwa.spec.records import BARN_POINTS, HOOK_POINTS, HOOK_SIGNALS, BackgroundHook, Hook
 
 TYPE_CHECKING = False
@@ -40,9 +40,11 @@ class HookWords(Section):
         elif point in BARN_POINTS:
             self._barn_only(f"the hook {point!r}")
 
+        from hakoniwa.haco.functions import is_coroutine
+
         def add(function: Callable[[Any], Any]) -> None:
             self._reading.must_take(function, f"{point} hook", ("barn" if point in BARN_POINTS else "base",))
-            if checks.is_coroutine(function):
+            if is_coroutine(function):
                 told = f"a {point} hook cannot be an `async def`, which only starts when somebody waits for it"
                 self._reading.problem(told, "asyncio.run() in a `def`, or add_async_hook()", where)
             self._hooks.append(Hook(point=point, function=function, where=where))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from hakoniwa.errors import nearest
-from hakoniwa.haco import checks
 from hakoniwa.haco.section import Reading, Section, short
 from hakoniwa.kernel.process import NAMESPACES
+from hakoniwa.spec import checks
 from hakoniwa.spec.records import Entered, IdRange, Persisted, TimeOffset
 
 TYPE_CHECKING = False
@@ -56,6 +56,7 @@ class NamespaceSection(Section):
         for name in self._known(names):
             if name == "mount":
                 self._reading.problem("the mount namespace cannot be shared", "a container has a root file system")
+                continue
             self._own.pop(name, None)
             self._entered.pop(name, None)
             self._places[name] = self._reading.here()

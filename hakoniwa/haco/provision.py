@@ -2,39 +2,14 @@
 
 from __future__ import annotations
 
-import os
-
-from hakoniwa.haco import checks
 from hakoniwa.haco.section import Reading, Section, short
+from hakoniwa.spec import buildchecks, checks
 from hakoniwa.spec.records import ProvisionStep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Self
-
-_LONGEST = 131071  # bytes of one argument (MAX_ARG_STRLEN in `man 2 execve`), less the NUL
-
-
-def _name(value: object) -> str:
-    word = checks.text(value)
-    if not 1 <= len(word) <= 63 or "," in word or not word.isprintable() or word != word.strip() or word[0] == "-":
-        raise checks.Wrong("1 to 63 printable characters, without a comma or a leading '-'")
-    return word
-
-
-def _script(value: object) -> str:
-    text = checks.text(value)
-    if len(os.fsencode(text)) > _LONGEST:
-        raise checks.Wrong(f"a text of at most {_LONGEST} bytes; copy() a longer script and run that")
-    return text
-
-
-def _mode(value: object) -> int:
-    try:
-        return checks.number_between(value, 0, 0o7777)
-    except checks.Wrong:
-        raise checks.Wrong("a mode from 0 to 0o7777", "write 0o644 for one") from None
 
 
 class ProvisionSection(Section):
@@ -52,7 +27,7 @@ class ProvisionSection(Section):
     def run_shell(self, text: str, *, name: str | None = None, sh: str = "/bin/sh", always: bool = False) -> None:
         """Run a shell text inside the rootfs: once, or each time."""
         check = self._reading.check
-        script = check(f"{self._word}.run_shell()", _script, text, "")
+        script = check(f"{self._word}.run_shell()", buildchecks.script, text, "")
         shell = check(f"{self._word}.run_shell(sh=)", checks.absolute_path, sh, "/bin/sh")
         self._add("shell", name, always, text=script, shell=shell)
 
@@ -60,7 +35,9 @@ class ProvisionSection(Section):
         """Call a function inside the rootfs: without an argument, or with one that has `log()` and `run()`."""
         if not callable(function):
             self._reading.stop(f"{self._word}.run_python() must get a function, not {short(function)}")
-        if not checks.takes(function, 0):
+        from hakoniwa.haco.functions import takes
+
+        if not takes(function, 0):
             self._reading.must_take(function, "step of provisioning", ("inside",))
         self._add("python", name, always, function=function)
 
@@ -82,7 +59,7 @@ class ProvisionSection(Section):
             "target": check(f"{word}(dst)", checks.absolute_path, dst, "/"),
             "uid": check(f"{word}(uid=)", checks.user, uid, 0),
             "gid": check(f"{word}(gid=)", checks.user, gid, 0),
-            "mode": None if mode is None else check(f"{word}(mode=)", _mode, mode),
+            "mode": None if mode is None else check(f"{word}(mode=)", buildchecks.mode, mode),
         }
         self._add("copy", name, always, **facts)
 
@@ -90,14 +67,9 @@ class ProvisionSection(Section):
         self._must_be_open()
         check, where = self._reading.check, self._reading.here()
         word = f"{self._word}.{kind if kind == 'copy' else f'run_{kind}'}"
-        given = "" if name is None else check(f"{word}(name=)", _name, name, "")
+        given = "" if name is None else check(f"{word}(name=)", buildchecks.step_name, name, "")
         each_time = check(f"{word}(always=)", checks.flag, always, False)
-        other = next((step for step in self._steps if given and step.name == given), None)
-        if other is not None:
-            self._reading.problem(
-                f"two steps of provisioning have the name {given!r}", f"the other is at {other.where}"
-            )
-        self._steps.append(ProvisionStep(kind=kind, name=given, label="", always=each_time, where=where, **facts))
+        self._steps.append(ProvisionStep(kind=kind, name=given, always=each_time, where=where, **facts))
 
     def _copy(self) -> Self:
         twin = super()._copy()

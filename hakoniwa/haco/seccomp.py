@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hakoniwa.haco import checks
 from hakoniwa.haco.section import Reading, Section
+from hakoniwa.spec import checks
 from hakoniwa.spec.records import Seccomp
 
 TYPE_CHECKING = False

@@ -6,7 +6,7 @@ import os
 import sys
 
 from hakoniwa.errors import HakoError, Problems, nearest
-from hakoniwa.haco.checks import Wrong, parameters, takes
+from hakoniwa.spec.checks import Wrong, deep_copy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ class Reading:
 
     def must_take(self, function: Callable[..., Any], what: str, lists: tuple[str, ...]) -> None:
         """Note a function that cannot be called with any of these lists of arguments."""
+        from hakoniwa.haco.functions import parameters, takes
+
         if not callable(function) or any(takes(function, listed.count(",") + 1) for listed in lists):
             return
         name = getattr(function, "__name__", "f")
@@ -169,19 +171,6 @@ class Section:
         twin._values.update({name: deep_copy(value) for name, value in self._values.items()})
         twin._places.update(self._places)
         return twin
-
-
-def deep_copy(value: Any) -> Any:
-    """Lists and dicts anew at every depth; callables and strategy objects shared."""
-    if isinstance(value, Table):
-        twin = Table(value.section, value.setting, value.check)
-        dict.update(twin, {key: deep_copy(item) for key, item in value.items()})
-        return twin
-    if isinstance(value, dict):
-        return {key: deep_copy(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [deep_copy(item) for item in value]
-    return value
 
 
 class Table(_Dict):

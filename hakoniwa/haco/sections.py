@@ -3,34 +3,14 @@
 from __future__ import annotations
 
 from hakoniwa.errors import nearest
-from hakoniwa.haco import checks
 from hakoniwa.haco.section import Reading, Section, short
 from hakoniwa.kernel import capabilities
+from hakoniwa.spec import checks
 from hakoniwa.spec.records import Capabilities, Limit, Scheduling, Stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn, Self
-
-# The names of `man 2 getrlimit`, without RLIMIT_.
-LIMITS = [
-    "AS",
-    "CORE",
-    "CPU",
-    "DATA",
-    "FSIZE",
-    "LOCKS",
-    "MEMLOCK",
-    "MSGQUEUE",
-    "NICE",
-    "NOFILE",
-    "NPROC",
-    "RSS",
-    "RTPRIO",
-    "RTTIME",
-    "SIGPENDING",
-    "STACK",
-]
 
 
 class RootfsSection(Section):
@@ -74,29 +54,11 @@ class FilesystemSection(Section):
         return twin
 
 
-def _nice(value: object) -> int:
-    return checks.number_between(value, -20, 19)
-
-
-def _oom_score_adj(value: object) -> int:
-    return checks.number_between(value, -1000, 1000)
-
-
-def _policy(value: object) -> str:
-    """A scheduling policy; the two for real time with a priority behind a colon. `man 7 sched`."""
-    word, colon, priority = checks.text(value).lower().removeprefix("sched_").partition(":")
-    if word in ("other", "batch", "idle") and not colon:
-        return word
-    if word in ("fifo", "rr") and priority.isascii() and priority.isdecimal() and 1 <= int(priority) <= 99:
-        return f"{word}:{int(priority)}"
-    raise checks.Wrong("one of other batch idle, or fifo:N or rr:N with N from 1 to 99")
-
-
 class ResourceSection(Section):
     """`config.resource`."""
 
     _word = "config.resource"
-    _checks = {"nice": _nice, "sched": _policy, "oom_score_adj": _oom_score_adj}
+    _checks = {"nice": checks.nice, "sched": checks.policy, "oom_score_adj": checks.oom_score_adj}
     _limits: dict[str, Limit]
 
     def __init__(self, reading: Reading) -> None:
@@ -107,12 +69,12 @@ class ResourceSection(Section):
         """Set a resource limit (`man 2 getrlimit`); the hard one is the soft one where it is left out."""
         self._must_be_open()
         word = str(name).upper().removeprefix("RLIMIT_")
-        if word not in LIMITS:
-            self._reading.problem(f"resource {short(name)} is unknown", nearest(word, LIMITS))
+        if word not in checks.LIMITS:
+            self._reading.problem(f"resource {short(name)} is unknown", nearest(word, checks.LIMITS))
             return
         setting = f"{self._word}.set_limit({word})"
-        lower = self._reading.check(setting, _limit, soft)
-        upper = lower if hard is None else self._reading.check(setting, _limit, hard)
+        lower = self._reading.check(setting, checks.resource_limit, soft)
+        upper = lower if hard is None else self._reading.check(setting, checks.resource_limit, hard)
         if lower is None or upper is None:
             return
         if upper != -1 and (lower == -1 or lower > upper):
@@ -121,7 +83,7 @@ class ResourceSection(Section):
         self._limits[word] = Limit(name=word, soft=lower, hard=upper, where=self._reading.here())
 
     def _unknown(self, name: str) -> NoReturn:
-        if name.upper() in LIMITS:
+        if name.upper() in checks.LIMITS:
             told = f"{self._word}.{name} is set otherwise"
             self._reading.stop(told, f'write {self._word}.set_limit("{name.upper()}", SOFT, HARD)')
         super()._unknown(name)
@@ -138,14 +100,6 @@ class ResourceSection(Section):
         twin = super()._copy()
         twin._limits.update(self._limits)
         return twin
-
-
-def _limit(value: object) -> int:
-    if value in ("unlimited", "infinity"):  # as `ulimit` and as systemd call it
-        return -1
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
-        raise checks.Wrong("a number from 0 on, or 'unlimited'")
-    return value
 
 
 class CapabilitiesSection(Section):

@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 
 from hakoniwa.kernel import capabilities
+from hakoniwa.kernel.callnames import BY_CAPABILITY, NEVER, ORDINARY
 from hakoniwa.seccomp.compiling import prefixes
-from hakoniwa.seccomp.names import BY_CAPABILITY, NEVER, ORDINARY
 from hakoniwa.spec.records import ArgumentTest, CallFilter, CallRule
 
 _NEW_NAMESPACES = 0x7E020000  # every CLONE_NEW* flag that clone(2) takes (linux/sched.h)

@@ -57,7 +57,7 @@ def default_program(held: int) -> Program:
 
         return default_profile(held)
 
-    return made_once(f"default-{_version('names')}-{_version('profile')}-{held:x}", describe)
+    return made_once(f"default-{_version('../kernel/callnames')}-{_version('profile')}-{held:x}", describe)
 
 
 def _version(module: str) -> str:

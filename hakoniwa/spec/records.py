@@ -37,6 +37,8 @@ MOUNT_WORDS = (
     *("nosuid", "suid", "nodev", "dev", "noexec", "exec"),
     *("noatime", "strictatime", "relatime", "nodiratime", "nosymfollow"),
 )
+RELOADABLE = ("cgroup", "resource", "hooks")
+FILTER_ACTIONS = ("allow", "errno", "kill", "trap", "log")  # that a file's own filter may name
 INDEPENDENT_MOUNTS = ("procfs", "sysfs", "devtmpfs", "devpts", "shm", "mqueue", "cgroup")
 
 
@@ -48,7 +50,7 @@ class Hook(Record):
 
     point: str
     function: Callable[..., object]
-    where: str
+    where: str = ""
 
 
 class BackgroundHook(Record):
@@ -59,11 +61,11 @@ class BackgroundHook(Record):
 
     kind: str  # "async", "timer", "signal", "readiness", "cgroup" or "watch"
     function: Callable[..., object]
-    delay: float
-    interval: float | None
-    limit: int | None
-    signals: tuple[int, ...]
-    where: str
+    delay: float = 0.0
+    interval: float | None = None
+    limit: int | None = None
+    signals: tuple[int, ...] = ()
+    where: str = ""
     cron: str | None = None
     port: int | None = None
     timeout: float = 0.0
@@ -93,7 +95,7 @@ class Mount(Record):
 class Rootfs(Record):
     """Where the root file system lies and how it becomes one."""
 
-    path: str
+    path: str = ""  # "" in a spec that is not complete: the container's name below the library folder
     readonly: bool = False
     owner_uid: int | None = None
     owner_gid: int | None = None
@@ -118,12 +120,12 @@ class ProvisionStep(Record):
     """One step of provisioning, inside the rootfs."""
 
     kind: str  # "shell", "python" or "copy"
-    name: str  # empty where the file gives none
-    label: str  # the name, or "step N"
-    always: bool  # each time, and not once
-    where: str
+    name: str = ""
+    label: str = ""  # the name, or "step N"
+    always: bool = False  # each time, and not once
+    where: str = ""
     text: str = ""  # of a shell step
-    shell: str = ""  # the shell, a path inside
+    shell: str = "/bin/sh"  # a path inside
     function: Callable[..., object] | None = None
     source: str = ""  # of a copy: a file or folder of the host
     target: str = ""  # of a copy: a path inside
@@ -144,8 +146,8 @@ class Stream(Record):
 
     number: int
     path: str
-    inside: bool
-    where: str
+    inside: bool = False
+    where: str = ""
 
 
 class Limit(Record):
@@ -154,7 +156,7 @@ class Limit(Record):
     name: str
     soft: int
     hard: int
-    where: str
+    where: str = ""
 
 
 class Capabilities(Record):
@@ -169,10 +171,10 @@ class Capabilities(Record):
 class IdRange(Record):
     """`count` ids of the container, from `inside` on, which are those from `outside` on to the host."""
 
-    inside: int
+    inside: int = 0
     outside: int
-    count: int
-    where: str
+    count: int = 1
+    where: str = ""
 
 
 class Maps(Record):
@@ -192,7 +194,7 @@ class Entered(Record):
 
     name: str
     path: str
-    where: str
+    where: str = ""
 
 
 class Persisted(Record):
@@ -200,15 +202,15 @@ class Persisted(Record):
 
     name: str
     path: str
-    where: str
+    where: str = ""
 
 
 class TimeOffset(Record):
     """What the clocks of the container are ahead of the host's, in seconds."""
 
-    monotonic: float
-    boottime: float
-    where: str
+    monotonic: float = 0.0
+    boottime: float = 0.0
+    where: str = ""
 
 
 class Scheduling(Record):
@@ -224,9 +226,9 @@ class ArgumentTest(Record):
     """A condition on an argument of a system call, counted from 0; with a `mask`, on the bits that it lets through."""
 
     index: int
-    operator: str  # == != < <= > >=
+    operator: str = "=="  # == != < <= > >=
     value: int
-    mask: int | None
+    mask: int | None = None
 
 
 class CallRule(Record):
@@ -234,18 +236,18 @@ class CallRule(Record):
 
     action: str
     calls: tuple[str, ...]
-    errno: int
-    tests: tuple[ArgumentTest, ...]
-    where: str
+    errno: int = 0
+    tests: tuple[ArgumentTest, ...] = ()
+    where: str = ""
 
 
 class CallFilter(Record):
     """A seccomp filter: what becomes of each call that no rule names, and the rules."""
 
-    default: str
-    errno: int
-    rules: tuple[CallRule, ...]
-    where: str
+    default: str = "allow"
+    errno: int = 1  # EPERM
+    rules: tuple[CallRule, ...] = ()
+    where: str = ""
 
 
 class Seccomp(Record):
@@ -261,7 +263,7 @@ class Parameter(Record):
 
     name: str
     value: str
-    where: str
+    where: str = ""
 
 
 class Cgroup(Record):
@@ -281,6 +283,7 @@ NO_CGROUP = Cgroup()
 AS_THE_CALLER = Scheduling()
 DEFAULT_CAPABILITIES = Capabilities()
 DEFAULT_SECCOMP = Seccomp()
+NO_ROOTFS = Rootfs()
 NO_BOOTSTRAP = Bootstrap()
 NO_PROVISION = Provision()
 
@@ -312,7 +315,7 @@ class Namespaces(Record):
 class Files(Record):
     """What the container sees as its files."""
 
-    rootfs: Rootfs
+    rootfs: Rootfs = NO_ROOTFS
     independent: tuple[str, ...] = ()
     mounts: tuple[Mount, ...] = ()
     network_etc: str | None = None
@@ -352,26 +355,37 @@ class Hooks(Record):
     background: tuple[BackgroundHook, ...] = ()
 
 
+AS_USUAL = Process()
+OWN_NAMESPACES = Namespaces()
+NO_FILES = Files()
+NO_RESOURCES = Resources()
+USUAL_SECURITY = Security()
+NO_BUILD = Build()
+NO_HOOKS = Hooks()
+
+
 class Container(Record):
     """One container, complete."""
 
     name: str
-    barn: str
-    file: str
-    hostname: str
-    process: Process
-    namespaces: Namespaces
-    files: Files
-    resources: Resources
-    security: Security
-    build: Build
-    hooks: Hooks
-    container_pid_file: str | None
-    metadata: Mapping[str, object]
-    log_level: str
-    reloadable: tuple[str, ...]  # groups of settings: "cgroup", "resource", "hooks"
-    where: str
-    places: Mapping[str, str]  # the lines of settings that are no records of their own
+    barn: str = ""
+    file: str = ""  # that it was read from; "" where that was no file
+    origin: str = ""  # the container file whose names a document may use, since it was made from that
+    flavour: str = "container"
+    hostname: str = ""
+    process: Process = AS_USUAL
+    namespaces: Namespaces = OWN_NAMESPACES
+    files: Files = NO_FILES
+    resources: Resources = NO_RESOURCES
+    security: Security = USUAL_SECURITY
+    build: Build = NO_BUILD
+    hooks: Hooks = NO_HOOKS
+    container_pid_file: str | None = None
+    metadata: Mapping[str, object] = NOTHING
+    log_level: str = "info"
+    reloadable: tuple[str, ...] = ()  # groups of settings: "cgroup", "resource", "hooks"
+    where: str = ""
+    places: Mapping[str, str] = NOTHING  # the lines of settings that are no records of their own
     siblings: tuple[str, ...] = ()  # the names of a barn's containers, where it has several
 
     def place(self, *settings: str) -> str:
@@ -404,15 +418,16 @@ class Outline(Record):
 
 
 class Barn(Record):
-    """What a container file defines."""
+    """What a container file or a document defines. A document has no `file` in it, but the `origin` that it was made from."""
 
-    name: str
-    file: str
-    daemonize: bool
-    log_level: str
+    name: str = ""  # "" in a spec that is not complete: that of its one container
+    file: str = ""
+    origin: str = ""
+    daemonize: bool = False
+    log_level: str = "info"
     containers: tuple[Container, ...]
-    hooks: tuple[Hook, ...]
-    real_id_check: Hook | None
+    hooks: tuple[Hook, ...] = ()
+    real_id_check: Hook | None = None
     executed: tuple[str, ...] = ()  # the paths of the file and of the modules beside it that were executed
     missed: tuple[str, ...] = ()  # modules that it asked for, and that are nowhere
 

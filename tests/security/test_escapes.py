@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from hakoniwa.kernel import capabilities, cgroup
-from hakoniwa.seccomp.names import BY_CAPABILITY, NEVER
+from hakoniwa.kernel.callnames import BY_CAPABILITY, NEVER
 from tests.conftest import HAKO, Hako
 
 Writer = Callable[..., Path]

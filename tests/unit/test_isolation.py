@@ -13,9 +13,10 @@ import pytest
 from hakoniwa import ids, ranges, record
 from hakoniwa.errors import HakoError, Problems
 from hakoniwa.haco.loader import load
+from hakoniwa.kernel import callnames as names
 from hakoniwa.kernel import capabilities, idmap
 from hakoniwa.plan.container import Launch, clone_flags, plan
-from hakoniwa.seccomp import compiling, docker, names, profile, programs
+from hakoniwa.seccomp import compiling, docker, profile, programs
 from hakoniwa.spec.records import NO_MAPS, ArgumentTest, CallFilter, CallRule, Container, Maps, Seccomp
 
 Writer = Callable[..., Path]

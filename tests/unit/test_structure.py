@@ -42,9 +42,7 @@ KNOWN_CIRCLES = [
     " haco.seccomp haco.section haco.sections haco.unsupported",
     "run.reload.reloader run.supervisor",
 ]
-KNOWN_CIRCLES_OF_ROOMS = [
-    "haco seccomp spec",
-]
+KNOWN_CIRCLES_OF_ROOMS: list[str] = []
 
 Graph = dict[str, set[str]]
 

@@ -19,7 +19,8 @@ def load_strategy(container: Container) -> Any:
     strategy = container.build.bootstrap.strategy
     if not isinstance(strategy, str):
         return strategy
-    from hakoniwa.haco.bootstrap import SETTINGS, load_installed
+    from hakoniwa.haco.bootstrap import load_installed
+    from hakoniwa.spec.buildchecks import SETTINGS
 
     if strategy in SETTINGS:
         return _own_strategy(strategy)
@@ -50,7 +51,7 @@ def summary(container: Container) -> str:
     strategy = container.build.bootstrap.strategy
     if not isinstance(strategy, str):
         return described(container)
-    from hakoniwa.haco.bootstrap import SETTINGS
+    from hakoniwa.spec.buildchecks import SETTINGS
 
     main = container.build.bootstrap.settings.get(*SETTINGS.get(strategy, ("",))[:1])
     return f"{strategy} {os.path.basename(main)}" if isinstance(main, str) and "\n" not in main else strategy

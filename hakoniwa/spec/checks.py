@@ -7,6 +7,7 @@ import os
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 
 class Wrong(ValueError):
@@ -157,45 +158,6 @@ def cron(value: object) -> str:
     return expression
 
 
-_PLAIN = type(lambda: None)
-_VARIADIC, _COROUTINE = 0x04, 0x80  # inspect.CO_VARARGS, CO_COROUTINE
-
-
-def takes(function: Callable[..., object], count: int) -> bool:
-    """Whether a function can be called with so many arguments."""
-    if type(function) is not _PLAIN:
-        return _binds(function, count)
-    code = function.__code__
-    least = code.co_argcount - len(function.__defaults__ or ())
-    most = 255 if code.co_flags & _VARIADIC else code.co_argcount
-    return least <= count <= most and code.co_kwonlyargcount <= len(function.__kwdefaults__ or ())
-
-
-def _binds(function: Callable[..., object], count: int) -> bool:
-    """As `takes`, for methods, classes and whatever else can be called."""
-    import inspect
-
-    try:
-        inspect.signature(function).bind(*[None] * count)
-    except TypeError:
-        return False
-    except ValueError:
-        pass  # of the C language, without a signature
-    return True
-
-
-def parameters(function: Callable[..., object]) -> str:
-    """What a function takes, in words."""
-    import inspect
-
-    return f"it takes {inspect.signature(function)}"
-
-
-def is_coroutine(function: object) -> bool:
-    """Whether a function is an `async def`."""
-    return bool(getattr(getattr(function, "__code__", None), "co_flags", 0) & _COROUTINE)
-
-
 def words_with_commas(value: object) -> object:
     """A string with commas between its words as a list of them."""
     return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
@@ -293,6 +255,131 @@ def _json_value(value: object, level: int) -> None:
         raise Wrong("made of strings, numbers, True, False, None, lists and dicts")
 
 
+def deep_copy(value: Any) -> Any:
+    """Lists and dicts anew at every depth; callables and strategy objects shared."""
+    if isinstance(value, dict):
+        return {key: deep_copy(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [deep_copy(item) for item in value]
+    return value
+
+
 def mount_options(value: object) -> tuple[str, ...]:
     """Mount options, with commas between them or as a list."""
     return text_list(words_with_commas(value))
+
+
+# The names of `man 2 getrlimit`, without RLIMIT_.
+LIMITS = [
+    "AS",
+    "CORE",
+    "CPU",
+    "DATA",
+    "FSIZE",
+    "LOCKS",
+    "MEMLOCK",
+    "MSGQUEUE",
+    "NICE",
+    "NOFILE",
+    "NPROC",
+    "RSS",
+    "RTPRIO",
+    "RTTIME",
+    "SIGPENDING",
+    "STACK",
+]
+
+
+_PAGE = 4096  # what the kernel counts memory by
+_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+
+
+def parameter_value(value: object) -> str:
+    """The value of a cgroup parameter."""
+    if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
+        raise Wrong("a number or a string, as the kernel takes it")
+    return text(str(value))
+
+
+def parameter_name(name: object) -> str:
+    """The name of a cgroup parameter, as the kernel has it."""
+    word = text(name)
+    controller, dot, rest = word.partition(".")
+    if not (controller and dot and rest) or not all(c.isascii() and (c.isalnum() or c in "_.-") for c in word):
+        raise Wrong('the name of a parameter, such as "memory.limit_in_bytes"')
+    return word
+
+
+def memory_size(value: object) -> int:
+    """Bytes: a number, or a string such as `"512M"` (powers of 1024)."""
+    if isinstance(value, str):
+        text = value.upper().removesuffix("B").removesuffix("I")
+        number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS and text[-1:] else (text, "")
+        if number.isascii() and number.isdecimal() and len(number) < 20:
+            value = int(number) * _UNITS[unit]
+    if isinstance(value, bool) or not isinstance(value, int) or not _PAGE <= value < 2**63:
+        raise Wrong(f'a number of bytes from {_PAGE} on and below 8E, or a string such as "512M"')
+    return value
+
+
+def cpus(value: object) -> float:
+    """A number of processors."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.01 <= value <= 10_000:
+        raise Wrong("a number of processors from 0.01 on")
+    return float(value)
+
+
+def group_name(value: object) -> str:
+    """The name of a group, or its path below the root of the hierarchy where it exists already."""
+    word = text(value)
+    parts = word.split("/")
+    if not word or any(part in ("", ".", "..") or part.startswith("-") or len(part) > 255 for part in parts):
+        raise Wrong("a name, or a path below the root of the hierarchy without '..'")
+    if not all(c.isascii() and (c.isalnum() or c in "_.-@:\\/") for c in word):
+        raise Wrong("made of A-Z a-z 0-9 and _ . - @ : \\")
+    return word
+
+
+def processes(value: object) -> int:
+    """A number of processes."""
+    return number_between(value, 1, 1 << 22)  # PID_MAX_LIMIT
+
+
+def nice(value: object) -> int:
+    """A nice value, `man 7 sched`."""
+    return number_between(value, -20, 19)
+
+
+def oom_score_adj(value: object) -> int:
+    """What is added to the score of the OOM killer."""
+    return number_between(value, -1000, 1000)
+
+
+def policy(value: object) -> str:
+    """A scheduling policy; the two for real time with a priority behind a colon. `man 7 sched`."""
+    word, colon, priority = text(value).lower().removeprefix("sched_").partition(":")
+    if word in ("other", "batch", "idle") and not colon:
+        return word
+    if word in ("fifo", "rr") and priority.isascii() and priority.isdecimal() and 1 <= int(priority) <= 99:
+        return f"{word}:{int(priority)}"
+    raise Wrong("one of other batch idle, or fifo:N or rr:N with N from 1 to 99")
+
+
+def resource_limit(value: object) -> int:
+    """A resource limit; -1 stands for none."""
+    if value in ("unlimited", "infinity"):  # as `ulimit` and as systemd call it
+        return -1
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+        raise Wrong("a number from 0 on, or 'unlimited'")
+    return value
+
+
+FLAVOURS = ("container",)
+LATER_FLAVOURS = ("fly", "vm")
+
+
+def flavour(value: object) -> str:
+    """What keeps a container apart."""
+    if value in LATER_FLAVOURS:
+        raise Wrong("a flavour that is there already", f"{value!r} is not supported yet; known: {' '.join(FLAVOURS)}")
+    return word_of(*FLAVOURS)(value)
