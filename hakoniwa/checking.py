@@ -8,7 +8,7 @@ import os
 from hakoniwa import log
 from hakoniwa.errors import HakoError
 from hakoniwa.haco.container import _SECTIONS, ContainerBuilder
-from hakoniwa.haco.loader import read_file
+from hakoniwa.haco.loader import is_document, read_file
 from hakoniwa.haco.provision import ProvisionSection
 from hakoniwa.haco.section import Section
 
@@ -45,6 +45,8 @@ def find_problems(barn: Barn, shown: str) -> list[HakoError]:
 
 def _bare_words(source: bytes, shown: str) -> list[HakoError]:
     """Statements such as `config.daemonize`, without parentheses: Python takes them for a look, and does nothing."""
+    if is_document(source):
+        return []
     tree = ast.parse(source)
     methods = {word for kind in _KINDS for word in dir(kind) if not word.startswith("_")}
     builders = _builders(tree)

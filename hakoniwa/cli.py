@@ -147,7 +147,8 @@ def _find_file(command: Command, given: Given) -> Given:
     if command.file != "needed":
         return given
     if given.file is None:
-        named = command.by_name and any(given.value(option) is not None for option in ("name", "target"))
+        instead = (*command.instead, *(("name", "target") if command.by_name else ()))
+        named = any(given.value(option) is not None for option in instead)
         return given if named else given.replace(file=_only_file(command.name))
     if not command.by_name or os.path.isfile(given.file):
         return given

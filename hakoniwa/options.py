@@ -37,6 +37,7 @@ class Command(Record):
     file: str = "needed"
     takes_argv: bool = False
     by_name: bool = False  # whether `-n NAME`, or `-t PID`, serves in place of FILE
+    instead: tuple[str, ...] = ()  # further options, by their names, each of which serves in place of FILE
     words: tuple[str, ...] = ()  # what comes after FILE
     undone: bool = False  # whether it undoes what it has begun when a signal asks it to end
 

@@ -53,7 +53,7 @@ def find_exposed(barn: Barn, container: Container, layers: tuple[str, ...], *, m
         return NOTHING
     mounts = mount.every_mount()
     folder = os.path.dirname(container.file)
-    if make and any(one.build.bootstrap.strategy == "recipe" for one in barn.containers):
+    if make and folder and any(one.build.bootstrap.strategy == "recipe" for one in barn.containers):
         recipes = os.path.join(folder, _RECIPES)
         if not os.path.lexists(recipes) and any(_places(folder, shares, mounts)):
             os.mkdir(recipes, 0o755)  # or the container could, and put one of the same name there
@@ -99,13 +99,13 @@ def _definition(barn: Barn, container: Container, folder: str) -> Iterator[str]:
     """The paths of all that is executed, or believed, when the container is started again; those that are there."""
     yield from barn.executed
     try:
-        beside = sorted(entry for entry in os.listdir(folder) if entry.endswith(".haco.py"))
+        beside = sorted(entry for entry in os.listdir(folder) if entry.endswith(".haco.py")) if folder else []
     except OSError:
         beside = []  # only its name is known to an ordinary user
     profile = container.security.seccomp.profile
     own = os.path.dirname(os.path.abspath(__file__))
     further = [
-        *(os.path.join(folder, entry) for entry in (*beside, _RECIPES)),
+        *(os.path.join(folder, entry) for entry in (*beside, _RECIPES) if folder),
         *([profile] if profile is not None and profile.startswith("/") else []),
         global_file(),
         own,

@@ -323,6 +323,12 @@ def _file_of(name: str) -> object:
     return None if value is None else value.get("file")
 
 
+def _are_of_one_origin(owner: State | Made, container: Container) -> bool:
+    """Whether a document and the container file that it was made from, or two documents of one file, share a name."""
+    origins = {owner.file, str(owner.definition.whole.get("origin", ""))}
+    return any(file and file in origins for file in (container.file, container.origin))
+
+
 def must_belong(container: Container) -> None:
     """See that a name is no other file's: two containers of one name would share their state, their log and their rootfs.
 
@@ -335,15 +341,18 @@ def must_belong(container: Container) -> None:
         owner = known(name)
     except Damaged:
         return  # whose it was cannot be told
-    if owner is None or owner.file == container.file:
+    if owner is None or owner.file == container.file or _are_of_one_origin(owner, container):
         return
     made = owner if isinstance(owner, Made) else read_record(name)
-    if os.path.exists(owner.file):
+    if owner.file and os.path.exists(owner.file):
         raise HakoError(
             f"the name {name!r} belongs to {owner.file}, which made a container of it",
             where=container.place("name"),
             hint=f"set another config.name; hako rm {'--rootfs ' if made else ''}-n {name} sets it free",
         )
-    log.write(f"{name}: it was made by {owner.file}, which is gone, and belongs to {container.file} now", "warning")
+    if not container.file:
+        return  # from standard input, which can own nothing
+    was = f"it was made by {owner.file}, which is gone," if owner.file else "it was started from standard input"
+    log.write(f"{name}: {was} and belongs to {container.file} now", "warning")
     if made is not None:
         write_record(made.replace(file=container.file))

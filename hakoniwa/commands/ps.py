@@ -40,7 +40,7 @@ def run(given: Given) -> int:
                 _number(d["pid"]),
                 _number(d["supervisor_pid"]),
                 d["created_at"] or "-",
-                d["file"],
+                d["file"] or "-",
                 metadata_text(d["metadata"]) or "-",
             ]
             for d in map(describe, found)

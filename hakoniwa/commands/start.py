@@ -31,15 +31,17 @@ COMMAND = Command(
         Option(flags=("--dry-run",), help="print the steps, and take none"),
         Option(flags=("--watch",), help="reload when the file changes"),
         Option(flags=("--wait",), help="with -D: return when the containers are ready"),
+        Option(flags=("--spec",), value="SPEC", help="in place of FILE: a spec as JSON, or - for standard input"),
     ),
     takes_argv=True,
+    instead=("spec",),
 )
 
 
 def run(given: Given) -> int:
     """Load the file, prepare its containers, start them."""
     _check_options(given)
-    barn = load_given(given, "start")
+    barn = _load(given)
     check_real_id(barn)
     log.set_level(barn.log_level)
     background = given.flag("daemon") or (barn.daemonize and not given.flag("foreground"))
@@ -52,7 +54,7 @@ def run(given: Given) -> int:
     terminals = () if background else tuple(stream for stream in (0, 1, 2) if os.isatty(stream))
     dry = given.flag("dry_run")
     prepared = prepare(barn, Wanted(command=given.argv, background=background, terminals=terminals, dry=dry))
-    if any(launch.exposed.fixed for launch in prepared.launches):
+    if barn.file and any(launch.exposed.fixed for launch in prepared.launches):
         close_beside(os.path.dirname(barn.file))
     if dry:
         _show(prepared)
@@ -63,6 +65,20 @@ def run(given: Given) -> int:
     for error in errors:
         log.write_error(error)
     return status
+
+
+def _load(given: Given) -> Barn:
+    spec = given.value("spec")
+    if spec is None:
+        return load_given(given, "start")
+    if given.file is not None:
+        raise usage_error(f"--spec {spec} and {given.file} are two descriptions", "start", "give one of them")
+    from hakoniwa.haco.loader import load_document
+
+    barn = load_document(spec)
+    if given.flag("watch") and not barn.file:
+        raise usage_error("--watch is about a file, and the spec has none", "start", "write it to a file")
+    return barn
 
 
 def _check_options(given: Given) -> None:

@@ -31,6 +31,9 @@ def load(path: str, command: str) -> Barn:
 
     Raises HakoError or Problems with the place of everything that is wrong.
     """
+    source = read_file(path)
+    if is_document(source):
+        return load_document(path, source)
     session = facade.session
     session.__init__()  # type: ignore[misc]  # a fresh one: `reload` reads a file a second time
     session.command = command
@@ -38,9 +41,9 @@ def load(path: str, command: str) -> Barn:
     defaults = global_file()
     if os.path.exists(defaults):
         session.in_global_file = True
-        _execute(defaults)
+        _execute(defaults, read_file(defaults))
         session.in_global_file = False
-    reading = _execute(path)
+    reading = _execute(path, source)
     if not session.barns:
         raise HakoError("no barn is defined", where=path, hint="write `with Haconiwa.define() as config:`")
     barn = build_barn(session.barns[0])
@@ -49,6 +52,20 @@ def load(path: str, command: str) -> Barn:
     distrust(barn)
     beside = find_beside(os.path.dirname(barn.file))
     return barn.replace(executed=(os.path.join(os.getcwd(), path), *beside.found), missed=tuple(beside.missed()))
+
+
+def is_document(source: bytes) -> bool:
+    """Whether the text of a file is a spec as JSON: no container file begins so."""
+    return source.lstrip().startswith(b"{")
+
+
+def load_document(path: str, source: bytes | None = None) -> Barn:
+    """The barn of a spec as JSON, in a file whose content may be known, or with "-" of standard input. Raises HakoError."""
+    from hakoniwa.spec import document
+
+    barn = document.read_document(path) if source is None else document.from_text(source, path)
+    distrust(barn)
+    return barn
 
 
 def load_given(given: Given, command: str) -> Barn:
@@ -100,10 +117,9 @@ def _must_define(barn: Barn, name: str) -> None:
     raise HakoError(told, where=name, hint=hint)
 
 
-def _execute(path: str) -> Reading:
-    """Run a file, which finds modules beside it, in a reading of its own."""
+def _execute(path: str, source: bytes) -> Reading:
+    """Run the text of a file, which finds modules beside it, in a reading of its own."""
     real = os.path.realpath(path)
-    source = read_file(path)
     reading = Reading(real, path)
     facade.session.reading = reading
     code = _compile(source, real, path)

@@ -204,7 +204,7 @@ def _network(container: Container) -> list[Step]:
 
 
 def _root(container: Container, launch: Launch) -> list[Step]:
-    rootfs, file = container.files.rootfs, container.file
+    rootfs, file = container.files.rootfs, container.file or "FILE"
     common: dict[str, Any] = {"path": rootfs.path, "readonly": rootfs.readonly, "file": file, "where": rootfs.where}
     # With an owner given, the ids on the disk are those of the host already.
     common["map_ids"] = container.has_user_namespace() and rootfs.owner_uid is None

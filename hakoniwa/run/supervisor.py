@@ -445,6 +445,6 @@ def _already_running(name: str) -> HakoError:
         return HakoError(f"container {name!r} is being started or stopped by another command", hint="try again")
     pid, since = known.init.pid, known.created_at
     return HakoError(
-        f"container {name!r} is already running: pid {pid}, since {since}, from {known.file}",
+        f"container {name!r} is already running: pid {pid}, since {since}, from {known.file or 'standard input'}",
         hint=f"hako attach -n {name}, or hako kill -n {name}",
     )

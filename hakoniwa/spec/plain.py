@@ -57,8 +57,11 @@ def _plain_record(record: Record, functions: bool, where: str) -> dict[str, Any]
     found = {}
     for name in shapes_of(kind) if functions else published(kind):
         value = getattr(record, name)
-        if value != getattr(kind, name, _NO_DEFAULT):
-            found[name] = _plain_value(value, functions, where)
+        default = getattr(kind, name, _NO_DEFAULT)
+        if value != default:
+            plain = _plain_value(value, functions, where)
+            if plain or not isinstance(default, Record):  # it may differ by what is not published alone
+                found[name] = plain
     return found
 
 

@@ -37,7 +37,7 @@ def _maybe(check: Check) -> Check:
     def either(value: object) -> object:
         return None if value is None else check(value)
 
-    return either
+    return _as_known(either, check)
 
 
 def _or_empty(check: Check) -> Check:
@@ -57,7 +57,7 @@ def _each(check: Check) -> Check:
                 raise Wrong(f"a list without {item!r} twice")
         return found
 
-    return every
+    return _as_known(every, check)
 
 
 def _items(check: Callable[[object, object], object]) -> Check:
@@ -81,13 +81,16 @@ def _capability(value: object) -> str:
 
 
 def _words(*known: str) -> Check:
-    check = checks.word_of(*known)
+    check: Any = checks.word_of(*known)
+    check.words = known  # for the schema
+    return _as_known(check, check)
 
-    def word(value: object) -> str:
-        return check(value)
 
-    word.words = known  # type: ignore[attr-defined]  # for the schema
-    return word
+def _as_known(check: Any, origin: Any) -> Check:
+    """A check that tells which words it takes if the one that it was made of does."""
+    check.words = getattr(origin, "words", None)
+    found: Check = check
+    return found
 
 
 def _call(value: object) -> str:

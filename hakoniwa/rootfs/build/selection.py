@@ -50,7 +50,7 @@ def _build(container: Container, options: BuildOptions, *, shared: bool) -> None
         from hakoniwa.rootfs.strategies import recipe
 
         # In a user namespace all others' files have one owner, nobody: whose a recipe is has to be seen here.
-        recipe.find(container.build.bootstrap, os.path.dirname(container.file))
+        recipe.find(container.build.bootstrap, os.path.dirname(container.file) or "/")
     as_root(lambda: build(container, options, shared=shared, maps=maps), maps)
 
 

@@ -84,7 +84,9 @@ def provision(container: Container, names: list[str] | None, progress: Progress)
     path = container.files.rootfs.path
     if not os.path.isdir(path) or not os.listdir(path):
         raise HakoError(
-            f"the rootfs {path} is missing", where=container.files.rootfs.where, hint=f"hako create {container.file}"
+            f"the rootfs {path} is missing",
+            where=container.files.rootfs.where,
+            hint=f"hako create {container.file or 'FILE'}",
         )
     lock = hold_rootfs(path, container.files.rootfs.where)
     try:

@@ -25,7 +25,7 @@ class Boot:
     def __init__(self, container: Container, folder: str, progress: Progress, identity: Any = None) -> None:
         self.name = container.name
         self.rootfs = RootPath(folder)  # the folder to fill; it gets its own name when it is complete
-        self.beside = os.path.dirname(container.file)
+        self.beside = os.path.dirname(container.file) or "/"
         self.options: dict[str, Any] = container.build.bootstrap.settings.get("options", {})
         self.progress = progress
         self.file = container.file

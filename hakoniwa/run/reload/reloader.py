@@ -51,7 +51,8 @@ class Reloader:
         self._requests: list[_Request] = []
         self._watcher: Watcher | None = None
         self._loader: Loader | None = None
-        self._file = os.stat(supervisor.container.file) if supervisor.launch.exposed.fixed else None
+        file, guarded = supervisor.container.file, bool(supervisor.launch.exposed.fixed)
+        self._file = os.stat(file) if guarded and file else None
         self._one_at_a_time = allocate_lock()
         self._beginning = allocate_lock()  # over the two that follow
         self._begun = False  # a thread reloads without anybody who waits for its answer
@@ -128,6 +129,9 @@ class Reloader:
         if request["command"] != "reload":
             return {"error": f"unknown command {request['command']!r} (known: reload)"}
         try:
+            if not self._supervisor.container.file:
+                told = f"container {self._supervisor.container.name!r} was started from standard input"
+                raise HakoError(f"{told}, and there is no file to read again", hint="start it with --spec FILE")
             self._must_be_guarded()
             loaded = _Request(self._load())
             changes = self._await(loaded)
