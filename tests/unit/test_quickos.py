@@ -130,7 +130,7 @@ def test_the_environment_is_that_of_os_once_there_is_one() -> None:
 # What may take `os` itself, and so its time, because few starts do it.
 SELDOM = {
     "hakoniwa.places": {"path.expanduser"},  # of an ordinary user
-    "hakoniwa.haco.checks": {"PathLike"},
+    "hakoniwa.spec.checks": {"PathLike"},
 }
 
 
