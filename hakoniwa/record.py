@@ -29,12 +29,13 @@ class Record:
     _whole = ""  # the field that keeps all that was read, of a record that is a part of something larger
 
     def __init_subclass__(cls) -> None:
-        annotations = vars(cls).get("__annotations__")
-        if annotations is None and "__annotate_func__" in vars(
-            cls
-        ):  # Python 3.14 evaluates them when they are asked for
-            annotations = vars(cls)["__annotate_func__"](1)
-        own = tuple(name for name in annotations or () if not name.startswith("_"))
+        names = vars(cls)
+        annotations = names.get("__annotations__") or {}
+        first = next(iter(annotations.values()), "")
+        # `read` goes by their texts. Without that import they are values, which Python 3.14 makes when it is asked for them.
+        if type(first) is not str or (not annotations and "__annotate_func__" in names):
+            raise TypeError(f"{cls.__module__} has a record: begin it with `from __future__ import annotations`")
+        own = tuple(name for name in annotations if not name.startswith("_"))
         cls._fields = cls._fields + tuple(name for name in own if name not in cls._fields)
 
     def __init__(self, **values: Any) -> None:
