@@ -45,11 +45,11 @@ def applies(names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 class Watched:
     """Runs `hako` with its processes watched."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, source: str) -> None:
         self.folder = folder
         self.notes = folder / "notes"
         self.notes.touch()
-        self.argv = [sys.executable, "-IS", str(WATCHED), str(self.notes)]
+        self.argv = [sys.executable, "-IS", str(WATCHED), source, str(self.notes)]
 
     def __call__(self, *words: str | Path, status: int = 0, **environ: str) -> str:
         """Run to the end, and look at the notes. Returns what was printed."""
@@ -73,10 +73,10 @@ class Watched:
         return {what for kind, _, what in lines if kind == "applied"}
 
 
-@pytest.fixture
+@pytest.fixture(params=["bundle", "sources"])
 def watched(request: pytest.FixtureRequest, hako: Hako) -> Iterator[Watched]:
     """The runner. At the end, all steps must have been applied that the test says it applies."""
-    runner = Watched(hako.folder)
+    runner = Watched(hako.folder, request.param)
     yield runner
     wanted = {name for mark in request.node.iter_markers("applies") for name in mark.args}
     assert wanted - runner.look() == set()
@@ -220,7 +220,7 @@ def test_an_ordinary_user(watched: Watched, user: Ordinary) -> None:
     os.chown(notes, *(os.stat(user.home).st_uid, os.stat(user.home).st_gid))
     watched.notes = notes
     path = user.write('config.bootstrap.strategy = "host"\n' + EVERYTHING)
-    hako = (sys.executable, "-IS", WATCHED, notes)
+    hako: tuple[str | Path, ...] = (*watched.argv[:-1], notes)
     user.run(*hako, "start", "-b", "-D", path, "--", "sleep", "1000")
     user.run(*hako, "attach", path, "--", "true")
     user.hako("kill", path)
@@ -314,4 +314,4 @@ def test_the_watch_sees_what_is_loaded(watched_alone: Watched, box: Writer) -> N
 
 @pytest.fixture
 def watched_alone(hako: Hako) -> Watched:
-    return Watched(hako.folder)
+    return Watched(hako.folder, "bundle")

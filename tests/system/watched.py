@@ -1,9 +1,10 @@
-"""Runs `hako`, and notes what its processes load where they must not: watched.py NOTES WORDS...
+"""Runs `hako`, and notes what its processes load where they must not: watched.py bundle|sources NOTES WORDS...
 
 A process must load nothing from the moment it refuses to import on, and nothing while its root is another than the host's:
 that would execute files of a rootfs as root. NOTES is a file that gets a line for each step that is applied, and one for
 each thing that was or was to be loaded. To be executed by an interpreter with `-IS`, as the launcher is. Nothing is imported
-here that `hako` would miss, and nothing comes from the bundle, which holds modules before they are needed.
+here that `hako` would miss. From the bundle it is as users have it, with modules there before they are needed; from the
+sources nothing is.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ NOTES = 120  # a descriptor that no process of hakoniwa closes
 # Of those, the errors that steps have a hint for.
 ERRORS = (1, 2, 12, 13, 16, 17, 19, 20, 22, 28, 30, 34, 38, 40, 95, 122)
 
-_, _notes, *_words = sys.argv
+_, _source, _notes, *_words = sys.argv
 _opened = posix.open(_notes, posix.O_WRONLY | posix.O_APPEND)
 posix.dup2(_opened, NOTES, False)
 posix.close(_opened)
@@ -114,23 +115,43 @@ def watch_as_if_there_were_apparmor() -> None:
     apparmor.on_exec = lambda profile: f"exec {profile}"
 
 
-def main() -> None:
-    """Be `hako`, with the modules of each command loaded when it imports them."""
-    sys.argv = ["hako", *_words]
+def load_from_bundle() -> Any:
+    """What the launcher calls in its last line. All before that is executed."""
+    path = sys.executable.rpartition("/")[0] + "/hako"
+    file = posix.open(path, posix.O_RDONLY)
+    text = posix.read(file, 65536).decode()
+    posix.close(file)
+    lines, found, rest = text.rpartition("main()")
+    assert (found, rest.strip()) == ("main()", ""), "what is the launcher's last line?"
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(lines, path, "exec"), names)
+    assert type(sys.modules["hakoniwa.cli"].__loader__).__name__ == "_BundleFinder", "run `make install`"
+    return names["main"]
+
+
+def load_from_sources() -> Any:
+    """The same, with each module loaded when it is imported, and not before."""
     environment = sys.executable.rpartition("/bin/")[0]  # which sys.prefix does not tell without `site`
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     sys.path.insert(0, __file__.removesuffix("/tests/system/watched.py"))
     import hakoniwa  # noqa: F401  # from the checkout, and nothing else
 
     sys.path[:1] = [f"{environment}/lib/{version}/site-packages"]
+    from hakoniwa import cli
+
+    return cli.main
+
+
+def main() -> None:
+    """Be `hako`."""
+    sys.argv = ["hako", *_words]
+    run = load_from_bundle() if _source == "bundle" else load_from_sources()
     watch()
     if posix.environ.get(b"AS_IF_APPARMOR"):
         watch_as_if_there_were_apparmor()
-    from hakoniwa import cli
-
     sys.meta_path.insert(0, Heard)
     sys.addaudithook(hear)
-    cli.main()
+    run()
 
 
 main()
