@@ -9,6 +9,7 @@ import os
 
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import idmap
+from hakoniwa.kernel.files import read_all
 from hakoniwa.spec.records import NO_MAPS, Maps
 
 TYPE_CHECKING = False
@@ -156,9 +157,7 @@ def _run_helper(program: str, pid: int, ranges: tuple[Range, ...]) -> None:
     actions = [(os.POSIX_SPAWN_DUP2, writer, 2)]
     child = os.posix_spawnp(program, words, {"PATH": "/usr/bin:/bin:/usr/local/bin"}, file_actions=actions)
     os.close(writer)
-    told = b""
-    while more := os.read(reader, 4096):
-        told += more
+    told = read_all(reader)
     os.close(reader)
     if os.waitpid(child, 0)[1]:
         said = told.decode(errors="replace").strip().splitlines()

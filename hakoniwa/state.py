@@ -12,7 +12,7 @@ import os
 from hakoniwa import log, record
 from hakoniwa.errors import HakoError, Problems
 from hakoniwa.hostpaths import remove_file
-from hakoniwa.kernel.files import lock_file
+from hakoniwa.kernel.files import entries_of, lock_file, replace_file, write_beside
 from hakoniwa.kernel.pidfd import Identity, wait_end
 from hakoniwa.kernel.signals import SIGKILL, pidfd_send_signal
 from hakoniwa.places import ensure_private, lib_dir, log_dir, run_dir
@@ -29,7 +29,7 @@ from hakoniwa.statefile import (
     folder_of,
     load,
     read_known,
-    write_new,
+    written,
 )
 from hakoniwa.trust import check_folder
 
@@ -112,14 +112,14 @@ def forget(name: str, lock: int) -> None:
 def write(name: str, state: State) -> None:
     """Replace the state, whole or not at all. Raises OSError."""
     path = os.path.join(folder_of(name), _STATE)
-    write_new(path, state)
+    new = write_beside(path, written(state))
     # Not over the old one: ext4 would wait for the new content to reach the disk (auto_da_alloc in `man 5 ext4`).
     # In between there is only the complete new one, which `load` takes as well.
     try:
         os.unlink(path)
     except FileNotFoundError:
         pass
-    os.rename(f"{path}.new", path)
+    os.rename(new, path)
 
 
 def read(name: str) -> State | None:
@@ -246,9 +246,7 @@ def write_record(made: Made) -> None:
     """Remember a container whose rootfs was made. Raises OSError."""
     ensure_private(lib_dir())
     ensure_private(os.path.join(lib_dir(), _RECORDS))
-    path = _record_path(made.name)
-    write_new(path, made)
-    os.rename(f"{path}.new", path)
+    replace_file(_record_path(made.name), written(made))
 
 
 def read_record(name: str) -> Made | None:
@@ -275,10 +273,7 @@ def clear_damaged_record(name: str) -> list[str]:
 
 def recorded_names() -> list[str]:
     """The containers whose rootfs was made here."""
-    try:
-        entries = os.listdir(os.path.join(lib_dir(), _RECORDS))
-    except FileNotFoundError:
-        return []
+    entries = entries_of(os.path.join(lib_dir(), _RECORDS))
     return sorted(
         {
             entry.removesuffix(".new").removesuffix(".json")

@@ -172,19 +172,9 @@ def _holder(name: str) -> int | None:
     return None
 
 
-def write_new(path: str, record: Record) -> None:
-    """Write a record to the file that will take the place of `path`. Raises OSError; then there is none."""
-    new = f"{path}.new"
-    file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        content = fastjson.document(record, SCHEMA)
-        while content:
-            content = content[os.write(file, content) :]
-    except OSError:
-        os.unlink(new)
-        raise
-    finally:
-        os.close(file)
+def written(record: Record) -> bytes:
+    """A record as its file holds it."""
+    return fastjson.document(record, SCHEMA)
 
 
 def load(name: str, path: str) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ import errno
 import os
 
 from hakoniwa.errors import HakoError
+from hakoniwa.kernel.files import read_all, read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -139,11 +140,8 @@ def read_own(path: str) -> bytes:
         if status.st_size > _LARGEST_OWN:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
         if status.st_uid not in (0, os.geteuid()) or _who_else_writes(path, status, _owners()) is not None:
-            raise PermissionError(1, "the file is not ours alone", path)
-        content = b""
-        while more := os.read(file, 65536):
-            content += more
-        return content
+            raise PermissionError(errno.EPERM, "the file is not ours alone", path)
+        return read_all(file)
     finally:
         os.close(file)
 
@@ -241,7 +239,6 @@ def _granted(path: str, owning_group: int) -> list[tuple[bool, int]]:
 
 def _is_private(gid: int, owners: Collection[int]) -> bool:
     """Whether a group is known and has nobody in it but `owners`. By the files: others' services cannot list members."""
-    from hakoniwa.kernel.files import read_file
     from hakoniwa.kernel.users import members
 
     try:

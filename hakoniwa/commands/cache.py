@@ -8,6 +8,7 @@ import os
 from hakoniwa.commands.table import show_table
 from hakoniwa.errors import nearest, printable
 from hakoniwa.kernel import tree
+from hakoniwa.kernel.files import entries_of
 from hakoniwa.options import JSON, Command, Given, Option, usage_error
 from hakoniwa.places import layers_dir
 from hakoniwa.rootfs.rootless import as_root
@@ -101,10 +102,7 @@ def _size(path: str) -> int:
 
 
 def _downloads() -> list[tuple[str, str]]:
-    try:
-        return [(name, os.path.join(downloads(), name)) for name in sorted(os.listdir(downloads()))]
-    except FileNotFoundError:
-        return []
+    return [(name, os.path.join(downloads(), name)) for name in entries_of(downloads())]
 
 
 def _prune(*, only_show: bool) -> None:

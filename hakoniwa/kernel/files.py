@@ -8,24 +8,53 @@ import os
 _CHUNK = 65536
 
 
+def read_all(descriptor: int) -> bytes:
+    """What is left to read of a file, or comes through a pipe until nobody is left to write. Raises OSError."""
+    content = b""
+    while more := os.read(descriptor, _CHUNK):
+        content += more
+    return content
+
+
 def read_file(path: str, *, folder: int | None = None) -> bytes:
     """The content of a file, by its path or its name in a folder. Raises OSError."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
     try:
-        content = b""
-        while more := os.read(file, _CHUNK):
-            content += more
-        return content
+        return read_all(file)
     finally:
         os.close(file)
 
 
+def entries_of(folder: str) -> list[str]:
+    """The names in a folder, sorted; none if it is not there. Raises OSError."""
+    try:
+        return sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []
+
+
 def lock_file(path: str, *, shared: bool = False) -> int | None:
-    """Lock a file, made where it is missing, for as long as the descriptor is open; None when it was removed in between.
+    """Lock a file, made if it is missing, for as long as the descriptor is open; None if it was removed in between.
 
     Raises BlockingIOError while another holds the lock, and OSError.
     """
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    return _lock(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), path, shared=shared)
+
+
+def lock_folder(path: str) -> int | None:
+    """Lock a folder in the same way; None if it is not there.
+
+    Only for folders that no container can open: it could keep the lock. Raises BlockingIOError and OSError.
+    """
+    try:
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    return _lock(folder, path, shared=False)
+
+
+def _lock(lock: int, path: str, *, shared: bool) -> int | None:
+    """Lock what is open. What was removed or replaced before it was locked is let go of."""
     try:
         fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         if os.path.samestat(os.fstat(lock), os.stat(path)):
@@ -39,26 +68,32 @@ def lock_file(path: str, *, shared: bool = False) -> int | None:
     return None
 
 
-def replace_file(path: str, content: bytes) -> None:
-    """Write a file beside its place and rename it, so that `path` is whole or as it was. Raises OSError.
-
-    Whoever calls has `path` to itself. What a killed one has left beside it is overwritten by the next.
-    """
-    new = f"{path}.new"
+def write_beside(path: str, content: bytes, *, mode: int = 0o600, end: str = ".new") -> str:
+    """Write a file that is to take the place of `path`, and tell its path. Raises OSError; then there is none."""
+    new = path + end
     try:
-        file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
         try:
             while content:
                 content = content[os.write(file, content) :]
         finally:
             os.close(file)
-        os.rename(new, path)
     except OSError:
         try:
             os.unlink(new)
         except OSError:
             pass  # what is to be told is why it could not be written
         raise
+    return new
+
+
+def replace_file(path: str, content: bytes, *, mode: int = 0o600, end: str = ".new") -> None:
+    """Write a file beside its place and rename it, so that `path` is whole or as it was. Raises OSError.
+
+    Whoever calls has `path`, or the name that ends with `end`, to itself. What a killed one has left there is overwritten by
+    the next.
+    """
+    os.rename(write_beside(path, content, mode=mode, end=end), path)
 
 
 def exchange(one: str, other: str) -> None:

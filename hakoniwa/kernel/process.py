@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from hakoniwa.kernel.libc import CLONE3, CLOSE_RANGE, call, fork_hooks, syscall
@@ -83,7 +84,7 @@ def clone_from(
     os.waitpid(middle, 0)
     os.close(held)
     if not told:
-        raise ChildProcessError(10, "the process that was to enter the namespaces has ended")
+        raise ChildProcessError(errno.ECHILD, "the process that was to enter the namespaces has ended")
     pid = int.from_bytes(told, "little", signed=True)
     if pid <= 0:
         raise OSError(-pid, os.strerror(-pid))

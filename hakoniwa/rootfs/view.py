@@ -9,13 +9,9 @@ from hakoniwa.errors import HakoError
 from hakoniwa.kernel import mount, process, signals
 from hakoniwa.rootfs.store.locks import hold_rootfs
 from hakoniwa.rootfs.store.roots import root_at
-from hakoniwa.run.process.report import read_report, read_to_end, tell_failure
+from hakoniwa.run.process.task import Task
 from hakoniwa.steps.root import CutOff
 from hakoniwa.steps.step import Context, apply_all, program_status
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import NoReturn
 
 
 def run_on_tree(path: str, argv: list[str], file: str) -> int:
@@ -25,42 +21,29 @@ def run_on_tree(path: str, argv: list[str], file: str) -> int:
     """
     lock = hold_rootfs(path)
     os.set_inheritable(lock, True)
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    pid, pidfd = process.clone(process.NAMESPACES["mount"])
-    if pid == 0:
-        _become(path, argv, file, writer)
-    os.close(writer)
+    task = Task(lambda report: _become(path, argv, file, report), process.NAMESPACES["mount"])
     os.close(lock)
     for number in (signals.SIGINT, signals.SIGQUIT):
         signals.signal(number, signals.SIG_IGN)  # from the terminal they are for the program
-    failure = read_report(read_to_end(reader, pidfd), argv[0]).failure
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    os.close(reader)
-    os.close(pidfd)
-    if failure is not None:
-        raise failure
+    status = task.wait(argv[0])
     return status if status >= 0 else 128 - status
 
 
-def _become(path: str, argv: list[str], file: str, report: int) -> NoReturn:
+def _become(path: str, argv: list[str], file: str, report: int) -> None:
     """In the child: mount the tree and be the program."""
+    mark = marks.read(path)
+    host = mark is not None and mark.form == "host"
+    context = Context(supervisor=-1, status=report, environ={})
+    apply_all([CutOff(), root_at(path, mark.layers if mark is not None else (), host=host, file=file)], context)
+    if host and not os.path.samestat(os.stat(path), os.fstat(context.root)):
+        _put_on(path, context.root)  # for who is not root it was gathered elsewhere
+    os.chdir(path)
+    signals.reset_all()
     try:
-        mark = marks.read(path)
-        host = mark is not None and mark.form == "host"
-        context = Context(supervisor=-1, status=report, environ={})
-        apply_all([CutOff(), root_at(path, mark.layers if mark is not None else (), host=host, file=file)], context)
-        if host and not os.path.samestat(os.stat(path), os.fstat(context.root)):
-            _put_on(path, context.root)  # for who is not root it was gathered elsewhere
-        os.chdir(path)
-        signals.reset_all()
         os.execvpe(argv[0], argv, {**os.environ, "ROOTFS": path})
-    except HakoError as error:
-        tell_failure(report, error)
     except OSError as error:
         status = program_status(error.errno or 0)
-        tell_failure(report, HakoError(f"cannot execute {argv[0]!r}: {error.strerror}", where="mount", status=status))
-    finally:
-        os._exit(1)
+        raise HakoError(f"cannot execute {argv[0]!r}: {error.strerror}", where="mount", status=status) from None
 
 
 def _put_on(path: str, tree: int) -> None:

@@ -7,6 +7,7 @@ import os
 from itertools import product
 
 from hakoniwa.errors import HakoError
+from hakoniwa.kernel.files import replace_file
 from hakoniwa.places import ensure_private
 from hakoniwa.spec.records import ArgumentTest, CallFilter, CallRule
 
@@ -186,12 +187,6 @@ def keep(path: str, program: bytes) -> None:
     try:
         ensure_private(os.path.dirname(os.path.dirname(path)))
         ensure_private(os.path.dirname(path))
-        new = f"{path}.{os.getpid()}"
-        file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            os.write(file, program)
-        finally:
-            os.close(file)
-        os.rename(new, path)
+        replace_file(path, program, end=f".{os.getpid()}")
     except OSError:
         pass

@@ -13,15 +13,16 @@ import traceback
 
 import prctl
 
-from hakoniwa import log
 from hakoniwa.errors import HakoError, printable
 from hakoniwa.kernel import capabilities, idmap, mount, paths, process, signals
 from hakoniwa.plan.container import NETWORK_FILES, provisioning_steps
 from hakoniwa.rootfs.provision.copies import copy_in
 from hakoniwa.rootfs.tools.environment import PROXIES
 from hakoniwa.rootfs.tools.output import follow, quoted
+from hakoniwa.rootfs.tools.programs import how_it_ended
 from hakoniwa.run.process.child import close_imports
-from hakoniwa.run.process.report import read_report, read_to_end, tell_failure
+from hakoniwa.run.process.report import tell_failure
+from hakoniwa.run.process.task import Task
 from hakoniwa.seccomp.programs import programs_for
 from hakoniwa.spec.records import Seccomp
 from hakoniwa.steps import devices, identity, program
@@ -29,7 +30,7 @@ from hakoniwa.steps.step import Context, apply_all, prepare_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from typing import Any
 
     from hakoniwa.rootfs.tools.progress import Progress
     from hakoniwa.spec.records import Container, ProvisionStep
@@ -62,34 +63,28 @@ def run_inside(container: Container, step: ProvisionStep, hashed: str, root: Ste
     """
     working = _Working(container, step, hashed, root, _load_pychroot() if step.kind != "copy" else None)
     reader, writer = os.pipe2(os.O_CLOEXEC)
-    status_reader, status_writer = os.pipe2(os.O_CLOEXEC)
     with progress.stage(f"provisioning: {step.label}") as stage:
-        log.flush_prints()
-        pid, pidfd = process.clone(sum(process.NAMESPACES[name] for name in _NAMESPACES))
-        if pid == 0:
-            working.be_first_process(writer, status_writer)
+        namespaces = sum(process.NAMESPACES[name] for name in _NAMESPACES)
+        task = Task(lambda report: working.be_first_process(writer, report), namespaces, ending=signals.SIGKILL)
         os.close(writer)
-        os.close(status_writer)
         try:
             last = follow(reader, step.label, progress, stage)
-            told = read_to_end(status_reader, pidfd)
         except BaseException:
-            os.kill(pid, signals.SIGKILL)
+            task.kill()
             raise
         finally:
             os.close(reader)
-            os.close(status_reader)
-            os.close(pidfd)
-            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        if failure := read_report(told, step.shell).failure:
+        try:
+            status = task.wait(step.shell)
+        except HakoError as failure:
             raise HakoError(
                 f"provisioning step {step.label!r} failed: {failure.message}",
                 where=failure.where or step.where,
                 hint=failure.hint,
-            )
+            ) from None
         if status:
-            how = f"exit status {status}" if status > 0 else f"signal {-status}"
-            raise HakoError(f"provisioning step {step.label!r} failed with {how}", where=step.where, hint=quoted(last))
+            told = f"provisioning step {step.label!r} failed with {how_it_ended(status)}"
+            raise HakoError(told, where=step.where, hint=quoted(last))
 
 
 class _Working:
@@ -118,30 +113,23 @@ class _Working:
         )
         self._filters = programs_for(profile, self.capabilities, no_new_privs=True)
 
-    def be_first_process(self, output: int, status: int) -> NoReturn:
+    def be_first_process(self, output: int, status: int) -> None:
         """Pid 1 of the namespaces: prepare what is needed from the host, then let pychroot fork the one that enters."""
-        try:
-            signals.reset_all()
-            os.setsid()
-            os.umask(0o022)
-            null = os.open("/dev/null", os.O_RDONLY)
-            for number, held in ((0, null), (1, output), (2, output)):
-                os.dup2(held, number)
-            process.close_all_but({status})
-            prctl.set_name("hako:step")
-            prctl.set_pdeathsig(signals.SIGKILL)
-            prctl.set_dumpable(0)
-            context = Context(supervisor=-1, status=status, environ=self.environ)
-            context.null_streams = (0,)
-            if not idmap.is_host_root():
-                context.look_at_user_namespace()
-            self._work(context)
-        except HakoError as error:
-            tell_failure(status, error)
-        except BaseException as error:
-            tell_failure(status, HakoError(f"{type(error).__name__}: {error}"))
-        finally:
-            os._exit(1)
+        signals.reset_all()
+        os.setsid()
+        os.umask(0o022)
+        null = os.open("/dev/null", os.O_RDONLY)
+        for number, held in ((0, null), (1, output), (2, output)):
+            os.dup2(held, number)
+        process.close_all_but({status})
+        prctl.set_name("hako:step")
+        prctl.set_pdeathsig(signals.SIGKILL)
+        prctl.set_dumpable(0)
+        context = Context(supervisor=-1, status=status, environ=self.environ)
+        context.null_streams = (0,)
+        if not idmap.is_host_root():
+            context.look_at_user_namespace()
+        self._work(context)
 
     def _work(self, context: Context) -> None:
         first = provisioning_steps(self.container, self._root)

@@ -13,7 +13,7 @@ from hakoniwa import log
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import mount, tree
 from hakoniwa.places import aside_of
-from hakoniwa.rootfs.store.locks import try_claim
+from hakoniwa.rootfs.store.locks import try_place
 
 REMOVING = ".removing"
 _MOST_REMAINS = 100
@@ -37,7 +37,7 @@ def new_place_to_remove(path: str) -> tuple[str, int]:
     """An empty place beside a rootfs from which it is removed, and the lock of that. Raises HakoError."""
     for number in range(_MOST_REMAINS):
         gone = aside_of(path, f".{number}{REMOVING}" if number else REMOVING)
-        lock = try_claim(gone)
+        lock = try_place(gone)
         if lock == -1:
             continue  # an earlier one is being removed yet
         try:

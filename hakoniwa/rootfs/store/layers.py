@@ -13,11 +13,11 @@ import time
 
 from hakoniwa import fastjson, log, record
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel.files import read_file
+from hakoniwa.kernel.files import entries_of, read_file
 from hakoniwa.places import BUILDING, ensure_private, layers_dir, lib_dir
 from hakoniwa.record import Record, Unreadable
 from hakoniwa.rootfs.store.discards import remove_tree
-from hakoniwa.rootfs.store.locks import lock_folder
+from hakoniwa.rootfs.store.locks import try_folder
 from hakoniwa.rootfs.store.registry import every_mark, is_stale
 from hakoniwa.statefile import timestamp
 
@@ -52,16 +52,24 @@ def obtain(key: str, facts: Facts, fill: Callable[[str], None], progress: Progre
     `anew`: built in any case; it is the one that is found from then on.
     """
     name = _newest(key, anew=anew)
-    place = os.path.join(layers_dir(), name)
+    place, told = os.path.join(layers_dir(), name), False
     while not os.path.isdir(place):
         _open_store()
         aside = place + BUILDING
-        lock = _lock_aside(aside, progress)
+        lock = _try_aside(aside)
+        if lock == -1:
+            # Not by one call that waits: a signal that comes just before it would not end it.
+            if not told:
+                progress.tell("waiting for another command that builds the same")
+            told = True
+            time.sleep(_BETWEEN)
+            continue
         try:
-            if os.path.isdir(place) or not _is_there(aside, lock):
-                continue  # built, or given up, by another command while we waited
             for entry in os.listdir(aside):
                 remove_tree(os.path.join(aside, entry))
+            if os.path.isdir(place):
+                os.rmdir(aside)  # the other command has built it since we looked
+                break
             _build(aside, facts, fill)
             os.rename(aside, place)
         except BaseException:
@@ -71,6 +79,15 @@ def obtain(key: str, facts: Facts, fill: Callable[[str], None], progress: Progre
             os.close(lock)
     os.utime(place)  # when it was used last
     return name
+
+
+def _try_aside(aside: str) -> int:
+    """The folder in which a layer is built, made if it is missing, and its lock; -1 while another command has that."""
+    try:
+        os.mkdir(aside, 0o700)
+    except FileExistsError:
+        pass
+    return try_folder(aside)
 
 
 def _newest(key: str, *, anew: bool) -> str:
@@ -108,42 +125,6 @@ def _open_store() -> None:
     ensure_private(layers_dir())
 
 
-def _lock_aside(aside: str, progress: Progress) -> int:
-    """The folder, made where it is missing, and its lock; waits while another command builds the same layer."""
-    while True:
-        try:
-            os.mkdir(aside, 0o700)
-        except FileExistsError:
-            pass
-        try:
-            lock = os.open(aside, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            continue
-        _wait_for_lock(lock, progress)
-        return lock
-
-
-def _wait_for_lock(lock: int, progress: Progress) -> None:
-    """Not by one call that waits: a signal that comes just before it would not end it."""
-    told = False
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if not told:
-                progress.tell("waiting for another command that builds the same")
-            told = True
-            time.sleep(_BETWEEN)
-
-
-def _is_there(path: str, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
-        return False
-
-
 def new(facts: Facts) -> str:
     """A layer of its own with an empty tree, such as a snapshot: its name."""
     _open_store()
@@ -165,11 +146,7 @@ def hold_store() -> int:
 
 def names() -> list[str]:
     """All layers that are complete."""
-    try:
-        entries = os.listdir(layers_dir())
-    except FileNotFoundError:
-        return []
-    return sorted(entry for entry in entries if not entry.endswith(BUILDING) and not entry.startswith("."))
+    return [entry for entry in entries_of(layers_dir()) if not entry.endswith(BUILDING) and not entry.startswith(".")]
 
 
 def users() -> dict[str, int]:
@@ -283,8 +260,8 @@ def clear_unfinished() -> None:
 
 def clear(path: str) -> None:
     """Remove what is left of one build or removal, unless it has been taken up again. Raises OSError."""
-    lock = lock_folder(path)
-    if lock is not None and lock != -1:
+    lock = try_folder(path)
+    if lock != -1:
         try:
             remove_tree(path)
         finally:
@@ -293,14 +270,10 @@ def clear(path: str) -> None:
 
 def unfinished() -> list[str]:
     """What killed builds and removals have left in the store."""
-    try:
-        entries = sorted(os.listdir(layers_dir()))
-    except FileNotFoundError:
-        return []
     left = []
-    for path in (os.path.join(layers_dir(), entry) for entry in entries if entry.endswith(BUILDING)):
-        lock = lock_folder(path)
-        if lock not in (None, -1):
+    for entry in entries_of(layers_dir()):
+        path = os.path.join(layers_dir(), entry)
+        if entry.endswith(BUILDING) and (lock := try_folder(path)) != -1:
             os.close(lock)
             left.append(path)
     return left

@@ -1,39 +1,25 @@
-"""Locks: of the place of a rootfs that is built, used or worked on, and of a folder of the store."""
+"""The locks of places of rootfs, which are built, used or worked on there; and of folders of the store."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel.files import lock_file
+from hakoniwa.kernel.files import entries_of, lock_file, lock_folder
 from hakoniwa.places import lock_rootfs, rootfs_locks_dir
 
 
-def lock_folder(path: str) -> int | None:
-    """A descriptor that holds the lock of a folder; -1 when another holds it; None when it is not there any more.
-
-    Only for folders that no container can open: others are locked by their place (lock_rootfs).
-    """
+def try_folder(path: str) -> int:
+    """The lock of a folder of the store, as a descriptor; -1 while another holds it, or if the folder is not there."""
     try:
-        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(folder), os.stat(path)):
-            return folder
+        lock = lock_folder(path)
     except BlockingIOError:
-        os.close(folder)
         return -1
-    except FileNotFoundError:
-        pass
-    os.close(folder)
-    return None
+    return -1 if lock is None else lock
 
 
-def try_claim(path: str) -> int:
-    """The lock of a place, as a descriptor; -1 while another holds it, or where not even the folder above is there."""
+def try_place(path: str) -> int:
+    """The lock of a place, as a descriptor; -1 while another holds it, or if not even the folder above is there."""
     try:
         return lock_rootfs(path)
     except (BlockingIOError, FileNotFoundError):
@@ -41,7 +27,7 @@ def try_claim(path: str) -> int:
 
 
 def hold_place(path: str, where: str = "") -> int:
-    """The lock of the place of a rootfs, on which no container runs, as a descriptor. Raises HakoError while one does.
+    """The lock of the place of a rootfs, as a descriptor. Raises HakoError while a container runs on it.
 
     A running container holds the lock of its rootfs (run/supervisor.py).
     """
@@ -73,7 +59,7 @@ def _missing(path: str, where: str) -> HakoError:
 def clear_locks() -> None:
     """Remove the lock files of places that nobody holds."""
     folder = rootfs_locks_dir()
-    for entry in os.listdir(folder) if os.path.isdir(folder) else []:
+    for entry in entries_of(folder):
         try:
             lock = lock_file(os.path.join(folder, entry))
         except BlockingIOError:

@@ -11,10 +11,13 @@ from hakoniwa.places import layer_tree
 from hakoniwa.rootfs.store.discards import remove_tree
 from hakoniwa.rootfs.store.roots import root_of
 from hakoniwa.rootfs.store.treecopy import copy_tree
+from hakoniwa.rootfs.tools.programs import how_it_ended
+from hakoniwa.run.process.task import Task
+from hakoniwa.steps.step import Context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable
 
     from hakoniwa.spec.records import Container
 
@@ -44,53 +47,40 @@ def can_overlay(folder: str) -> bool:
         mount.make("overlay", "trial", options if idmap.is_host_root() else [*options, "userxattr"])
 
     try:
-        return in_own_mounts(attempt) == ""
+        return _in_own_mounts(attempt) == 0
+    except HakoError:
+        return False
     finally:
         remove_tree(trial)
 
 
-def in_own_mounts(action: Any) -> str:
-    """Call `action` in a child with a mount namespace of its own. Returns what went wrong, in words."""
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    pid, pidfd = process.clone(process.NAMESPACES["mount"])
-    if pid == 0:
-        try:
-            mount.make_all_private()
-            action()
-            os._exit(0)
-        except HakoError as error:
-            os.write(writer, error.message.encode())
-        except BaseException as error:
-            os.write(writer, f"{type(error).__name__}: {error}".encode())
-        finally:
-            os._exit(1)
-    os.close(writer)
-    os.close(pidfd)
-    said = b""
-    while more := os.read(reader, 65536):
-        said += more
-    os.close(reader)
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return said.decode(errors="replace") or (f"ended with {status}" if status else "")
+def _in_own_mounts(action: Callable[[], object]) -> int:
+    """Call `action` in a process with a mount namespace of its own. Returns its exit status. Raises what it tells."""
+
+    def act(report: int) -> None:
+        mount.make_all_private()
+        action()
+
+    return Task(act, process.NAMESPACES["mount"]).wait()
 
 
 def copy_merged(container: Container, chain: tuple[str, ...], folder: str) -> None:
-    """Copy what layers show together into a folder, sharing the blocks where the file system can. Raises HakoError."""
+    """Copy what layers show together into a folder, sharing the blocks if the file system can. Raises HakoError."""
     top = os.path.join(folder, ".top")
     os.mkdir(top, 0o700)
     prepare_top(top, layer_tree(chain[-1]))
 
     def copy() -> None:
-        from hakoniwa.steps.step import Context
-
         context = Context(supervisor=-1, status=-1, environ={})
         root_of(container, top, chain).apply(context)
         os.fchdir(context.root)
         copy_tree(".", folder)
 
     try:
-        failure = in_own_mounts(copy)
+        status = _in_own_mounts(copy)
+    except HakoError as error:
+        raise HakoError(f"cannot copy the layers to {folder}: {error.message}", hint=error.hint) from None
     finally:
         remove_tree(top)
-    if failure:
-        raise HakoError(f"cannot copy the layers to {folder}: {failure}")
+    if status:
+        raise HakoError(f"cannot copy the layers to {folder}: {how_it_ended(status)}")

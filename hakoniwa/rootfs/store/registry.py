@@ -7,7 +7,7 @@ import os
 from hakoniwa import log, marks
 from hakoniwa.errors import HakoError
 from hakoniwa.fastjson import document
-from hakoniwa.kernel.files import replace_file
+from hakoniwa.kernel.files import entries_of, replace_file
 from hakoniwa.marks import Mark
 from hakoniwa.places import aside_of, ensure_private, file_name_for, lib_dir
 from hakoniwa.record import Unreadable
@@ -54,7 +54,7 @@ def remove_stale_marks(path: str) -> None:
         kept = os.path.basename(marks.file_of(path, os.stat(path).st_ino))
     except FileNotFoundError:
         kept = ""
-    for entry in _entries():
+    for entry in entries_of(marks.marks_dir()):
         if entry.startswith(f"{file_name_for(path)}@") and entry != kept:
             try:
                 os.unlink(os.path.join(marks.marks_dir(), entry))
@@ -62,17 +62,10 @@ def remove_stale_marks(path: str) -> None:
                 continue
 
 
-def _entries() -> list[str]:
-    try:
-        return sorted(os.listdir(marks.marks_dir()))
-    except FileNotFoundError:
-        return []
-
-
 def every_mark() -> tuple[list[Mark], list[str]]:
     """All marks, also of a folder that is about to be put in place; and the files that hold none, by path."""
     found, damaged = [], []
-    for entry in _entries():
+    for entry in entries_of(marks.marks_dir()):
         file = os.path.join(marks.marks_dir(), entry)
         try:
             if entry.endswith(".json"):  # else it is being written
@@ -89,7 +82,7 @@ def every_mark() -> tuple[list[Mark], list[str]]:
 
 def half_written_marks() -> list[str]:
     """What killed commands have left of marks that they were writing."""
-    return [os.path.join(marks.marks_dir(), entry) for entry in _entries() if entry.endswith(".new")]
+    return [os.path.join(marks.marks_dir(), entry) for entry in entries_of(marks.marks_dir()) if entry.endswith(".new")]
 
 
 def path_of(file: str) -> str:

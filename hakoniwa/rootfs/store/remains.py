@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 
+from hakoniwa.kernel.files import entries_of
 from hakoniwa.places import BUILDING, aside_of, layers_dir, lib_dir
 from hakoniwa.rootfs.store import layers
 from hakoniwa.rootfs.store.discards import REMOVING, REPLACED, put_back, remove_tree
-from hakoniwa.rootfs.store.locks import try_claim
+from hakoniwa.rootfs.store.locks import try_place
 from hakoniwa.rootfs.store.registry import every_mark, path_of, remove_stale_marks
 
 TYPE_CHECKING = False
@@ -19,14 +20,10 @@ _ENDS = (BUILDING, REMOVING, REPLACED)
 
 def unfinished() -> list[str]:
     """What killed builds and removals have left in the library folder."""
-    try:
-        entries = sorted(os.listdir(lib_dir()))
-    except FileNotFoundError:
-        return []
     left = []
-    for entry in entries:
+    for entry in entries_of(lib_dir()):
         path = os.path.join(lib_dir(), entry)
-        if entry.startswith(".") and entry.endswith(_ENDS) and (lock := try_claim(path)) != -1:
+        if entry.startswith(".") and entry.endswith(_ENDS) and (lock := try_place(path)) != -1:
             os.close(lock)
             left.append(path)
     return [*left, *layers.unfinished()]
@@ -39,7 +36,7 @@ def clear_unfinished(path: str) -> None:
         layers.clear(path)
         return
     place = os.path.join(parent, name.removeprefix(".").removesuffix(REPLACED))
-    lock = try_claim(place if path.endswith(REPLACED) else path)
+    lock = try_place(place if path.endswith(REPLACED) else path)
     if lock == -1:
         return
     try:
@@ -74,7 +71,7 @@ def _with_place(path: str, action: Callable[[], object]) -> None:
     """Do something while the place of a rootfs is locked; nothing while another has the lock."""
     if not os.path.isdir(os.path.dirname(path)):
         action()  # nothing can lie there
-    elif (lock := try_claim(path)) != -1:
+    elif (lock := try_place(path)) != -1:
         try:
             action()
         finally:
