@@ -61,6 +61,18 @@ def clone_outside(source: str) -> int:
         os.close(place)
 
 
+def map_ids(tree: int, user_namespace: int, what: str, where: str, hint: str) -> None:
+    """Show the ids of a tree as in a user namespace. Raises HakoError, with the hint if the file system cannot do it."""
+    try:
+        mount.map_ids(tree, user_namespace)
+    except OSError as error:
+        raise HakoError(
+            f"the ids of {what} cannot be mapped: {error.strerror}",
+            where=where,
+            hint=hint if error.errno == errno.EINVAL else "",
+        ) from None
+
+
 class BindMount(Step):
     """A file or folder of the host, with everything mounted below it."""
 
@@ -110,15 +122,8 @@ class BindMount(Step):
             maps.append([(owner, seen, 1)])
         carrier = idmap.make_namespace(*maps)
         try:
-            mount.map_ids(tree, carrier)
-        except OSError as error:
-            raise HakoError(
-                f"the ids of {self.source} cannot be mapped: {error.strerror}",
-                where=self.where,
-                hint="its file system, or one mounted below, has no id-mapped mounts"
-                if error.errno == errno.EINVAL
-                else "",
-            ) from None
+            hint = "its file system, or one mounted below, has no id-mapped mounts"
+            map_ids(tree, carrier, self.source, self.where, hint)
         finally:
             os.close(carrier)
 

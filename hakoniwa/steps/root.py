@@ -9,7 +9,7 @@ import stat
 from hakoniwa.errors import HakoError
 from hakoniwa.hostpaths import open_outside
 from hakoniwa.kernel import capabilities, mount
-from hakoniwa.steps.mounts import attributes_and_options, clone_outside, empty_folder
+from hakoniwa.steps.mounts import attributes_and_options, clone_outside, empty_folder, map_ids
 from hakoniwa.steps.step import Context, Outside, Step
 
 TYPE_CHECKING = False
@@ -89,16 +89,8 @@ class _Root(Step):
         """Show the ids of a tree otherwise. Raises HakoError where its file system cannot."""
         if user_namespace == -1:
             return
-        try:
-            mount.map_ids(tree, user_namespace)
-        except OSError as error:
-            raise HakoError(
-                f"the ids of {what} cannot be mapped: {error.strerror}",
-                where=self.where,
-                hint="its file system has no id-mapped mounts: make it anew with rootfs_owner(uid=, gid=)"
-                if error.errno == errno.EINVAL
-                else "",
-            ) from None
+        hint = "its file system has no id-mapped mounts: make it anew with rootfs_owner(uid=, gid=)"
+        map_ids(tree, user_namespace, what, self.where, hint)
 
 
 class BindRoot(_Root):

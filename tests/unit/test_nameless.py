@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hakoniwa.errors import HakoError
-from hakoniwa.rootfs.tools.tmpfile import Nameless
+from hakoniwa.rootfs.tools.tmpfile import UnnamedFile
 
 
 @pytest.fixture(params=[True, False], ids=["nameless", "named"])
@@ -32,7 +32,7 @@ def test_it_gets_its_name_when_it_is_complete(tmp_path: Path, nameless: bool, be
     out = tmp_path / "out"
     if before is not None:
         out.write_text(before)
-    with Nameless(str(out)) as file:
+    with UnnamedFile(str(out)) as file:
         os.write(file.descriptor, b"after")
         assert (tmp_path / ".out.partial").exists() != nameless
         assert (out.read_text() if out.exists() else None) == before
@@ -42,14 +42,14 @@ def test_it_gets_its_name_when_it_is_complete(tmp_path: Path, nameless: bool, be
 
 
 def test_it_is_gone_where_it_gets_none(tmp_path: Path, nameless: bool) -> None:
-    with Nameless(str(tmp_path / "out")) as file:
+    with UnnamedFile(str(tmp_path / "out")) as file:
         os.write(file.descriptor, b"x")
     assert os.listdir(tmp_path) == []
 
 
 def test_what_a_killed_one_has_left_is_cleared(tmp_path: Path, nameless: bool) -> None:
     (tmp_path / ".out.partial").write_text("half")
-    with Nameless(str(tmp_path / "out")) as file:
+    with UnnamedFile(str(tmp_path / "out")) as file:
         file.give_name()
     assert os.listdir(tmp_path) == ["out"]
 
@@ -57,6 +57,6 @@ def test_what_a_killed_one_has_left_is_cleared(tmp_path: Path, nameless: bool) -
 def test_what_another_writes_is_left_alone(tmp_path: Path) -> None:
     with open(tmp_path / ".out.partial", "w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(HakoError, match="is being written by another"), Nameless(str(tmp_path / "out")):
+        with pytest.raises(HakoError, match="is being written by another"), UnnamedFile(str(tmp_path / "out")):
             pass
     assert os.listdir(tmp_path) == [".out.partial"]

@@ -22,7 +22,7 @@ from hakoniwa.rootfs.store.roots import root_of
 from hakoniwa.rootfs.tools.environment import environment
 from hakoniwa.rootfs.tools.output import follow, quoted
 from hakoniwa.rootfs.tools.programs import how_it_ended
-from hakoniwa.rootfs.tools.tmpfile import Nameless
+from hakoniwa.rootfs.tools.tmpfile import UnnamedFile
 from hakoniwa.run.start.claims import must_be_provisioned
 from hakoniwa.steps.step import Context
 
@@ -87,7 +87,7 @@ def archive(container: Container, packing: Packing, progress: Progress) -> None:
     compressor = _compressor(packing.kind)
     lock = _hold(container)
     try:
-        with Nameless(packing.target) as file:
+        with UnnamedFile(packing.target) as file:
             _pack(container, packing, compressor, file.descriptor, progress)
             file.give_name()
     except OSError as error:

@@ -12,6 +12,7 @@ from hakoniwa.errors import HakoError
 from hakoniwa.hostpaths import open_outside
 from hakoniwa.places import ensure_private
 from hakoniwa.rootfs.tools.sources import read_tree, reopen
+from hakoniwa.rootfs.tools.tmpfile import UnnamedFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,24 +152,10 @@ def file_digest(path: str, cache: str) -> str:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     ensure_private(os.path.dirname(cache))
     ensure_private(cache)
-    _remember(known, json.dumps({"file": now, "sha256": found}).encode())
+    try:
+        with UnnamedFile(known) as note:
+            os.write(note.descriptor, json.dumps({"file": now, "sha256": found}).encode())
+            note.give_name()
+    except (HakoError, OSError):
+        pass  # another command remembers it, or there is no room
     return found
-
-
-def _remember(known: str, text: bytes) -> None:
-    """Write a note that has no name until it is whole, so that nothing is left of it whatever happens. `man 2 open`."""
-    try:
-        note = os.open(os.path.dirname(known), os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    except OSError:
-        return  # this file system has none: it is hashed again each time
-    try:
-        os.write(note, text)
-        try:
-            os.unlink(known)
-        except FileNotFoundError:
-            pass
-        os.link(f"/proc/self/fd/{note}", known, src_dir_fd=note, follow_symlinks=True)
-    except OSError:
-        pass  # another has remembered it, or there is no room
-    finally:
-        os.close(note)

@@ -11,6 +11,7 @@ import urllib.request
 from hakoniwa import __version__
 from hakoniwa.errors import HakoError
 from hakoniwa.places import cache_dir, ensure_private
+from hakoniwa.rootfs.tools.tmpfile import UnnamedFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,23 +53,18 @@ def download(url: str, sha256: str, where: str, progress: Progress) -> str:
     ensure_private(folder())
     request = urllib.request.Request(url, headers={"User-Agent": f"hakoniwa/{__version__}"})
     opener = urllib.request.build_opener(_StayEncrypted)
-    # Without a name until it is complete, so that nothing is left of it whatever happens. `man 2 open`, O_TMPFILE.
-    nameless = os.open(folder(), os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     try:
-        with open(nameless, "wb") as file, opener.open(request, timeout=_PATIENCE) as answer:
+        with UnnamedFile(place) as file, opener.open(request, timeout=_PATIENCE) as answer:
             length = answer.headers.get("Content-Length", "")
             total = int(length) if length.isdigit() else None
             with progress.stage(f"fetching {url}", total) as stage:
-                found = _copy(answer, file, stage)
+                found = _copy(answer, file.descriptor, stage)
             if total is not None and stage.done != total:
                 raise HakoError(f"cannot fetch {url}: it ended after {stage.done} of {total} bytes", where=where)
             if found != sha256:
                 told = f"{url} is not what is asked for: its SHA-256 is {found}"
                 raise HakoError(told, where=where, hint="correct config.bootstrap.sha256, if you trust it")
-            # With a descriptor named, `link` follows the symlink; the path is absolute all the same.
-            os.link(f"/proc/self/fd/{nameless}", place, src_dir_fd=nameless, follow_symlinks=True)
-    except FileExistsError:
-        pass  # fetched by another command in the meantime
+            file.give_name()
     except urllib.error.URLError as error:  # an OSError
         reason = error.reason if not isinstance(error, urllib.error.HTTPError) else f"{error.code} {error.reason}"
         raise HakoError(f"cannot fetch {url}: {reason}", where=where) from None
@@ -77,12 +73,12 @@ def download(url: str, sha256: str, where: str, progress: Progress) -> str:
     return place
 
 
-def _copy(answer: IO[bytes], file: IO[bytes], stage: Stage) -> str:
+def _copy(answer: IO[bytes], file: int, stage: Stage) -> str:
     """Copy to the file as it comes. Returns its SHA-256."""
     hashed = hashlib.sha256()
     while more := answer.read(_CHUNK):
         hashed.update(more)
-        file.write(more)
         stage.advance(len(more))
-    file.flush()
+        while more:
+            more = more[os.write(file, more) :]
     return hashed.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 
@@ -12,14 +13,14 @@ if TYPE_CHECKING:
     from typing import Self
 
 _FLAGS = os.O_WRONLY | os.O_CLOEXEC
-# The kernel has none of these files on this file system: EOPNOTSUPP, and what older ones make of the flag. `man 2 open`
-_NONE_HERE = (95, 21, 2)
+# There are none of these files on this file system; the others are what older kernels make of the flag. `man 2 open`
+_NONE_HERE = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT)
 
 
-class Nameless:
+class UnnamedFile:
     """A file that is to lie at `path`, as `descriptor`. As a context, it is gone at the end unless it got its name.
 
-    Where another lies there, or the file system knows no files without a name, it has one beside it: for a moment or as long
+    If another lies there, or the file system knows no files without a name, it has one beside it: for a moment, or as long
     as it is written. A killed process leaves that one file, which the next that writes to `path` removes.
     """
 
@@ -70,7 +71,7 @@ class Nameless:
         return True
 
     def _clear(self) -> None:
-        """Remove what a killed process has left. Raises HakoError where another is writing."""
+        """Remove what a killed process has left. Raises HakoError while another writes."""
         try:
             left = os.open(self._beside, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._at)
         except FileNotFoundError:
