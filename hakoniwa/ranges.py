@@ -12,7 +12,7 @@ from hakoniwa.errors import HakoError
 from hakoniwa.kernel.idmap import LARGEST_ID, USUAL, taken_ranges
 from hakoniwa.places import ensure_private, lib_dir
 from hakoniwa.spec.records import Maps
-from hakoniwa.statefile import folder_of
+from hakoniwa.statefile import barn_folder_of, folder_of
 from hakoniwa.trust import check_folder
 
 TYPE_CHECKING = False
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _FOLDER = ".ids"
+_BARN = "+"
 _MACHINES = "/var/lib/machines"  # where systemd-nspawn keeps trees, which belong to the range that it has chosen
 # The part of the id space that systemd leaves to containers (its UIDS-GIDS.md). Others choose from it, too.
 _FIRST, _LAST = 0x80000, 0x6FFF0000
@@ -64,8 +65,19 @@ def free_unless_known(name: str) -> None:
 
 
 def free_forgotten() -> list[str]:
-    """Free the ranges of all containers that have neither. Returns their names."""
-    return _free(lambda given: not os.path.exists(folder_of(given)) and not state.is_known(given))
+    """Free the ranges of all containers that have neither, and of barns that are gone. Returns their names."""
+
+    def is_free(given: str) -> bool:
+        if given.startswith(_BARN):
+            return not os.path.exists(barn_folder_of(given[len(_BARN) :]))
+        return not os.path.exists(folder_of(given)) and not state.is_known(given)
+
+    return _free(is_free)
+
+
+def key_of_barn(name: str) -> str:
+    """What the range of a barn's shared user namespace is kept under: no container has such a name."""
+    return f"{_BARN}{name}"
 
 
 def _free(is_free: Callable[[str], bool]) -> list[str]:

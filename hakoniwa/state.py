@@ -63,27 +63,13 @@ def take_lock(name: str) -> int:
         except FileNotFoundError:
             ensure_private(run_dir())
             continue
-        lock = _lock_file(os.path.join(folder, LOCK))
+        lock = lock_file_alone(os.path.join(folder, LOCK))
         if lock is not None:
             return lock
 
 
-def take_barn_lock(name: str) -> int:
-    """The lock of a barn that has hooks of its own, which must not run for a start that others have won. Raises Busy."""
-    ensure_private(run_dir())
-    while True:
-        lock = _lock_file(barn_lock_file(name))
-        if lock is not None:
-            return lock
-
-
-def barn_lock_file(name: str) -> str:
-    """Where it lies; whoever holds it removes it."""
-    return os.path.join(run_dir(), f".{name}.barn")
-
-
-def _lock_file(path: str) -> int | None:
-    """Lock a file, made where it is missing; None when `rm` has taken it away in between. Raises Busy."""
+def lock_file_alone(path: str) -> int | None:
+    """Lock a file, made where it is missing; None when somebody has taken it away in between. Raises Busy."""
     try:
         return lock_file(path)
     except FileNotFoundError:

@@ -28,12 +28,18 @@ if TYPE_CHECKING:
 SCHEMA = 2  # to be raised with each field that is added: a file of a later schema is left alone, and not read
 ENDED = ("stopped", "failed", "dead")
 LOCK = "lock"
+_BARNS = ".barns"
 _LARGEST_PID = 1 << 22  # PID_MAX_LIMIT, `man 5 proc_sys_kernel`
 
 
 def folder_of(name: str) -> str:
     """Where the state of a container lies."""
     return os.path.join(run_dir(), name)
+
+
+def barn_folder_of(name: str) -> str:
+    """Where lies what a barn has besides its containers; no container can have the name of what these lie in."""
+    return os.path.join(run_dir(), _BARNS, name)
 
 
 class Damaged(HakoError):

@@ -18,6 +18,7 @@ from hakoniwa.rootfs.store.remains import (
     stale_marks,
     unfinished,
 )
+from hakoniwa.run.barn import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def run(given: Given) -> int:
     clearing = _Clearing()
     for name in state.names():
         clearing.attempt(name, lambda name=name: _clear_state(name))  # type: ignore[misc]
+    for name in record.names():
+        clearing.attempt(name, lambda name=name: _clear_barn(name))  # type: ignore[misc]
     for name in state.recorded_names():
         clearing.attempt(name, lambda name=name: _clear_record(name))  # type: ignore[misc]
     for path in unfinished():
@@ -84,6 +87,22 @@ def _clear_state(name: str) -> list[str]:
         cleared = [f"{name}: {what}" for what in (*state.clear_leftovers(name), *state.clear_damaged(name))]
         if state.read(name) is None:
             state.forget(name, os.dup(lock))
+    finally:
+        os.close(lock)
+    return cleared
+
+
+def _clear_barn(name: str) -> list[str]:
+    """What a killed process of a barn has left, once none of its containers needs it any more."""
+    try:
+        lock = record.take_lock(name)
+    except state.Busy:
+        return []
+    try:
+        if record.needed(name):
+            return []
+        cleared = [f"barn {name}: {what}" for what in record.clear_leftovers(name)]
+        record.forget(name, os.dup(lock))
     finally:
         os.close(lock)
     return cleared

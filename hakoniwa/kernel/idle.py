@@ -8,6 +8,9 @@ exec. It has no handler for TERM, so `hako kill` ends it at once.
     exit_group(125)                          # a filter of the file's own forbids ppoll
 
 The sources are in tools/idle; a test assembles them and compares.
+
+It is also the first process of a pid namespace that the containers of a barn share. There it is in the way of nobody: it can make
+no call but those that it needs.
 """
 
 from __future__ import annotations
@@ -25,8 +28,27 @@ _CODE = {
     ),
 }
 
+# AUDIT_ARCH of linux/audit.h; restart_syscall, ppoll, execveat, exit_group, and rt_sigreturn of asm/unistd_64.h and asm-generic/unistd.h.
+_CALLS = {
+    "x86_64": (0xC000003E, (219, 271, 322, 231, 15)),
+    "aarch64": (0xC00000B7, (128, 73, 281, 94, 139)),
+}
 
-def sealed() -> int:
+
+def sealed(mode: int = 0o555) -> int:
     """The program as a descriptor, to be opened before the root is changed. Raises HakoError."""
     machine = trampoline.checked(os.uname().machine)
-    return trampoline.sealed(trampoline.elf(machine, _CODE[machine]), NAME)
+    return trampoline.sealed(trampoline.elf(machine, _CODE[machine]), NAME, mode)
+
+
+def call_filter() -> bytes:
+    """A seccomp program that lets the process become this one and then wait; every other call kills it. Raises HakoError."""
+    architecture, allowed = _CALLS[trampoline.checked(os.uname().machine)]
+    load, equals, give = 0x20, 0x15, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET|K: `man 2 seccomp`
+    kill, allow = 0x80000000, 0x7FFF0000
+    program = [(load, 0, 0, 4), (equals, 0, len(allowed) + 1, architecture), (load, 0, 0, 0)]
+    program += [(equals, len(allowed) - place, 0, number) for place, number in enumerate(allowed)]
+    program += [(give, 0, 0, kill), (give, 0, 0, allow)]
+    return b"".join(
+        code.to_bytes(2, "little") + bytes((yes, no)) + value.to_bytes(4, "little") for code, yes, no, value in program
+    )

@@ -62,12 +62,20 @@ def _wait_for_barns(ended: Sequence[State]) -> None:
     for found in ended:
         if found.log is None or found.barn_process is None:
             continue
-        if any(known.barn_process == found.barn_process for known in running):
+        if any(known.barn_process == found.barn_process for known in running) or _goes_on(found.barn):
             continue
         barn = state.identity(found, "barn_process").open()
         if barn is not None:
             wait_end(barn, _CLEANING)
             os.close(barn)
+
+
+def _goes_on(barn: str) -> bool:
+    """Whether a barn that has no container any more is kept."""
+    from hakoniwa.run.barn import record
+
+    known = record.read(barn)
+    return known is not None and known.keep
 
 
 class _Target:

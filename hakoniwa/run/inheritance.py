@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from hakoniwa.record import Record
+from hakoniwa.spec.records import NOTHING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from hakoniwa.statefile import Definition
@@ -29,3 +30,4 @@ class Inheritance(Record):
     definition: Definition | None  # for the state, where the barn's process has made it to be shared
     watch: bool  # reload when the file changes
     wait: bool  # the caller waits until the container is ready
+    shared: Mapping[str, int] = NOTHING  # the namespaces that the barn shares, open

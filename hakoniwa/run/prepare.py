@@ -60,6 +60,10 @@ def for_caller(barn: Barn) -> Barn:
 
 def prepare(barn: Barn, wanted: Wanted) -> Prepared:
     """What this host gives for each container of a barn. Raises HakoError if it cannot give what is asked for."""
+    if barn.shared.namespaces:
+        from hakoniwa.run.barn.shared import fit
+
+        barn = barn.replace(containers=tuple(fit(container, barn.shared) for container in barn.containers))
     barn = for_caller(barn)
     if wanted.command and len(barn.containers) > 1:
         told = f"one command is for one container, and there are {len(barn.containers)}"

@@ -13,7 +13,7 @@ from hakoniwa.spec.checks import Wrong
 from hakoniwa.spec.complete import complete, complete_container
 from hakoniwa.spec.functions import name_function, without_functions
 from hakoniwa.spec.records import Barn, Bootstrap, Container
-from hakoniwa.spec.rules import rules_of_all, rules_of_one
+from hakoniwa.spec.rules import rules_of_all, rules_of_one, rules_of_sharing
 from hakoniwa.spec.shapes import published, shapes_of
 
 TYPE_CHECKING = False
@@ -141,8 +141,10 @@ class _Reading:
 
     def note_rules(self, barn: Barn) -> None:
         """Note what containers cannot have in common."""
-        if not barn.containers:
-            self.wrong("containers", "must have a container")
+        if not barn.containers and not barn.keep:
+            self.wrong("containers", "must have a container", 'or have "keep": true, to get some later')
+        for problem in rules_of_sharing(barn.shared):
+            self.wrong(f"shared.{problem.path}", problem.message, problem.plainly)
         if len(barn.containers) > 1 and not barn.name:
             self.wrong("name", "is missing: several containers need a name for all of them")
         for problem in rules_of_all(complete(barn)):

@@ -11,20 +11,9 @@ if TYPE_CHECKING:
 
 # Points in the order in which they are reached (docs/guide.md, "General hooks").
 HOOK_POINTS = (
-    "setup",
-    "before_fork",
-    "after_fork",
-    "immediately_after_fork_on_parent",
-    "after_network_created",
-    "after_network_initialized",
-    "before_chroot",
-    "after_chroot",
-    "before_start_wait",
-    "after_reload",
-    "teardown_container",
-    "after_failure",
-    "teardown",
-    "system_failure",
+    *("setup", "before_fork", "after_fork", "immediately_after_fork_on_parent", "after_network_created"),
+    *("after_network_initialized", "before_chroot", "after_chroot", "before_start_wait", "after_reload"),
+    *("teardown_container", "after_failure", "teardown", "system_failure"),
 )
 # Signals that a handler may be given for, with their numbers (`man 7 signal`): all others mean something already.
 HOOK_SIGNALS = {"USR1": 10, "USR2": 12, "TTIN": 21, "TTOU": 22}
@@ -193,7 +182,7 @@ class Entered(Record):
     """A namespace that exists already, which the container joins."""
 
     name: str
-    path: str
+    path: str  # empty for one that its barn shares
     where: str = ""
 
 
@@ -211,6 +200,21 @@ class TimeOffset(Record):
     monotonic: float = 0.0
     boottime: float = 0.0
     where: str = ""
+
+
+class Sharing(Record):
+    """Namespaces that a barn has before it has any container, and that all of its containers join."""
+
+    namespaces: tuple[str, ...] = ()
+    hostname: str | None = None  # None: the name of the barn
+    uid_map: tuple[IdRange, ...] = ()  # empty in a shared user namespace: one is chosen
+    gid_map: tuple[IdRange, ...] = ()
+    time_offset: TimeOffset | None = None
+    persisted: tuple[Persisted, ...] = ()  # those of them that have a path of the host for as long as the barn is there
+    where: str = ""
+
+
+NOTHING_SHARED = Sharing()
 
 
 class Scheduling(Record):
@@ -430,6 +434,9 @@ class Barn(Record):
     real_id_check: Hook | None = None
     executed: tuple[str, ...] = ()  # the paths of the file and of the modules beside it that were executed
     missed: tuple[str, ...] = ()  # modules that it asked for, and that are nowhere
+    shared: Sharing = NOTHING_SHARED
+    keep: bool = False  # in the background it goes on without containers, until it is ended
+    immutable: bool = False  # no container is added to it or removed from it once it runs
 
     def hooks_at(self, point: str) -> list[Hook]:
         """The barn's own hooks of a point, in the order of the file."""

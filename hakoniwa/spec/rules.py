@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from hakoniwa.spec.records import Barn, Container
+    from hakoniwa.spec.records import Barn, Container, Sharing
 
 
 class Problem:
@@ -36,6 +36,23 @@ def broken_rules(barn: Barn) -> list[Problem]:
             problem.container = number
             found.append(problem)
     return [*found, *rules_of_all(barn)]
+
+
+def rules_of_sharing(shared: Sharing) -> Iterator[Problem]:
+    """The problems of what a barn shares. Their paths begin there."""
+    for word, setting, name in (
+        ("hostname", shared.hostname, "uts"),
+        ("time_offset", shared.time_offset, "time"),
+        ("uid_map", shared.uid_map, "user"),
+        ("gid_map", shared.gid_map, "user"),
+    ):
+        if setting and name not in shared.namespaces:
+            yield Problem(word, f"it needs a shared {name} namespace", f'add "{name}" to the namespaces')
+    if bool(shared.uid_map) != bool(shared.gid_map):
+        yield Problem("uid_map", "uid_map and gid_map go together")
+    for number, kept in enumerate(shared.persisted):
+        if kept.name not in shared.namespaces:
+            yield Problem(f"persisted[{number}]", f"the {kept.name} namespace is not shared, and cannot be kept")
 
 
 def rules_of_one(container: Container) -> Iterator[Problem]:

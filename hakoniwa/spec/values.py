@@ -128,12 +128,14 @@ def _arguments(value: Any) -> object:
 
 
 _NAMESPACE = _words(*NAMESPACES)
+_SHARED = _words(*(name for name in NAMESPACES if name != "mount"))
 _LEVELS = _words("debug", "info", "warning", "error")
 _PATH, _MAYBE_PATH = plain_path, _maybe(plain_path)
 _COUNT = _number(1, 2**32 - 2)
 
 # A field that is not here takes every value of its kind.
 VALUES: dict[type[Record], dict[str, Check]] = {
+    records.Sharing: {"namespaces": _each(_SHARED), "hostname": _maybe(checks.hostname)},
     records.Barn: {"name": _or_empty(checks.name), "log_level": _LEVELS, "origin": _or_empty(plain_path)},
     records.Container: {
         "name": checks.name,

@@ -14,6 +14,7 @@ from hakoniwa.steps.step import AwaitsMaps, Context, Step, sort_provided, write_
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
+    from collections.abc import Mapping
 
     from hakoniwa.spec.records import Entered
 
@@ -71,10 +72,15 @@ class CopyMounts(Step):
         return "entering one takes cap_sys_admin in its user namespace" if error.errno == errno.EPERM else ""
 
 
-def open_entered(entered: tuple[Entered, ...]) -> list[tuple[str, int]]:
-    """Open namespaces by their paths. Raises HakoError where there is none, or one of another kind."""
+def open_entered(entered: tuple[Entered, ...], shared: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Open namespaces by their paths; those that the barn shares are open. Raises HakoError for what is none of that kind."""
     opened = []
     for one in entered:
+        if not one.path:
+            if one.name not in shared:
+                raise HakoError(f"cannot enter the {one.name} namespace of the barn: it shares none", where=one.where)
+            opened.append((one.name, shared[one.name]))
+            continue
         try:
             descriptor = open_outside(one.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
         except OSError as error:

@@ -259,6 +259,20 @@ class ReplaceRoot(_Root):
         return tree
 
 
+class EmptyRoot(Step):
+    """A root in which there is nothing: whoever gets into it finds no file of the host's, and can make none."""
+
+    def __str__(self) -> str:
+        return "mount an empty root"
+
+    def apply(self, context: Context) -> None:
+        attributes = mount.NOSUID | mount.NODEV | mount.NOEXEC | mount.RDONLY
+        context.root = mount.make("tmpfs", "empty", ["size=4k", "mode=555"], attributes)
+        place = os.open("/", os.O_PATH | os.O_CLOEXEC)
+        mount.attach(context.root, place)
+        os.close(place)
+
+
 class PivotRoot(Step):
     """Enter the root for good: the host's is not mounted any more."""
 

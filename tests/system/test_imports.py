@@ -7,6 +7,7 @@ watched.py.
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import pkgutil
 import subprocess
@@ -315,3 +316,16 @@ def test_the_watch_sees_what_is_loaded(watched_alone: Watched, box: Writer) -> N
 @pytest.fixture
 def watched_alone(hako: Hako) -> Watched:
     return Watched(hako.folder, "bundle")
+
+
+@applies("AwaitKeeping WaitAsFirst EmptyRoot")
+def test_the_namespaces_that_a_barn_shares(watched: Watched, box: Writer, hako: Hako, places: Path) -> None:
+    said = json.loads(
+        hako("inspect", "--spec", box(EVERYTHING + 'config.init_command = ["/bin/sleep", "1000"]')).stdout
+    )
+    names = ["user", "pid", "net", "uts", "ipc", "cgroup", "time"]
+    said["shared"] = {"namespaces": names, "time_offset": {"monotonic": 5.0}}
+    path = places / "box.json"
+    path.write_text(json.dumps(said))
+    watched("start", "-D", "--spec", path)
+    hako("kill", "-n", "box")

@@ -35,8 +35,8 @@ def can_be_in_foreground(barn: Barn, launches: Sequence[Launch]) -> bool:
 
 
 def can_be_in_background(barn: Barn) -> bool:
-    """Whether the barn has one container, and no hooks of its own that outlive it."""
-    return len(barn.containers) == 1 and not barn.hooks
+    """Whether the barn has one container, and nothing of its own that outlives it."""
+    return len(barn.containers) == 1 and not (barn.hooks or barn.shared.namespaces or barn.keep)
 
 
 def _needs_undoing(container: Container) -> bool:

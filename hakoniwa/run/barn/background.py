@@ -43,12 +43,14 @@ def run_in_background(
     os.close(writer)
     running: list[tuple[str, int]] = []
     errors: list[HakoError] = []
+    made = False
     for kind, parts in _hear_daemon(child, reader, wakeup):
+        made = made or kind == messages.MADE
         if kind == messages.RUNNING:
             running.append(parts)  # type: ignore[arg-type]
-        else:
+        elif kind == messages.FAILED:
             errors.append(messages.error_of(parts))
-    if not running and not errors:
+    if not (made or running or errors):
         errors.append(HakoError("the barn's process was killed before the container ran", where=barn.name))
     return running, errors
 
@@ -93,9 +95,10 @@ def _be_daemon(process: BarnProcess, caller: int, wait: bool, watch: bool) -> No
         _wait_for(process, lambda: all(member.is_settled(wait=wait) for member in process.members))
         for member in process.members:
             _tell_caller(caller, member, wait)
+        messages.send(caller, messages.MADE)
         os.close(caller)
         caller = -1
-        _wait_for(process, lambda: all(member.inbox is None for member in process.members))
+        _wait_for(process, process.is_over)
     except Exception as error:
         known = error if isinstance(error, HakoError) else HakoError(explained(error))
         if caller != -1:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 RUNNING, READY, EXITED, FAILED = "running", "ready", "exited", "failed"
+MADE = "made"  # of a barn: it has told all about its containers, and goes on
 
 
 def send(pipe: int, kind: str, *parts: str | int | None) -> None:

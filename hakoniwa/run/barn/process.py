@@ -8,19 +8,24 @@ from hakoniwa import log, state
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import signals
 from hakoniwa.kernel.files import wait_readable
+from hakoniwa.kernel.pidfd import boot_id, start_time
+from hakoniwa.run.barn import record
 from hakoniwa.run.barn.member import Member
 from hakoniwa.run.barn.messages import Inbox, send
 from hakoniwa.run.hooks.general import print_by_line, run_hooks
 from hakoniwa.run.hooks.view import BarnView, ExitStatus
 from hakoniwa.run.inheritance import Inheritance
 from hakoniwa.run.supervisor import supervise
-from hakoniwa.spec.records import INNER_POINTS
+from hakoniwa.spec.records import INNER_POINTS, NOTHING
+from hakoniwa.statefile import ProcessRecord
+from hakoniwa.undo import Undo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from hakoniwa.plan.container import Launch
+    from hakoniwa.run.barn.shared import Shared
     from hakoniwa.run.terminal.front import UserTerminal
     from hakoniwa.spec.records import Barn
 
@@ -35,7 +40,10 @@ class BarnProcess:
         self.lifeline = (-1, -1)
         self.wakeup = -1  # readable when signals have arrived
         self.ended_by: int | None = None  # the signal that has asked this process to end
-        self._lock = -1  # held while hooks of the barn's own stand for what they have made
+        self.keeps = barn.keep or not barn.containers  # it goes on without containers
+        self.undo = Undo()
+        self.shared: Shared | None = None
+        self._lock = -1  # held while the barn has made something of its own, by hooks or by itself
         self._refusal: HakoError | None = None
         self.files: set[int] | None = None  # that the file has open for hooks in the containers' first processes
         log.flush_prints()
@@ -48,7 +56,7 @@ class BarnProcess:
 
     def listen(self, ending: tuple[int, ...]) -> None:
         """Hear from now on what asks this process to end. Nothing is made yet."""
-        resized = (signals.SIGWINCH,) if self.members[0].launch.terminals else ()
+        resized = (signals.SIGWINCH,) if any(member.launch.terminals for member in self.members) else ()
         self.wakeup = signals.listen(ending + resized)
 
     def wait(self, *descriptors: int) -> set[int]:
@@ -58,18 +66,56 @@ class BarnProcess:
         return ready
 
     def set_up(self) -> None:
-        """Run the `setup` hooks. Raises HakoError when one refuses, or the barn runs already."""
-        if self.barn.hooks:
-            try:
-                self._lock = state.take_barn_lock(self.barn.name)
-            except state.Busy:
-                raise HakoError(f"barn {self.barn.name!r} is already running", hint="hako ps shows it") from None
-        if hooks := self.barn.hooks_at("setup"):
-            try:
+        """Run the `setup` hooks, and make what the barn shares. Raises HakoError when that fails, or the barn runs already."""
+        if not (self.barn.hooks or self.barn.shared.namespaces or self.keeps):
+            return
+        self.take_lock()
+        try:
+            if hooks := self.barn.hooks_at("setup"):
                 run_hooks(hooks, self.view, may_refuse=True, files=self.files)
-            except HakoError as refusal:
-                self._refusal = refusal
-                raise
+            if self.barn.shared.namespaces:
+                from hakoniwa.run.barn.shared import Shared
+
+                self.shared = Shared(self.barn)
+                self.shared.make(self.undo, self.write_record)
+            elif self.keeps:
+                self.write_record()
+        except HakoError as refusal:
+            self._refusal = refusal
+            raise
+
+    def take_lock(self) -> None:
+        """Have the barn's name to ourselves, and clear what a killed process has left under it. Raises HakoError."""
+        name = self.barn.name
+        try:
+            lock = record.take_lock(name)
+        except state.Busy:
+            raise HakoError(f"barn {name!r} is already running", hint="hako ps shows it") from None
+        try:
+            for what in record.clear_leftovers(name):
+                log.write(f"{name}: cleared what a killed process of the barn had left: {what}", "warning")
+        except HakoError:
+            os.close(lock)
+            raise
+        self._lock = lock
+
+    def write_record(self) -> None:
+        """Write down what the barn has, for other commands. Raises HakoError."""
+        known = record.BarnRecord(
+            name=self.barn.name,
+            file=self.barn.file,
+            boot_id=boot_id(),
+            process=ProcessRecord(pid=os.getpid(), started=start_time(os.getpid())),
+            keep=self.keeps,
+            shared=self.barn.shared.namespaces,
+            first=self.shared.first_record if self.shared else None,
+            persisted=tuple(kept.path for kept in self.barn.shared.persisted),
+        )
+        try:
+            record.write(known)
+        except OSError as error:
+            told = f"cannot write down what barn {known.name!r} has: {error.strerror}"
+            raise HakoError(told, hint="is the disk full?") from None
 
     def tell_failures(self) -> None:
         """Run `system_failure` for each container that hakoniwa itself has failed on, as soon as that is over."""
@@ -91,9 +137,16 @@ class BarnProcess:
         self.view.exit_statuses = {member.container.name: member.exit_status() for member in ended}
 
     def tear_down(self) -> None:
-        """Run `system_failure` where it is still due, and `teardown`, once."""
-        if not self.barn.hooks or self._lock == -1:
+        """Run `system_failure` where it is still due, and `teardown`, once; and remove what the barn has made."""
+        if self._lock == -1:
             return  # there is nothing to undo, or it is another's
+        if self.barn.hooks:
+            self._run_last_hooks()
+        for failure in self.undo.run():
+            log.write(f"{self.barn.name}: {failure}", "warning")
+        record.forget(self.barn.name, self._lock)
+
+    def _run_last_hooks(self) -> None:
         if self._refusal is not None:
             self._run_system_failure(None, self._refusal)
         self.tell_failures()
@@ -105,8 +158,6 @@ class BarnProcess:
             code = self._refusal.status if self._refusal else 0
             self.view.exit_status = failed or ExitStatus(code=code, signal=None)
             run_hooks(hooks, self.view, may_refuse=False)
-        os.unlink(state.barn_lock_file(self.barn.name))
-        os.close(self._lock)
 
     def spawn(
         self,
@@ -132,7 +183,7 @@ class BarnProcess:
             for other in self.members:
                 if other.inbox is not None:
                     os.close(other.inbox.pipe)
-            for descriptor in (self.lifeline[1], self._lock):
+            for descriptor in (self.lifeline[1], self._lock, self.shared.first if self.shared else -1):
                 if descriptor != -1:
                     os.close(descriptor)
             before()
@@ -151,6 +202,7 @@ class BarnProcess:
                 definition=member.definition,
                 wait=wait,
                 watch=watch,
+                shared=self.shared.descriptors if self.shared else NOTHING,
             )
             supervise(member.container, member.launch, around)
         os.close(writer)
@@ -169,6 +221,10 @@ class BarnProcess:
         for member in self.members:
             if member.inbox is not None:  # not reaped yet: the pid is still its own
                 os.kill(member.supervisor, signals.SIGTERM)
+
+    def is_over(self) -> bool:
+        """Whether no container runs, and none is waited for."""
+        return all(member.inbox is None for member in self.members) and not (self.keeps and self.ended_by is None)
 
     def status(self) -> int:
         """The first failure's exit status, else 0; 128 and the signal where one has kept all containers from running."""

@@ -72,7 +72,8 @@ class FirstProcess:
             pid, pidfd = new.clone(lambda: self._clone(entered), lambda: self._be_first_process(new, handed))
         except OSError as error:
             raise self._refused(error) from None
-        for descriptor in (self._gate[0], *self._joining, self._unified, *(number for _, number in entered)):
+        namespaces = {*(number for _, number in entered), *self._around.shared.values()}
+        for descriptor in (self._gate[0], *self._joining, self._unified, *namespaces):
             if descriptor != -1:
                 os.close(descriptor)
         if channel:
@@ -96,7 +97,7 @@ class FirstProcess:
             return []
         from hakoniwa.steps.namespaces import open_entered
 
-        return open_entered(self._container.namespaces.entered)
+        return open_entered(self._container.namespaces.entered, self._around.shared)
 
     def _open_channel(self) -> tuple[_socket.socket, _socket.socket] | None:
         if not waits_for_host(self._container, self._launch):

@@ -1,0 +1,50 @@
+"""What front ends do with barns, as a program: `python -m tests.system.barns make FILE JSON`. A process of its own, for it is forked."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from hakoniwa.errors import HakoError
+from hakoniwa.haco.loader import load
+from hakoniwa.run.barn import management
+from hakoniwa.spec.records import Persisted, Sharing, TimeOffset
+
+
+def sharing(said: dict[str, Any]) -> Sharing:
+    ahead = said.get("ahead")
+    return Sharing(
+        namespaces=tuple(said.get("namespaces", ())),
+        hostname=said.get("hostname"),
+        persisted=tuple(Persisted(name=name, path=path, where="") for name, path in said.get("persisted", {}).items()),
+        time_offset=TimeOffset(monotonic=ahead, boottime=0.0, where="") if ahead else None,
+    )
+
+
+def make(file: str, said: dict[str, Any]) -> None:
+    """The barn of a file (`empty`: without its containers) that shares what is said; the rest is fields of `Barn`."""
+    barn = load(file, "start")
+    changes: dict[str, Any] = {name: said[name] for name in ("keep", "immutable") if name in said}
+    if said.get("empty"):
+        changes["containers"] = ()
+    running, errors = management.make_barn(barn.replace(shared=sharing(said), **changes))
+    print(json.dumps({"running": dict(running)}))
+    if errors:
+        raise errors[0]
+
+
+def main() -> int:
+    action, file, *rest = sys.argv[1:]
+    try:
+        if action == "make":
+            make(file, json.loads(*rest))
+    except HakoError as error:
+        for line in error.lines():
+            print(line, file=sys.stderr)
+        return error.status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
