@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import record
 from hakoniwa.errors import HakoError
 from hakoniwa.fastjson import read_document
 from hakoniwa.places import file_name_for, layer_trees, lib_dir
 from hakoniwa.record import Record, Unreadable
-from hakoniwa.spec.records import Outline  # `record.read` finds it here
+from hakoniwa.spec.records import Outline  # `recordreader.read` finds it here
 from hakoniwa.trust import read_own
 
 TYPE_CHECKING = False
@@ -93,7 +92,9 @@ def read(path: str) -> Mark | None:
 
 def parse(content: bytes, path: str | None = None) -> Mark:
     """The mark that a file holds. Raises Unreadable, also for one that is not of `path`."""
-    mark = record.read(Mark, read_document(content, SCHEMA))
+    from hakoniwa import recordreader  # most rootfs of starts have no mark
+
+    mark = recordreader.read(Mark, read_document(content, SCHEMA))
     if path not in (None, mark.path):
         raise Unreadable(f"it is of {mark.path!r}")
     return mark

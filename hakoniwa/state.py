@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
-from hakoniwa import log, record
+from hakoniwa import log
 from hakoniwa.errors import HakoError, Problems
 from hakoniwa.hostpaths import remove_file
 from hakoniwa.kernel.files import entries_of, lock_file, replace_file, write_beside
@@ -148,7 +148,9 @@ def clear_leftovers(name: str) -> list[str]:
         value = load(name, path)
         if value is None or value.get("status") in ENDED:
             return []
-        state = record.read(State, value)
+        from hakoniwa import recordreader
+
+        state = recordreader.read(State, value)
     except (Unreadable, OSError):
         return clear_damaged(name)
     cleared = []
@@ -180,10 +182,12 @@ def clear_damaged(name: str) -> list[str]:
         value = load(name, path)
     except (Unreadable, OSError):
         value = None
+    from hakoniwa import recordreader
+
     left: list[Any] = []
     for field, otherwise in (("cgroups", ()), ("pid_file", None)):
         try:
-            left.append(record.read_field(State, field, value))
+            left.append(recordreader.read_field(State, field, value))
         except Unreadable:
             left.append(otherwise)
     cleared = _remove_left(name, *left)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import fastjson, record
+from hakoniwa import fastjson
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.files import read_file
 from hakoniwa.places import run_dir
 from hakoniwa.record import Record, Unreadable, plain
-from hakoniwa.spec.records import Namespaces, Process, Resources, Security  # `record.read` finds them here
+from hakoniwa.spec.records import Namespaces, Process, Resources, Security  # `recordreader.read` finds them here
 from hakoniwa.trust import read_own
 
 TYPE_CHECKING = False
@@ -221,11 +221,13 @@ def ended(path: str, **known: str) -> bool:
 
 def read_known(kind: type[Known], name: str, path: str) -> Known | None:
     """A record of a container, or None where there is none. Raises Damaged."""
+    from hakoniwa import recordreader
+
     try:
         value = load(name, path)
         if value is None:
             return None
-        found = record.read(kind, value)
+        found = recordreader.read(kind, value)
         if found.name != name:
             raise Unreadable(f"is of {found.name!r}")
     except Unreadable as problem:

@@ -33,13 +33,16 @@ BUNDLE = PACKAGE / "__pycache__" / f"start.{sys.implementation.cache_tag}.bundle
 
 # The quick commands, by all their names, each with what it imports whenever it runs, but later.
 COMMANDS = {
-    ("start", "run"): "hostroot.shadows kernel.idle kernel.tree run.process.pump spec.outline",
-    ("attach",): "",
-    ("kill",): "",
+    ("start", "run"): "",
+    ("attach",): "recordreader",
+    ("kill",): "recordreader",
     ("version", "--version"): "",
 }
 # What they import at times.
-AT_TIMES = "run.barn.process run.control run.start.groups run.start.helper steps.gather steps.scheduling"
+AT_TIMES = (
+    "hostroot.shadows hostwalk kernel.idle kernel.tree run.barn.process run.control run.process.pump run.start.groups run.start.helper "
+    "spec.outline steps.gather steps.scheduling"
+)
 FIRST = "quickos cli options commands"  # by all commands
 ANY = "*"  # the same for every command that is not named here, as quickimport has it
 BEGIN = 20  # bytes at the beginning that say what the file is and where its head lies

@@ -233,7 +233,7 @@ def json_item(key: object, value: object) -> object:
     return value
 
 
-_DEEPEST = 50  # levels: what is written down must be read again (`record.NESTED`)
+_DEEPEST = 50  # levels: what is written down must be read again (`recordreader.NESTED`)
 
 
 def _json_value(value: object, level: int) -> None:

@@ -7,7 +7,8 @@ the records, with each function as {"file", "line", "name"}. Fields that are as 
 from __future__ import annotations
 
 from hakoniwa.errors import HakoError, Problems, closest
-from hakoniwa.record import Record, Unreadable, must_be_shallow, shown
+from hakoniwa.record import Record, Unreadable
+from hakoniwa.recordreader import must_be_shallow, shown
 from hakoniwa.spec import buildchecks, values
 from hakoniwa.spec.checks import Wrong
 from hakoniwa.spec.complete import complete, complete_container

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from hakoniwa.record import Record, split_annotation
+from hakoniwa.record import Record
+from hakoniwa.recordreader import split_annotation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import errno
 import os
 import stat
 
+from hakoniwa import hostpaths
 from hakoniwa.errors import HakoError
-from hakoniwa.hostpaths import open_outside
 from hakoniwa.kernel import mount, paths
 from hakoniwa.steps.step import Context, Outside, Step
 
@@ -54,7 +54,7 @@ def open_target(context: Context, path: str, *, folder: bool) -> int:
 
 def clone_outside(source: str) -> int:
     """A detached copy of the mounts at a path of the host."""
-    place = open_outside(source)
+    place = hostpaths.open_outside(source)
     try:
         return mount.clone_tree("", at=place)
     finally:
@@ -85,6 +85,9 @@ class BindMount(Step):
     def __str__(self) -> str:
         shown = [word for word, is_so in (("read-only", self.readonly), ("ids mapped", self.idmap)) if is_so]
         return f"bind {self.source} on {self.target}{''.join(f', {word}' for word in shown)}"
+
+    def prepare(self, context: Context) -> None:
+        hostpaths.be_ready()
 
     def apply(self, context: Context) -> None:
         provided = context.take_provided()

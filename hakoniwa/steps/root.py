@@ -7,7 +7,7 @@ import os
 import stat
 
 from hakoniwa.errors import HakoError
-from hakoniwa.hostpaths import open_outside
+from hakoniwa.hostpaths import be_ready, open_outside
 from hakoniwa.kernel import capabilities, mount
 from hakoniwa.steps.mounts import attributes_and_options, clone_outside, empty_folder, map_ids
 from hakoniwa.steps.step import Context, Outside, Step
@@ -243,6 +243,9 @@ class ReplaceRoot(_Root):
 
     def __str__(self) -> str:
         return f"mount {self.mount.source} as the root"
+
+    def prepare(self, context: Context) -> None:
+        be_ready()
 
     def _open_place(self) -> int:
         return os.open("/", os.O_PATH | os.O_CLOEXEC)  # the folder of the rootfs need not be there

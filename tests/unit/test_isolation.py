@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hakoniwa import ids, ranges, record
+from hakoniwa import ids, ranges, record, recordreader
 from hakoniwa.errors import HakoError, Problems
 from hakoniwa.haco.loader import load
 from hakoniwa.kernel import callnames as names
@@ -391,7 +391,7 @@ def test_a_program_is_made_once_and_only_ours_is_trusted(write_file: Writer, mon
 
 def test_filters_survive_being_written_down(write_file: Writer) -> None:
     wanted = read(write_file('config.seccomp.filter().kill("mkdir", args={1: ("&", 7, 2)})')).security.seccomp
-    assert record.read(Seccomp, json.loads(json.dumps(record.plain(wanted)))) == wanted
+    assert recordreader.read(Seccomp, json.loads(json.dumps(record.plain(wanted)))) == wanted
 
 
 # Ids

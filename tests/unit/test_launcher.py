@@ -134,7 +134,7 @@ def test_another_bundle_that_takes_its_place_meanwhile_is_not_read(project: Path
 
 
 def test_a_module_that_fails_is_told_as_everything_is(project: Path) -> None:
-    change(project / "hakoniwa" / "record.py", lambda text: text.replace("NESTED =", "1 / 0\nNESTED ="))
+    change(project / "hakoniwa" / "record.py", lambda text: text.replace("def plain(", "1 / 0\n\n\ndef plain("))
     assert "hakoniwa.options" not in loaded(project, "version"), "it imports what fails"
     done = hako(project, "version")
     assert done.returncode == 125

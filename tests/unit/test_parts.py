@@ -14,13 +14,13 @@ from typing import Any, Literal
 
 import pytest
 
-from hakoniwa import fastjson, options, record
+from hakoniwa import fastjson, options, recordreader
 from hakoniwa.errors import HakoError, Problems, nearest, printable
 from hakoniwa.kernel import capabilities, idle, signals, trampoline
 from hakoniwa.kernel.libc import compile_file
 from hakoniwa.kernel.pidfd import identify
 from hakoniwa.kernel.users import Account, UnknownUser, find_account
-from hakoniwa.record import Record, plain
+from hakoniwa.record import Record, Unreadable, plain
 from hakoniwa.undo import Undo
 
 # Records
@@ -196,12 +196,12 @@ def test_a_record_is_read_as_it_was_written() -> None:
         named={"a": 1},
         anything=[{}],
     )
-    assert record.read(Written, fastjson.loads(fastjson.dumps(written))) == written
-    assert record.read(Written, json.loads(json.dumps(plain(written)))) == written
+    assert recordreader.read(Written, fastjson.loads(fastjson.dumps(written))) == written
+    assert recordreader.read(Written, json.loads(json.dumps(plain(written)))) == written
 
 
 def test_what_has_a_default_may_be_missing() -> None:
-    assert record.read(Written, GOOD) == Written(name="n", kind="b", inner=Inner(number=1))
+    assert recordreader.read(Written, GOOD) == Written(name="n", kind="b", inner=Inner(number=1))
 
 
 @pytest.mark.parametrize(
@@ -227,8 +227,8 @@ def test_what_has_a_default_may_be_missing() -> None:
     ],
 )
 def test_what_is_no_record_is_told_by_its_place(value: object, problem: str) -> None:
-    with pytest.raises(record.Unreadable) as raised:
-        record.read(Written, value)
+    with pytest.raises(Unreadable) as raised:
+        recordreader.read(Written, value)
     assert str(raised.value) == problem
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import hakoniwa
-from hakoniwa import record, state, statefile
+from hakoniwa import record, recordreader, state, statefile
 from hakoniwa.earlier import bring_up
 from hakoniwa.errors import Problems
 from hakoniwa.haco.loader import load
@@ -27,7 +27,7 @@ def test_what_an_earlier_version_has_written_can_be_read() -> None:
     value = json.loads(WRITTEN.read_text())
     schema = value.pop("schema")
     bring_up(value, schema)
-    found = record.read(statefile.State, value)
+    found = recordreader.read(statefile.State, value)
     assert found.definition.resources.limits[0].soft == 100
     assert found.definition.security.seccomp.filters[0].rules[0].calls == ("mkdir",)
     assert found.definition.whole["hostname"] == "box"
@@ -90,7 +90,7 @@ def test_metadata_that_could_not_be_read_again_is_an_error(write_file: Writer) -
         load(str(write_file('config.metadata["a"] = eval("[" * 60 + "]" * 60)')), "check")
     (container,) = load(str(write_file('config.metadata["a"] = eval("[" * 50 + "]" * 50)')), "check").containers
     written = json.loads(json.dumps(record.plain(statefile.Made.of(container))))
-    assert record.read(statefile.Made, written).definition.metadata == container.metadata
+    assert recordreader.read(statefile.Made, written).definition.metadata == container.metadata
 
 
 ROTATING = """

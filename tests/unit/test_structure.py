@@ -17,12 +17,24 @@ EXAMPLES = sorted((PACKAGE.parent / "examples").glob("*.haco.py"))
 
 # From the bottom up. A module imports from its own floor and from those below it.
 FLOORS = [
-    ["record", "errors", "harmless", "earlier", "undo", "fastjson", "quickimport", "quickos", "quickpath", "log"],
+    [
+        "record",
+        "recordreader",
+        "errors",
+        "harmless",
+        "earlier",
+        "undo",
+        "fastjson",
+        "quickimport",
+        "quickos",
+        "quickpath",
+        "log",
+    ],
     ["kernel"],
     ["trust"],
     ["places", "spec", "options"],
     ["ids", "rewritable", "seccomp"],
-    ["hostpaths"],
+    ["hostpaths", "hostwalk"],
     ["statefile"],
     ["state", "marks"],
     ["ranges"],

@@ -11,7 +11,7 @@ import fcntl
 import os
 import time
 
-from hakoniwa import fastjson, log, record
+from hakoniwa import fastjson, log, recordreader
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.files import entries_of, read_file
 from hakoniwa.places import BUILDING, ensure_private, layers_dir, lib_dir
@@ -115,7 +115,7 @@ def read_facts(layer: str) -> Facts:
     """What a layer is; all of it unknown if that cannot be read."""
     try:
         content = read_file(os.path.join(layers_dir(), layer, _FACTS))
-        return record.read(Facts, fastjson.read_document(content, _SCHEMA, unversioned=True))
+        return recordreader.read(Facts, fastjson.read_document(content, _SCHEMA, unversioned=True))
     except (OSError, Unreadable):
         return Facts()
 

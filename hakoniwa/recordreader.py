@@ -1,0 +1,212 @@
+"""Records of what JSON has said: every field is checked by its annotation. Nothing else makes a record of such a value."""
+
+from __future__ import annotations
+
+import sys
+
+from hakoniwa.record import Record, Unreadable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    Of = TypeVar("Of", bound=Record)
+    Reader = Callable[[Any], Any]
+
+NESTED = 64  # levels of what may be anything
+
+
+def read(kind: type[Of], value: object) -> Of:
+    """The record that a value of JSON is. Raises Unreadable for a field that is missing, unknown, or of the wrong kind."""
+    if type(value) is not dict:
+        raise _not("an object", value)
+    readers = _readers_of(kind)
+    fields = {}
+    for name, reader in readers.items():
+        if name in value:
+            try:
+                fields[name] = reader(value[name])
+            except Unreadable as problem:
+                raise problem.below(name) from None
+        elif not hasattr(kind, name):
+            raise Unreadable(f"lacks {name!r}")
+    if kind._whole:
+        fields[kind._whole] = must_be_shallow(value)
+    elif len(fields) != len(value):
+        unknown = next(name for name in value if name not in fields)
+        raise Unreadable(f"has an unknown {shown(unknown)}")
+    record = kind(**fields)
+    record._check()
+    return record
+
+
+def read_field(kind: type[Record], name: str, value: object) -> Any:
+    """One field of the record that a value of JSON would be, were the rest of it right. Raises Unreadable."""
+    if type(value) is not dict or name not in value:
+        raise Unreadable(f"lacks {name!r}")
+    return _readers_of(kind)[name](value[name])
+
+
+_made: dict[type[Record], dict[str, Reader]] = {}
+_shared: dict[str, Reader] = {}  # by annotation, of those that name no record: the same in every module
+
+
+def _readers_of(kind: type[Record]) -> dict[str, Reader]:
+    """What reads each field of a kind of record, made from the annotations when it is first asked for."""
+    readers = _made.get(kind)
+    if readers is None:
+        above = kind.__base__
+        readers = {**_readers_of(above)} if above not in (None, Record) and issubclass(above, Record) else {}
+        names = vars(sys.modules[kind.__module__])
+        for name, annotation in kind.__annotations__.items():
+            if name in kind._fields and name != kind._whole:
+                readers[name] = _reader(annotation, names)
+        _made[kind] = readers
+    return readers
+
+
+def _reader(annotation: str, names: dict[str, Any]) -> Reader:
+    """What reads a value of a type, as annotations write it; records are looked for in `names`, those of a module."""
+    if annotation in _shared:
+        return _shared[annotation]
+    choices = split_annotation(annotation, "|")
+    kinds = tuple(kind for choice in choices for kind in _KINDS.get(choice, ()))
+    others = [choice for choice in choices if choice not in _KINDS]
+    if not others:
+        found = _shared[annotation] = _exactly(kinds, annotation)
+        return found
+    if len(choices) > 1:
+        shown = " | ".join("an object" if choice in names else choice for choice in choices)
+        return _any_of(kinds, [_reader(choice, names) for choice in others], shown)
+    word, _, inside = annotation.partition("[")
+    if word in ("Any", "object"):
+        return must_be_shallow
+    arguments = split_annotation(inside.removesuffix("]"), ",")
+    if word == "Literal":
+        return _one_of(tuple(argument.strip("\"'") for argument in arguments))
+    if (word == "tuple" and arguments[-1] == "...") or word in ("dict", "Mapping"):
+        item = arguments[word != "tuple"]
+        found = (_many if word == "tuple" else _named)(_reader(item, names))
+        if item in _shared:
+            _shared[annotation] = found
+        return found
+    kind = names[annotation]
+    assert issubclass(kind, Record), f"{annotation} can be read from nothing"
+    return lambda value: read(kind, value)
+
+
+def split_annotation(text: str, mark: str) -> list[str]:
+    """The parts of an annotation between marks that are in no brackets."""
+    if "[" not in text or mark not in text:
+        return [part.strip() for part in text.split(mark)]
+    parts, depth = [""], 0
+    for character in text:
+        depth += {"[": 1, "]": -1}.get(character, 0)
+        if character == mark and not depth:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts]
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "None": (type(None),),
+    "bool": (bool,),
+    "int": (int,),
+    "float": (float, int),
+    "str": (str,),
+}
+_SMALLEST, _LARGEST = -(2**63), 2**64 - 1  # of the numbers that the kernel takes anywhere
+
+
+def _exactly(kinds: tuple[type, ...], annotation: str) -> Reader:
+    def reader(value: Any) -> Any:
+        kind = type(value)  # and not isinstance: True is an int
+        if kind not in kinds or (kind is int and not _SMALLEST <= value <= _LARGEST):
+            raise _not(annotation, value)
+        return value
+
+    return reader
+
+
+def _any_of(kinds: tuple[type, ...], readers: list[Reader], shown: str) -> Reader:
+    def reader(value: Any) -> Any:
+        if type(value) in kinds:
+            return value
+        problem = None
+        for choice in readers:
+            try:
+                return choice(value)
+            except Unreadable as error:
+                problem = error
+        if problem is not None and problem.place:
+            raise problem
+        raise _not(shown, value)
+
+    return reader
+
+
+def _one_of(words: tuple[str, ...]) -> Reader:
+    def reader(value: Any) -> Any:
+        if type(value) is not str or value not in words:
+            raise _not(f"one of {' '.join(words)}", value)
+        return value
+
+    return reader
+
+
+def _many(each: Reader) -> Reader:
+    def reader(value: Any) -> Any:
+        if type(value) is not list:
+            raise _not("a list", value)
+        try:
+            return tuple(map(each, value))
+        except Unreadable as problem:
+            raise problem.below("[]") from None
+
+    return reader
+
+
+def _named(each: Reader) -> Reader:
+    def reader(value: Any) -> Any:
+        if type(value) is not dict:
+            raise _not("an object", value)
+        found = {}
+        for name, item in value.items():
+            try:
+                found[name] = each(item)
+            except Unreadable as problem:
+                raise problem.below(name) from None
+        return found
+
+    return reader
+
+
+def must_be_shallow(value: Any) -> Any:
+    """A value as it is, unless it is nested so deeply that who goes through it by recursion could not."""
+    level = [value]
+    for _ in range(NESTED):
+        level = [item for held in level if isinstance(held, _HOLDING) for item in _items(held)]
+        if not level:
+            return value
+    raise Unreadable("is nested too deeply")
+
+
+_HOLDING = (list, dict)
+
+
+def _items(held: Any) -> Any:
+    return held.values() if isinstance(held, dict) else held
+
+
+def _not(wanted: str, value: object) -> Unreadable:
+    return Unreadable(f"must be {wanted}, not {shown(value)}")
+
+
+def shown(value: object) -> str:
+    """A value as an error shows it."""
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "an object"
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else ascii(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."
