@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import fastjson, record, state
+from hakoniwa import fastjson, recordreader, state
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.files import entries_of, replace_file
 from hakoniwa.kernel.pidfd import Identity
@@ -67,7 +67,7 @@ def read(name: str) -> BarnRecord | None:
     """The record of a barn; None if it has none. Raises Damaged."""
     path = os.path.join(barn_folder_of(name), _RECORD)
     try:
-        return record.read(BarnRecord, fastjson.read_document(read_own(path), _SCHEMA))
+        return recordreader.read(BarnRecord, fastjson.read_document(read_own(path), _SCHEMA))
     except FileNotFoundError:
         return None
     except fastjson.Later as later:
