@@ -139,7 +139,8 @@ def read_own(path: str) -> bytes:
             raise OSError(errno.EINVAL, "not a regular file", path)
         if status.st_size > _LARGEST_OWN:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
-        if status.st_uid not in (0, os.geteuid()) or _who_else_writes(path, status, _owners()) is not None:
+        shared = status.st_mode & (_GROUP_WRITES | _OTHERS_WRITE)
+        if status.st_uid not in (0, os.geteuid()) or (shared and _who_else_writes(path, status, _owners()) is not None):
             raise PermissionError(errno.EPERM, "the file is not ours alone", path)
         return read_all(file)
     finally:

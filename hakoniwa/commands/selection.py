@@ -7,7 +7,7 @@ import os
 from hakoniwa import state
 from hakoniwa.errors import HakoError, closest
 from hakoniwa.options import Given, Option, usage_error
-from hakoniwa.statefile import Made, State, known_names
+from hakoniwa.statefile import Made, State, known_names, said
 
 PID = Option(
     flags=("-t", "--target"),
@@ -111,7 +111,7 @@ def _by_pid(text: str) -> State:
     number = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else 0
     if not 0 < number <= _LARGEST_PID:
         raise usage_error(f"a pid must be a number from 1 to {_LARGEST_PID}, not {text!r}", "-t")
-    for found in state.every(recorded=False):
+    for found in state.every(recorded=False, saying=[b'"pid": %d, ' % number]):
         if isinstance(found, State) and found.status == "running" and number in (found.init.pid, found.supervisor.pid):
             return found
     raise HakoError(f"no container has a first process or supervisor {text}", hint="hako ps shows their pids")
@@ -119,7 +119,7 @@ def _by_pid(text: str) -> State:
 
 def _of_file(file: str, acting: str, *, every: bool) -> list[State | Made]:
     real = os.path.realpath(file)
-    found = [one for one in state.every() if one.file == real]
+    found = [one for one in state.every(saying=said(file=real)) if one.file == real]
     if not found:
         hint = f"hako start {file}, or -n NAME"
         raise NothingKnown("no container of this file is known", where=file, hint=hint)

@@ -13,10 +13,14 @@ _LOOKS, _ENOUGH, _MOMENT = 50, 3, 0.001
 # The number of rt_sigtimedwait, and for 32-bit programs also that of its variant with 64-bit times.
 _WAITING = {"x86_64": (b"128", b"177", b"421"), "aarch64": (b"137", b"177", b"421")}
 
+_boot = ""  # once it was read
+
 
 def boot_id() -> str:
     """What differs from boot to boot: a pid of an earlier boot is nobody's. `man 5 proc_sys_kernel`."""
-    return read_file("/proc/sys/kernel/random/boot_id").decode().strip()
+    global _boot
+    _boot = _boot or read_file("/proc/sys/kernel/random/boot_id").decode().strip()
+    return _boot
 
 
 def start_time(pid: int) -> int:

@@ -9,6 +9,7 @@ from hakoniwa.errors import HakoError
 from hakoniwa.kernel import signals
 from hakoniwa.kernel.pidfd import has_ended, is_stopped, takes, wait_end
 from hakoniwa.record import Record
+from hakoniwa.statefile import said
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,11 +59,14 @@ def clear(name: str) -> list[str]:
 
 def _wait_for_barns(ended: Sequence[State]) -> None:
     """Once the last container of a background barn was ended, wait for the barn's own last hooks."""
-    running = [known for known in state.every(recorded=False, tell=False) if known.status == "running"]
-    for found in ended:
-        if found.log is None or found.barn_process is None:
-            continue
-        if any(known.barn_process == found.barn_process for known in running) or _goes_on(found.barn):
+    barns = {found.barn_process.pid: found for found in ended if found.log is not None and found.barn_process}
+    for found in barns.values():
+        assert found.barn_process is not None
+        if found.barn_process == found.supervisor:
+            continue  # which has ended
+        saying = said(status="running", barn_process=found.barn_process)
+        alike = state.every(recorded=False, tell=False, saying=saying)
+        if any(known.status == "running" for known in alike) or _goes_on(found.barn):
             continue
         barn = state.identity(found, "barn_process").open()
         if barn is not None:

@@ -120,3 +120,23 @@ def test_a_log_is_rotated_once_there_is_a_descriptor_for_it(places: Path) -> Non
     log = places / "log"
     assert (log / "box.log").read_text() == "d" * 90
     assert (log / "box.log.1").read_text() == "c" * 90
+
+
+def test_only_what_says_so_is_read(write_file: Writer, places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (container,) = load(str(write_file()), "check").containers
+    made = statefile.Made.of(container)
+    for name in ("one", "two", "three"):
+        state.write_record(made.replace(name=name, file=f"/srv/é/{name}.haco.py"))
+    earlier = places / "lib" / ".containers" / "three.json"
+    earlier.write_text(json.dumps({"schema": 1, "file": "/srv/é/three.haco.py"}))
+    read: list[str] = []
+    original = state.read_record
+
+    def note(name: str) -> statefile.Made | None:
+        read.append(name)
+        return original(name)
+
+    monkeypatch.setattr(state, "read_record", note)
+    found = state.every(saying=statefile.said(file="/srv/é/two.haco.py"), tell=False)
+    assert [known.name for known in found] == ["two"]
+    assert read == ["three", "two"], "what an earlier version has written is read in any case"
