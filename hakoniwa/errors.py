@@ -44,6 +44,15 @@ class Problems(HakoError):
         return [line for problem in self.problems for line in problem.lines()]
 
 
+def explained(error: Exception) -> str:
+    """An exception in the words of a log."""
+    if isinstance(error, HakoError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
 def printable(text: str) -> str:
     """`text` without anything that a terminal would act on: control characters become escapes.
 

@@ -11,6 +11,7 @@ from hakoniwa.errors import HakoError
 from hakoniwa.harmless import Harmless
 from hakoniwa.options import NAME, Command, Given, Option
 from hakoniwa.record import Record
+from hakoniwa.run.loop import Loop
 from hakoniwa.statefile import Made, State
 
 TYPE_CHECKING = False
@@ -114,24 +115,21 @@ def _put(output: bytes) -> None:
 
 def _follow(log: int, path: str, writer: Identity | None, shown: Harmless | None) -> int:
     """Print what is added, as inotify tells, until the writer has ended. Returns the file that is open at the end."""
-    import select
-
     pidfd = writer.open() if writer is not None else None
     if pidfd is None:
         return log
-    watch = _watch(os.path.dirname(path))
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    poll.register(watch, select.POLLIN)
-    ended = False
-    log = _print_new(log, path, shown)  # what came before the watch did
-    while not ended:
-        ready = [descriptor for descriptor, _ in poll.poll()]
-        ended = pidfd in ready
-        if watch in ready:
-            os.read(watch, _CHUNK)
+    watch, loop = _watch(os.path.dirname(path)), Loop()
+
+    def print_more() -> None:
+        nonlocal log
+        os.read(watch, _CHUNK)
         log = _print_new(log, path, shown)
-    return log
+
+    loop.add(watch, print_more)
+    loop.add(pidfd, loop.stop)
+    log = _print_new(log, path, shown)  # what came before the watch did
+    loop.run()
+    return _print_new(log, path, shown)
 
 
 def _print_new(log: int, path: str, shown: Harmless | None) -> int:

@@ -7,9 +7,9 @@ import os
 from hakoniwa import state
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import capabilities, signals
-from hakoniwa.kernel.files import wait_readable
 from hakoniwa.plan.process import ProcessPlan
 from hakoniwa.record import Record
+from hakoniwa.run.loop import Loop
 from hakoniwa.run.process.furtherprocess import FurtherProcess
 from hakoniwa.seccomp import programs
 from hakoniwa.steps.identity import NOWHERE
@@ -41,13 +41,17 @@ def run_to_end(found: State, wanted: Wanted) -> tuple[int, list[HakoError]]:
     if wanted.terminals:
         return _run_with_terminal(found, wanted, further)
     pid, pidfd = further.launch(plan_process(found, wanted), "dumb")
-    wakeup = signals.listen(signals.ending())
-    asked = False
-    while pidfd not in wait_readable(pidfd, wakeup):
-        for number in signals.take(wakeup):
-            signals.pidfd_send_signal(pidfd, number)
-            asked = True
-    return _reap(pid), further.streams.finish(wakeup, asked=asked)
+    wakeup, loop = signals.listen(signals.ending()), Loop()
+    asked: list[int] = []
+
+    def pass_on(number: int) -> None:
+        asked.append(number)
+        signals.pidfd_send_signal(pidfd, number)
+
+    loop.add(pidfd, loop.stop)
+    loop.hear(wakeup, pass_on)
+    loop.run()
+    return _reap(pid), further.streams.finish(wakeup, asked=bool(asked))
 
 
 def plan_process(found: State, wanted: Wanted) -> ProcessPlan:
@@ -112,18 +116,6 @@ def _reap(pid: int) -> int:
     return code if code >= 0 else 128 - code
 
 
-class _Ended(Exception):
-    """This process was told to end, by a signal."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
-def _end(number: int) -> None:
-    raise _Ended(number)
-
-
 def _run_with_terminal(found: State, wanted: Wanted, further: FurtherProcess) -> tuple[int, list[HakoError]]:
     from hakoniwa.run.terminal.front import UserTerminal, terminal_type
     from hakoniwa.run.terminal.guard import guard_terminal
@@ -133,9 +125,19 @@ def _run_with_terminal(found: State, wanted: Wanted, further: FurtherProcess) ->
     further.front = front.theirs.fileno()
     pid, pidfd = further.launch(plan_process(found, wanted), terminal_type())
     front.close_theirs()
-    wakeup = signals.listen((*signals.ending(), signals.SIGWINCH))
-    try:
-        front.run(wakeup, pidfd, lambda: True, _end)
-    except _Ended as ended:
-        return 128 + ended.number, []  # the command loses its terminal (SIGHUP), and then its parent (SIGKILL)
+    wakeup, loop = signals.listen((*signals.ending(), signals.SIGWINCH)), Loop()
+    ended_by: list[int] = []
+
+    def take(number: int) -> None:
+        if number == signals.SIGWINCH:
+            front.resize()
+        else:
+            ended_by.append(number)
+            loop.stop()
+
+    loop.add(pidfd, loop.stop)
+    loop.hear(wakeup, take)
+    front.run(loop)
+    if ended_by:
+        return 128 + ended_by[0], []  # the command loses its terminal (SIGHUP), and then its parent (SIGKILL)
     return _reap(pid), further.streams.finish(wakeup, asked=False)

@@ -6,6 +6,7 @@ import os
 
 from hakoniwa import state
 from hakoniwa.errors import HakoError
+from hakoniwa.hostpaths import open_outside, remove_file
 from hakoniwa.kernel.pidfd import boot_id, start_time
 from hakoniwa.statefile import Definition, End, ProcessRecord, State
 
@@ -17,17 +18,18 @@ if TYPE_CHECKING:
     from hakoniwa.run.hooks.view import ContainerView
     from hakoniwa.run.inheritance import Inheritance
     from hakoniwa.spec.records import Container
+    from hakoniwa.undo import Undo
 
 
 class StateWriter:
     """What is known of one run. Its attributes may be set until it is written for the last time."""
 
-    def __init__(self, container: Container, launch: Launch, base: ContainerView, around: Inheritance) -> None:
+    def __init__(self, container: Container, launch: Launch, base: ContainerView, inherited: Inheritance) -> None:
         self._container = container
         self._launch = launch
         self._created_at = base.created_at
-        self._log = state.log_file(container.name) if around.background else None
-        self._barn = 0 if around.is_barn else os.getppid()
+        self._log = state.log_file(container.name) if inherited.background else None
+        self._barn = 0 if inherited.is_barn else os.getppid()
         self._processes: tuple[ProcessRecord, ProcessRecord, ProcessRecord | None] | None = None
         self._boot = ""
         self.definition: Definition | None = None
@@ -88,6 +90,25 @@ class StateWriter:
             raise HakoError(
                 f"cannot write the state of {container.name!r}: {failure.strerror}", hint="is the disk full?"
             ) from None
+
+
+def write_pid_file(container: Container, undo: Undo) -> None:
+    """Write the pid of this process, the supervisor, to the file that is to have it. Raises HakoError."""
+    path = container.container_pid_file
+    if path is None:
+        return
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK | os.O_NOFOLLOW  # waits for nobody to read a FIFO
+    try:
+        file = open_outside(path, flags, 0o644)
+        undo.add(f"remove {path}", lambda: remove_file(path))
+        try:
+            os.write(file, f"{os.getpid()}\n".encode())
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise HakoError(
+            f"cannot write the pid file {path}: {error.strerror}", where=container.place("container_pid_file")
+        ) from None
 
 
 def _process(pid: int) -> ProcessRecord:

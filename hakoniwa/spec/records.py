@@ -400,6 +400,10 @@ class Container(Record):
         """The hooks of a point, in the order of the file."""
         return [hook for hook in self.hooks.general if hook.point == point]
 
+    def has_pid_namespace(self) -> bool:
+        """Whether its first process reaps the others, and takes them along when it ends."""
+        return "pid" in self.namespaces.own
+
     def has_user_namespace(self) -> bool:
         """Whether its root is not the host's."""
         own, entered = self.namespaces.own, self.namespaces.entered
@@ -411,7 +415,7 @@ class Container(Record):
         limited = wanted.v1 or wanted.v2 or wanted.memory or wanted.cpus or wanted.pids
         heard = any(hook.event for hook in self.hooks.background)
         shown = "cgroup" in self.namespaces.own  # what would be the root of the namespace otherwise is the caller's
-        return bool(limited or heard or shown or wanted.assign_only) or "pid" not in self.namespaces.own
+        return bool(limited or heard or shown or wanted.assign_only) or not self.has_pid_namespace()
 
 
 class Outline(Record):

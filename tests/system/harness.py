@@ -47,6 +47,7 @@ def stop_at_step(number: int) -> None:
 
 def die_at_method(name: str) -> None:
     """Have the supervisor kill itself instead of calling a method."""
+    assert hasattr(supervisor.Supervisor, name)
     setattr(supervisor.Supervisor, name, lambda *_arguments, **_options: os.kill(os.getpid(), 9))
 
 

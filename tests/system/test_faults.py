@@ -170,16 +170,7 @@ def children(pid: int) -> list[int]:
 @pytest.mark.parametrize("body", ["", f'{APART}\nconfig.namespace.share("pid")'], ids=["front", "apart"])
 @pytest.mark.parametrize(
     "method",
-    [
-        "_take_lock",
-        "_clone",
-        "_accompany_set_up",
-        "_settle",
-        "_write_pid_file",
-        "_run_payload",
-        "_wait",
-        "_end",
-    ],
+    ["_claim", "_clone", "_start", "_await_program", "_run", "_end", "_tell_end"],
 )
 def test_a_supervisor_killed_in_each_phase(hako: Hako, box: Writer, places: Path, method: str, body: str) -> None:
     path = box(body, mounts=False)
@@ -193,7 +184,7 @@ def test_a_supervisor_killed_in_each_phase(hako: Hako, box: Writer, places: Path
     assert hako("start", path, "--", "echo", "again").stdout == "again\n"
 
 
-@pytest.mark.parametrize("method", ["_take_lock", "_clone", "_accompany_set_up", "_settle", "_run_payload", "_end"])
+@pytest.mark.parametrize("method", ["_claim", "_clone", "_start", "_await_program", "_run", "_end"])
 def test_a_front_killed_in_each_phase_leaves_a_whole_state_or_none(
     hako: Hako, box: Writer, places: Path, method: str
 ) -> None:

@@ -61,9 +61,9 @@ def spread(latest: int) -> list[int]:
 @pytest.mark.parametrize(
     ("who", "last", "body"),
     [
-        ("command", "_tell_ready", ""),  # it supervises the container by itself
-        ("command", "hear", APART),
-        ("supervisor", "_tell_ready", APART),
+        ("command", "tell_ready", ""),  # it supervises the container by itself
+        ("command", "_hear", APART),
+        ("supervisor", "tell_ready", APART),
         ("daemon", "_exit", ""),
     ],
 )

@@ -52,7 +52,6 @@ FLOORS = [
 KNOWN_CIRCLES = [
     "haco.bootstrap haco.callfilter haco.cgroup haco.container haco.haconiwa haco.hooks haco.namespace haco.provision"
     " haco.seccomp haco.section haco.sections haco.unsupported",
-    "run.reload.reloader run.supervisor",
 ]
 KNOWN_CIRCLES_OF_ROOMS: list[str] = []
 

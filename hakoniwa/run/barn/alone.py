@@ -11,6 +11,7 @@ import os
 from hakoniwa import log
 from hakoniwa.kernel import signals
 from hakoniwa.run.inheritance import Inheritance
+from hakoniwa.run.life import Life
 from hakoniwa.run.supervisor import Supervisor
 
 TYPE_CHECKING = False
@@ -73,7 +74,7 @@ def supervise(
 
     `tell` takes the messages that another supervisor would send, `ending` are the signals that ask the process to end.
     """
-    around = Inheritance(
+    inherited = Inheritance(
         tell=tell,
         is_barn=True,
         ending=ending,
@@ -89,6 +90,6 @@ def supervise(
         wait=wait,
         watch=watch,
     )
-    supervisor = Supervisor(member.container, member.launch, around)
+    supervisor = Supervisor(Life(member.container, member.launch, inherited))
     supervisor.live()
     return supervisor.ended_by

@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 
 from hakoniwa import log
-from hakoniwa.errors import HakoError
+from hakoniwa.errors import HakoError, explained
 from hakoniwa.kernel import signals
-from hakoniwa.kernel.files import wait_readable
 from hakoniwa.run.barn import alone, messages
 from hakoniwa.run.barn.process import BarnProcess
-from hakoniwa.run.loop import explained
+from hakoniwa.run.loop import Loop
 from hakoniwa.run.output import divert_output
 from hakoniwa.statefile import Definition
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import NoReturn
 
     from hakoniwa.plan.container import Launch
@@ -57,22 +56,30 @@ def run_in_background(
 
 def _hear_daemon(daemon: int, pipe: int, wakeup: int) -> list[tuple[str, tuple[object, ...]]]:
     """What the barn's process tells, up to the moment that it lets go of us. A signal until then ends everything."""
-    inbox = messages.Inbox(pipe)
+    inbox, loop = messages.Inbox(pipe), Loop()
     told: list[tuple[str, tuple[object, ...]]] = []
-    heard: list[tuple[str, tuple[object, ...]]] | None = []
-    ended_by = None
-    while heard is not None:
-        told += heard
-        ready = wait_readable(wakeup, pipe)
-        heard = inbox.receive() if pipe in ready else []
+    ended_by: list[int] = []
+
+    def hear() -> None:
+        heard = inbox.receive()
         if heard is None:
             signals.ignore(signals.ENDING)  # from here on it runs, and the command says so
-        for number in signals.take(wakeup):
-            ended_by = ended_by or number
-            os.kill(daemon, signals.SIGTERM)  # not reaped yet: the pid is still its own
-    if ended_by is not None:
+            loop.stop()
+        else:
+            told.extend(heard)
+
+    def end(number: int) -> None:
+        ended_by.append(number)
+        os.kill(daemon, signals.SIGTERM)  # not reaped yet: the pid is still its own
+
+    loop.add(pipe, hear)
+    loop.hear(wakeup, end)
+    loop.run()
+    for number in signals.take(wakeup):  # that have come while the last was heard
+        end(number)
+    if ended_by:
         os.waitpid(daemon, 0)
-        raise signals.Interrupted(ended_by)
+        raise signals.Interrupted(ended_by[0])
     return told
 
 
@@ -92,13 +99,13 @@ def _be_daemon(process: BarnProcess, caller: int, wait: bool, watch: bool) -> No
         for member in process.members:
             member.definition = Definition.of(member.container)
             process.spawn(member, background=True, wait=wait, watch=watch, before=lambda: os.close(caller))
-        _wait_for(process, lambda: all(member.is_settled(wait=wait) for member in process.members))
+        process.loop.run(lambda: all(member.is_settled(wait=wait) for member in process.members))
         for member in process.members:
             _tell_caller(caller, member, wait)
         messages.send(caller, messages.MADE)
         os.close(caller)
         caller = -1
-        _wait_for(process, process.is_over)
+        process.loop.run(process.is_over)
     except Exception as error:
         known = error if isinstance(error, HakoError) else HakoError(explained(error))
         if caller != -1:
@@ -144,12 +151,3 @@ def _reopen_log(barn: Barn) -> None:
             divert_output(barn.name)
         except HakoError:
             pass  # the old one goes on
-
-
-def _wait_for(process: BarnProcess, done: Callable[[], bool]) -> None:
-    """Hear the supervisors until `done`."""
-    while not done():
-        inboxes = {member.inbox.pipe: member for member in process.members if member.inbox is not None}
-        for pipe in process.wait(*inboxes) & inboxes.keys():
-            if inboxes[pipe].hear():
-                process.tell_failures()

@@ -36,11 +36,8 @@ def run_in_foreground(barn: Barn, launches: Sequence[Launch], *, watch: bool) ->
         elif launches[0].terminals:
             _run_with_terminal(process, watch)
         else:
-            member = process.members[0]
-            process.spawn(member, watch=watch)
-            while member.inbox is not None:
-                if member.inbox.pipe in process.wait(member.inbox.pipe):
-                    member.hear()
+            process.spawn(process.members[0], watch=watch)
+            process.loop.run(process.have_all_ended)
     finally:
         process.tear_down()
     return process.status(), process.errors()
@@ -50,9 +47,9 @@ def _run_with_terminal(process: BarnProcess, watch: bool) -> None:
     from hakoniwa.run.terminal.front import UserTerminal, terminal_type
 
     member = process.members[0]
-    front = UserTerminal(member.launch.terminals)
+    front = process.front = UserTerminal(member.launch.terminals)
     front.open_notes()
     process.spawn(member, term=terminal_type(), watch=watch, front=front)
     front.close_theirs()
     if member.inbox is not None:
-        front.run(process.wakeup, member.inbox.pipe, member.hear, process.end)
+        front.run(process.loop, process.have_all_ended)

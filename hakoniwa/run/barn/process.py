@@ -7,7 +7,6 @@ import os
 from hakoniwa import log, state
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import signals
-from hakoniwa.kernel.files import wait_readable
 from hakoniwa.kernel.pidfd import boot_id, start_time
 from hakoniwa.run.barn import record
 from hakoniwa.run.barn.member import Member
@@ -15,6 +14,7 @@ from hakoniwa.run.barn.messages import Inbox, send
 from hakoniwa.run.hooks.general import print_by_line, run_hooks
 from hakoniwa.run.hooks.view import BarnView, ExitStatus
 from hakoniwa.run.inheritance import Inheritance
+from hakoniwa.run.loop import Loop
 from hakoniwa.run.supervisor import supervise
 from hakoniwa.spec.records import INNER_POINTS, NOTHING
 from hakoniwa.statefile import ProcessRecord
@@ -38,7 +38,9 @@ class BarnProcess:
         self.view = BarnView(barn)
         self.members = [Member(c, launch) for c, launch in zip(barn.containers, launches, strict=True)]
         self.lifeline = (-1, -1)
-        self.wakeup = -1  # readable when signals have arrived
+        self.loop = Loop()
+        self.front: UserTerminal | None = None  # while a container has it
+        self._wakeup = -1  # readable when signals have arrived
         self.ended_by: int | None = None  # the signal that has asked this process to end
         self.keeps = barn.keep or not barn.containers  # it goes on without containers
         self.undo = Undo()
@@ -57,13 +59,8 @@ class BarnProcess:
     def listen(self, ending: tuple[int, ...]) -> None:
         """Hear from now on what asks this process to end. Nothing is made yet."""
         resized = (signals.SIGWINCH,) if any(member.launch.terminals for member in self.members) else ()
-        self.wakeup = signals.listen(ending + resized)
-
-    def wait(self, *descriptors: int) -> set[int]:
-        """Sleep until one of them is readable, and do what signals ask for meanwhile."""
-        ready = wait_readable(self.wakeup, *descriptors)
-        self.take_signals()
-        return ready
+        self._wakeup = signals.listen(ending + resized)
+        self.loop.hear(self._wakeup, self._take_signal)
 
     def set_up(self) -> None:
         """Run the `setup` hooks, and make what the barn shares. Raises HakoError when that fails, or the barn runs already."""
@@ -171,7 +168,8 @@ class BarnProcess:
         before: Callable[[], None] = lambda: None,
     ) -> None:
         """Fork the supervisor of a container; `before` runs in it first. None is forked once we were asked to end."""
-        self.take_signals()
+        for number in signals.take(self._wakeup):
+            self._take_signal(number)
         if self.ended_by is not None:
             return
         reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -187,7 +185,7 @@ class BarnProcess:
                 if descriptor != -1:
                     os.close(descriptor)
             before()
-            around = Inheritance(
+            inherited = Inheritance(
                 tell=lambda kind, *parts: send(writer, kind, *parts),
                 is_barn=False,
                 ending=signals.ENDING,
@@ -204,18 +202,32 @@ class BarnProcess:
                 watch=watch,
                 shared=self.shared.descriptors if self.shared else NOTHING,
             )
-            supervise(member.container, member.launch, around)
+            supervise(member.container, member.launch, inherited)
         os.close(writer)
         member.inbox = Inbox(reader)
+        self.loop.add(reader, lambda: self._hear(member))
         signals.unblock()
 
-    def take_signals(self) -> None:
-        """Do what the signals that have arrived ask for, where they are not about the terminal."""
-        for number in signals.take(self.wakeup):
-            if number in signals.ENDING:
-                self.end(number)
+    def _hear(self, member: Member) -> None:
+        """Take what a supervisor tells."""
+        assert member.inbox is not None
+        pipe = member.inbox.pipe
+        if member.hear():
+            self.loop.drop(pipe)
+            if self.front is None:  # else once the terminal is the user's again
+                self.tell_failures()
 
-    def end(self, number: int) -> None:
+    def have_all_ended(self) -> bool:
+        """Whether no supervisor is left."""
+        return all(member.inbox is None for member in self.members)
+
+    def _take_signal(self, number: int) -> None:
+        if number in signals.ENDING:
+            self._end(number)
+        elif self.front is not None:
+            self.front.resize()
+
+    def _end(self, number: int) -> None:
         """Ask every container to end: what TERM, INT, HUP and QUIT to this process mean."""
         self.ended_by = self.ended_by or number
         for member in self.members:
@@ -224,7 +236,7 @@ class BarnProcess:
 
     def is_over(self) -> bool:
         """Whether no container runs, and none is waited for."""
-        return all(member.inbox is None for member in self.members) and not (self.keeps and self.ended_by is None)
+        return self.have_all_ended() and not (self.keeps and self.ended_by is None)
 
     def status(self) -> int:
         """The first failure's exit status, else 0; 128 and the signal where one has kept all containers from running."""

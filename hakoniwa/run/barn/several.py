@@ -50,20 +50,20 @@ class _Prefixed:
 def run_several(process: BarnProcess, watch: bool) -> None:
     """Start all members of the barn, and pass on what they print until all have ended."""
     streams: dict[int, _Prefixed] = {}
+
+    def pass_on(reader: int) -> None:
+        if not streams[reader].pass_on():
+            process.loop.drop(reader)
+            del streams[reader]
+
     for member in process.members:
         out, err = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
         process.spawn(member, watch=watch, before=_redirect(out[1], err[1], [*streams, out[0], err[0]]))
         for (reader, writer), target in ((out, 1), (err, 2)):
             os.close(writer)
             streams[reader] = _Prefixed(reader, member.container.name, target)
-    while streams or any(member.inbox for member in process.members):
-        inboxes = {member.inbox.pipe: member for member in process.members if member.inbox}
-        for descriptor in process.wait(*streams, *inboxes) & (streams.keys() | inboxes.keys()):
-            if descriptor in inboxes:
-                if inboxes[descriptor].hear():
-                    process.tell_failures()
-            elif not streams[descriptor].pass_on():
-                del streams[descriptor]
+            process.loop.add(reader, lambda reader=reader: pass_on(reader))  # type: ignore[misc]
+    process.loop.run(lambda: not streams and process.have_all_ended())
 
 
 def _redirect(out: int, err: int, others: list[int]) -> Callable[[], None]:

@@ -11,7 +11,7 @@ import select
 
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import process, signals
-from hakoniwa.kernel.files import wait_readable
+from hakoniwa.run.loop import Loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,18 +103,23 @@ class Pump:
         Where a signal has asked us to end, or does so meanwhile, nobody who does not read keeps us from it.
         """
         os.close(self._hold)
-        told = b""
-        while ready := wait_readable(self._told, wakeup, seconds=_PATIENCE if asked else None):
-            if self._told in ready:
-                more = os.read(self._told, 64)
-                if not more:
-                    break
-                told += more
-            elif any(number in signals.ENDING for number in signals.take(wakeup)):
-                os.kill(self._pid, signals.SIGKILL)  # not reaped yet: the pid is still its own
-                break
-        else:
-            os.kill(self._pid, signals.SIGKILL)
+        loop, told = Loop(), bytearray()
+
+        def hear() -> None:
+            more = os.read(self._told, 64)
+            told.extend(more)
+            if not more:
+                loop.stop()
+
+        def give_up() -> None:
+            os.kill(self._pid, signals.SIGKILL)  # not reaped yet: the pid is still its own
+            loop.stop()
+
+        loop.add(self._told, hear)
+        loop.hear(wakeup, lambda number: give_up() if number in signals.ENDING else None)
+        if asked:
+            loop.after(_PATIENCE, give_up)
+        loop.run()
         os.close(self._told)
         os.waitpid(self._pid, os.WNOHANG)
         pairs = zip(told[::2], told[1::2], strict=False)

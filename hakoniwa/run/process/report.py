@@ -11,8 +11,10 @@ import errno
 import os
 
 from hakoniwa.errors import HakoError
+from hakoniwa.kernel.files import wait_readable
 from hakoniwa.kernel.trampoline import STAGE, STAGES
 from hakoniwa.record import Record
+from hakoniwa.run.loop import Loop
 from hakoniwa.steps.step import program_status
 
 TYPE_CHECKING = False
@@ -55,31 +57,33 @@ def _tell(status: int, kind: bytes, fields: Sequence[str]) -> None:
 def read_to_end(pipe: int, process: int, patience: float | None = None) -> bytes:
     """All that comes through a report's pipe until its writers, or the process that reports, have ended.
 
-    `process` is a pidfd. Raises HakoError for more than a report can be, and after `patience` seconds without its end.
-    """
-    import select
-    import time
+    `process` is a pidfd, or the pipe when it has ended already.
 
-    deadline = None if patience is None else time.monotonic() + patience
-    poll = select.poll()
-    poll.register(pipe, select.POLLIN)
-    poll.register(process, select.POLLIN)
-    content = b""
-    while len(content) <= LARGEST:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-        ready = {descriptor for descriptor, _ in poll.poll(left)}
-        if pipe in ready:
-            more = os.read(pipe, LARGEST + 1)
-            if not more:
-                return content
-            content += more
-        elif process in ready:
-            return content  # whoever holds the other end still, it is none of ours
-        else:
-            raise HakoError(
-                f"nothing was executed in {patience:g} s", hint="is the container frozen, or its disk slow?"
-            )
-    raise _garbled()
+    Raises HakoError for more than a report can be, and after `patience` seconds without its end.
+    """
+    loop, content = Loop(), bytearray()
+
+    def read() -> None:
+        more = os.read(pipe, LARGEST + 1)
+        content.extend(more)
+        if not more:
+            loop.stop()
+        if len(content) > LARGEST:
+            raise _garbled()
+
+    def end() -> None:
+        if not wait_readable(pipe, seconds=0):
+            loop.stop()  # whoever holds the other end still, it is none of ours
+
+    def give_up() -> None:
+        raise HakoError(f"nothing was executed in {patience:g} s", hint="is the container frozen, or its disk slow?")
+
+    loop.add(process, end)
+    loop.add(pipe, read)
+    if patience is not None:
+        loop.after(patience, give_up)
+    loop.run()
+    return bytes(content)
 
 
 def read_report(content: bytes, program: str) -> Report:

@@ -9,9 +9,8 @@ import os
 from _thread import allocate_lock
 
 from hakoniwa import log
-from hakoniwa.errors import HakoError
+from hakoniwa.errors import HakoError, explained
 from hakoniwa.log import flush_prints
-from hakoniwa.run.loop import Loop, explained
 from hakoniwa.statefile import Definition
 
 TYPE_CHECKING = False
@@ -20,9 +19,10 @@ if TYPE_CHECKING:
 
     from hakoniwa.run.control import Control
     from hakoniwa.run.hooks.watch import Watcher
+    from hakoniwa.run.life import Life
+    from hakoniwa.run.loop import Loop
     from hakoniwa.run.reload.changes import Change
     from hakoniwa.run.reload.loader import Loader
-    from hakoniwa.run.supervisor import Supervisor
     from hakoniwa.spec.records import Barn
 
 _QUEUED = 60.0  # seconds that a reload waits for those before it
@@ -44,14 +44,14 @@ class _Request:
 class Reloader:
     """All that a supervisor has to do with reloads."""
 
-    def __init__(self, supervisor: Supervisor) -> None:
-        self._supervisor = supervisor
+    def __init__(self, life: Life) -> None:
+        self._life = life
         self._control: Control | None = None
         self._notice = -1  # an eventfd: there are requests
         self._requests: list[_Request] = []
         self._watcher: Watcher | None = None
         self._loader: Loader | None = None
-        file, guarded = supervisor.container.file, bool(supervisor.launch.exposed.fixed)
+        file, guarded = life.container.file, bool(life.launch.exposed.fixed)
         self._file = os.stat(file) if guarded and file else None
         self._one_at_a_time = allocate_lock()
         self._beginning = allocate_lock()  # over the two that follow
@@ -62,14 +62,14 @@ class Reloader:
         """Open the control socket, and with `watch` begin to look at the file. Raises HakoError."""
         from hakoniwa.run.control import Control
 
-        container = self._supervisor.container
+        container = self._life.container
         try:
             self._notice = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             self._control = Control(container.name, self._answer)
         except OSError as error:
             raise HakoError(f"cannot make the control socket of {container.name!r}: {error.strerror}") from None
-        loop.add(self._notice, "reload", self._serve)
-        loop.add(self._control.descriptor, "take a request", self._control.accept)
+        loop.add(self._notice, self._serve, "reload")
+        loop.add(self._control.descriptor, self._control.accept, "take a request")
         if watch:
             from hakoniwa.run.hooks.watch import Watcher, escape
 
@@ -79,7 +79,7 @@ class Reloader:
         """Remove the socket, and let go of it: the last that is written may need its descriptor."""
         if self._control is not None:
             self._control.close()
-            self._control.remove(self._supervisor.container.name)
+            self._control.remove(self._life.container.name)
 
     def _serve(self) -> None:
         """Apply what has been loaded."""
@@ -109,7 +109,7 @@ class Reloader:
             threading.Thread(target=self._tell, daemon=True).start()
         except RuntimeError as error:
             self._begun = False
-            log.write(f"{self._supervisor.container.name}: cannot reload: {error}", "error")
+            log.write(f"{self._life.container.name}: cannot reload: {error}", "error")
 
     def _tell(self) -> None:
         while True:
@@ -129,8 +129,8 @@ class Reloader:
         if request["command"] != "reload":
             return {"error": f"unknown command {request['command']!r} (known: reload)"}
         try:
-            if not self._supervisor.container.file:
-                told = f"container {self._supervisor.container.name!r} was started from standard input"
+            if not self._life.container.file:
+                told = f"container {self._life.container.name!r} was started from standard input"
                 raise HakoError(f"{told}, and there is no file to read again", hint="start it with --spec FILE")
             self._must_be_guarded()
             loaded = _Request(self._load())
@@ -150,7 +150,7 @@ class Reloader:
             if self._loader is None:
                 from hakoniwa.run.reload.loader import Loader
 
-                self._loader = Loader(self._supervisor.container.file)
+                self._loader = Loader(self._life.container.file)
             return self._loader.load()
         finally:
             self._one_at_a_time.release()
@@ -161,7 +161,7 @@ class Reloader:
         It is read-only inside by a mount on it. The kernel takes that away when the file is replaced outside, as many
         editors do: `man 2 rename`, and `man 7 mount_namespaces` on what is removed elsewhere.
         """
-        file = self._supervisor.container.file
+        file = self._life.container.file
         if self._file is not None and not os.path.samestat(self._file, os.stat(file)):
             told = "the file was replaced by another one, which the container can write to"
             raise HakoError(told, where=file, hint="look at it and start anew; an edit in place can be reloaded")
@@ -185,34 +185,34 @@ class Reloader:
         """Apply what differs. Raises HakoError where the file does not describe the container any more."""
         from hakoniwa.run.reload import changes as reload
 
-        supervisor = self._supervisor
-        old, new = supervisor.container, reload.find_container(barn, supervisor.container.name)
+        life = self._life
+        old, new = life.container, reload.find_container(barn, life.container.name)
         if "hooks" in new.reloadable:
-            reload.check_hooks(new, supervisor.groups)
+            reload.check_hooks(new, life.groups)
         other_hooks = "hooks" in new.reloadable and reload.hooks_differ(old, new)
         if other_hooks:  # first, as they may be refused: then nothing has changed
-            supervisor.replace_hooks(new.hooks.background)
-            supervisor.container = supervisor.container.replace(hooks=new.hooks)
+            life.hooks_beside().replace(new.hooks.background)
+            life.container = life.container.replace(hooks=new.hooks)
         changes = reload.needs_restart(old, new)
         if "cgroup" in new.reloadable:
-            made = reload.apply_cgroup(old, new, supervisor.groups)
+            made = reload.apply_cgroup(old, new, life.groups)
             if reload.all_applied(made):  # else the next reload tells, and tries, again
-                supervisor.container = supervisor.container.replace(
-                    resources=supervisor.container.resources.replace(cgroup=new.resources.cgroup)
+                life.container = life.container.replace(
+                    resources=life.container.resources.replace(cgroup=new.resources.cgroup)
                 )
             changes += made
         if "resource" in new.reloadable:
-            has_own = supervisor.has_pid_namespace
-            pids = reload.processes_of(supervisor.base.pid, supervisor.groups, has_pid_namespace=has_own)
+            has_own = life.container.has_pid_namespace()
+            pids = reload.processes_of(life.base.pid, life.groups, has_pid_namespace=has_own)
             made = reload.apply_limits(old, new, pids)
             if reload.all_applied(made):
-                supervisor.container = supervisor.container.replace(
-                    resources=supervisor.container.resources.replace(limits=new.resources.limits)
+                life.container = life.container.replace(
+                    resources=life.container.resources.replace(limits=new.resources.limits)
                 )
             changes += made
         if other_hooks:
             changes.append(reload.Change(what="hooks", outcome="applied"))
-        supervisor.written.definition = Definition.of(supervisor.container)
-        supervisor.written.write("running", supervisor.base, None)
-        supervisor.run_hooks("after_reload")
+        life.statewriter.definition = Definition.of(life.container)
+        life.statewriter.write("running", life.base, None)
+        life.run_hooks("after_reload")
         return changes

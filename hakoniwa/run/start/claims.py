@@ -1,10 +1,10 @@
-"""What a container has to itself while it runs, once its own lock is held: its rootfs, and its range of ids."""
+"""What a container has to itself while it runs: its name, and once the lock of that is held its rootfs and its range of ids."""
 
 from __future__ import annotations
 
 import os
 
-from hakoniwa import marks
+from hakoniwa import log, marks, state
 from hakoniwa.errors import HakoError
 from hakoniwa.hostpaths import open_outside
 from hakoniwa.places import lock_rootfs
@@ -30,6 +30,39 @@ def must_be_provisioned(container: Container, mark: Mark) -> None:
         f"the provisioning of {rootfs.path} has stopped at {mark.provisioning!r}",
         where=rootfs.where,
         hint=f"hako provision {container.file} goes on with it",
+    )
+
+
+def claim_name(container: Container, undo: Undo) -> None:
+    """Take the lock of the container, clear what a killed supervisor has left, and see that the name is its own.
+
+    Raises HakoError. To release the lock is the first thing in `undo`.
+    """
+    name = container.name
+    try:
+        lock = state.take_lock(name)
+    except state.Busy:
+        raise _already_running(name) from None
+    except OSError as error:
+        raise HakoError(
+            f"cannot make the state of {name!r}: {error.strerror}: {error.filename}",
+            hint="is the disk full, or the folder not writable?",
+        ) from None
+    undo.add("release the lock", lambda: state.release(name, lock))
+    for what in state.clear_leftovers(name):
+        log.write(f"{name}: cleared what a killed supervisor had left: {what}", "warning")
+    state.must_belong(container)
+
+
+def _already_running(name: str) -> HakoError:
+    """Who holds the lock."""
+    known = state.read(name)
+    if known is None or known.status != "running":
+        return HakoError(f"container {name!r} is being started or stopped by another command", hint="try again")
+    pid, since = known.init.pid, known.created_at
+    return HakoError(
+        f"container {name!r} is already running: pid {pid}, since {since}, from {known.file or 'standard input'}",
+        hint=f"hako attach -n {name}, or hako kill -n {name}",
     )
 
 

@@ -27,11 +27,11 @@ class FirstProcess:
     """One clone. `joining` are files that join v1 cgroups, `unified` the folder of a v2 one or -1; both are closed."""
 
     def __init__(
-        self, container: Container, launch: Launch, around: Inheritance, joining: list[int], unified: int
+        self, container: Container, launch: Launch, inherited: Inheritance, joining: list[int], unified: int
     ) -> None:
         self._container = container
         self._launch = launch
-        self._around = around
+        self._inherited = inherited
         self._joining = joining
         self._unified = unified
         self.hierarchies: tuple[str, ...] = ()  # that the container has a cgroup in
@@ -59,7 +59,7 @@ class FirstProcess:
         """(pid, pidfd, the read end of the pipe that tells how the set-up goes). Raises HakoError."""
         self.streams = self._choose_streams()
         entered = self._open_entered()
-        new = NewProcess(self.streams, self._around.front)
+        new = NewProcess(self.streams, self._inherited.front)
         channel = self._open_channel()
         handed = Handed(
             hierarchies=self.hierarchies,
@@ -72,7 +72,7 @@ class FirstProcess:
             pid, pidfd = new.clone(lambda: self._clone(entered), lambda: self._be_first_process(new, handed))
         except OSError as error:
             raise self._refused(error) from None
-        namespaces = {*(number for _, number in entered), *self._around.shared.values()}
+        namespaces = {*(number for _, number in entered), *self._inherited.shared.values()}
         for descriptor in (self._gate[0], *self._joining, self._unified, *namespaces):
             if descriptor != -1:
                 os.close(descriptor)
@@ -97,7 +97,7 @@ class FirstProcess:
             return []
         from hakoniwa.steps.namespaces import open_entered
 
-        return open_entered(self._container.namespaces.entered, self._around.shared)
+        return open_entered(self._container.namespaces.entered, self._inherited.shared)
 
     def _open_channel(self) -> tuple[_socket.socket, _socket.socket] | None:
         if not waits_for_host(self._container, self._launch):
@@ -136,9 +136,9 @@ class FirstProcess:
 
     def _be_first_process(self, new: NewProcess, handed: Handed) -> NoReturn:
         plan = process_plan(self._container, self._launch)
-        context = new.make_context(plan.environment(self._around.term))
+        context = new.make_context(plan.environment(self._inherited.term))
         context.run_hooks = self.run_hooks
-        files = self._around.files or set()
+        files = self._inherited.files or set()
         for number in files:
             os.set_inheritable(number, False)  # for the hooks, and not for the program
         keep = new.kept() | files | handed.descriptors()

@@ -157,7 +157,7 @@ def _find_assigned(container: Container, host: Hierarchies) -> str | None:
         told = f"there is no v2 cgroup {path}"
         hint = "a path is one that is there already: make it first, or give a name, of which the group is made"
         raise HakoError(told, where=wanted.where, hint=hint)
-    if "pid" not in container.namespaces.own:
+    if not container.has_pid_namespace():
         told = f"the cgroup {path} is there already, and a container without a pid namespace needs one of its own"
         raise HakoError(told, where=wanted.where, hint='drop share("pid"), or another cgroup.name')
     return path
@@ -167,7 +167,7 @@ def _parent(container: Container, host: Hierarchies, parameters: list[Parameter]
     """Where the container's v2 group is made. Raises HakoError."""
     if container.resources.cgroup.assign_only:
         what, where = "assign_only", container.resources.cgroup.where
-    elif "pid" not in container.namespaces.own:
+    elif not container.has_pid_namespace():
         what, where = "a container without a pid namespace", container.place("pid")
     elif parameters:
         what, where = f"{parameters[0].name!r}", parameters[0].where

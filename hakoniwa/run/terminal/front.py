@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import select
 
-from hakoniwa.kernel import descriptors, signals, terminal
+from hakoniwa.kernel import descriptors, terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+    from hakoniwa.run.loop import Loop
 
 _CHUNK = 65536
 
@@ -48,52 +50,21 @@ class UserTerminal:
         """Give the terminal back as it was."""
         terminal.restore(self.terminal, self.saved)
 
-    def run(self, wakeup: int, wait_for: int, on_ready: Callable[[], bool], on_signal: Callable[[int], None]) -> None:
-        """Pass bytes until `on_ready`, called when the descriptor `wait_for` is readable, returns True.
-
-        `wakeup` is what `signals.listen` gave. `on_signal` gets each signal but SIGWINCH. Output that the pty still holds
-        is passed on before the return.
-        """
+    def run(self, loop: Loop, done: Callable[[], bool] = lambda: False) -> None:
+        """Pass bytes while `loop` runs, until something is `done`. Output that the pty still holds is passed on, too."""
+        self._loop = loop
         try:
-            done = False
-            while not done:
-                ready = self._poll(wait_for, wakeup)
-                if self._ours.fileno() in ready:
-                    self._receive_master()
-                if self._master in ready:
-                    self._pass_output()
-                if self._notes in ready:
-                    self._pass_notes()
-                if self._input in ready:
-                    self._take_input()
-                self._give_input()
-                if wakeup in ready:
-                    for number in signals.take(wakeup):
-                        if number == signals.SIGWINCH:
-                            self._resize()
-                        else:
-                            on_signal(number)
-                if wait_for in ready:
-                    done = on_ready()
+            loop.add(self._ours.fileno(), self._receive_master)
+            if self._notes != -1:
+                loop.add(self._notes, self._pass_notes)
+            loop.run(done)
             self._drain()
         finally:
             self.restore()
 
-    def _poll(self, wait_for: int, wakeup: int) -> set[int]:
-        poll = select.poll()
-        poll.register(wait_for, select.POLLIN)
-        poll.register(wakeup, select.POLLIN)
-        for descriptor in (self._ours.fileno(), self._notes):
-            if descriptor != -1:
-                poll.register(descriptor, select.POLLIN)
-        if self._master != -1:
-            poll.register(self._master, select.POLLIN | (select.POLLOUT if self._pending else 0))
-            if self._input is not None and not self._pending:
-                poll.register(self._input, select.POLLIN)
-        return {descriptor for descriptor, _ in poll.poll()}
-
     def _receive_master(self) -> None:
         received = descriptors.receive(self._ours)
+        self._loop.drop(self._ours.fileno())
         self._ours.close()
         if received is None:
             return
@@ -102,9 +73,25 @@ class UserTerminal:
         if self._input is not None:
             terminal.make_raw(self.terminal)
             self._raw = True
-        self._resize()
+        self.resize()
+        self._await_bytes()
 
-    def _resize(self) -> None:
+    def _await_bytes(self) -> None:
+        """Wait for what can be passed on now: no more input is taken before the pty has what was typed."""
+        self._loop.drop(0)
+        if self._master == -1:
+            return
+        self._loop.add(self._master, self._serve_master, mask=select.POLLIN | (select.POLLOUT if self._pending else 0))
+        if self._input is not None and not self._pending:
+            self._loop.add(self._input, self._take_input)
+
+    def _serve_master(self) -> None:
+        self._pass_output()
+        if self._pending:
+            self._give_input()
+
+    def resize(self) -> None:
+        """Give the pty the size of the terminal, as it is now."""
         if self._master != -1:
             terminal.copy_size(self.terminal, self._master)
 
@@ -131,6 +118,7 @@ class UserTerminal:
         except BlockingIOError:
             return False
         if not said:
+            self._loop.drop(self._notes)
             os.close(self._notes)
             self._notes = -1
             return False
@@ -144,16 +132,17 @@ class UserTerminal:
             self._pending = b""
         if not self._pending:
             self._input = None  # the terminal has hung up
+        self._give_input()
 
     def _give_input(self) -> None:
-        if not self._pending or self._master == -1:
-            return
         try:
-            self._pending = self._pending[os.write(self._master, self._pending) :]
+            if self._pending and self._master != -1:
+                self._pending = self._pending[os.write(self._master, self._pending) :]
         except BlockingIOError:
             pass
         except OSError:
             self._close_master()
+        self._await_bytes()
 
     def _drain(self) -> None:
         """Output that was written before the end is not lost; reading asks the kernel to move it over (pty(7))."""
@@ -163,6 +152,8 @@ class UserTerminal:
             self._close_master()
 
     def _close_master(self) -> None:
+        self._loop.drop(self._master)
+        self._loop.drop(0)
         os.close(self._master)
         self._master = -1
 

@@ -1,0 +1,78 @@
+"""What is known and held of one container while it lives: the stages of its supervisor, its hooks and its reloads share it."""
+
+from __future__ import annotations
+
+import os
+
+from hakoniwa.run.barn import messages
+from hakoniwa.run.hooks.general import run_hooks
+from hakoniwa.run.hooks.view import ContainerView
+from hakoniwa.run.inheritance import Inheritance
+from hakoniwa.run.loop import Loop
+from hakoniwa.run.statewriter import StateWriter
+from hakoniwa.statefile import timestamp
+from hakoniwa.undo import Undo
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hakoniwa.errors import HakoError
+    from hakoniwa.plan.container import Launch
+    from hakoniwa.run.hooks.beside import HooksBeside
+    from hakoniwa.run.payload import Payload
+    from hakoniwa.run.start.groups import Groups
+    from hakoniwa.spec.records import Container
+
+
+class Life:
+    """One run of a container."""
+
+    def __init__(self, container: Container, launch: Launch, inherited: Inheritance) -> None:
+        self.container = container
+        self.launch = launch
+        self.inherited = inherited
+        self.undo = Undo()
+        self.loop = Loop(container.name)
+        self.base = ContainerView(container, os.getpid(), timestamp())
+        self.statewriter = StateWriter(container, launch, self.base, inherited)
+        self.groups: Groups | None = None
+        self.payload: Payload | None = None  # from the clone on
+        self.unready: HakoError | None = None  # why it was ended, though it ran
+        self._hooks_beside: HooksBeside | None = None
+        self._told_ready = False
+
+    def the_payload(self) -> Payload:
+        """The first process, which has been cloned."""
+        assert self.payload is not None
+        return self.payload
+
+    def run_hooks(self, point: str, *, may_refuse: bool = False, files: set[int] | None = None) -> None:
+        """Run the general hooks of one point."""
+        hooks = self.container.hooks_at(point)
+        if hooks:
+            run_hooks(hooks, self.base, may_refuse=may_refuse, files=files)
+
+    def hooks_beside(self) -> HooksBeside:
+        """The hooks beside the container, of which there are none at first."""
+        if self._hooks_beside is None:
+            from hakoniwa.run.hooks.beside import HooksBeside
+
+            self._hooks_beside = HooksBeside(self.base, self.loop, self.tell_ready, self._end_unready)
+        return self._hooks_beside
+
+    def signal_hooks(self, number: int) -> None:
+        """Run the handlers of a signal, if there are any."""
+        if self._hooks_beside is not None:
+            self._hooks_beside.signal(number)
+
+    def tell_ready(self) -> None:
+        """Tell the caller that the container is ready."""
+        self._told_ready = True
+        self.inherited.tell(messages.READY)
+
+    def _end_unready(self, error: HakoError) -> bool:
+        """End a container that is not ready in time, if the caller waits for that. False if nobody does."""
+        if not self.inherited.wait or self._told_ready:  # hooks that a reload has added decide no more about that
+            return False
+        self.unready = error
+        self.the_payload().ask_to_end()
+        return True
