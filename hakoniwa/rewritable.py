@@ -107,6 +107,7 @@ def _definition(barn: Barn, container: Container, folder: str) -> Iterator[str]:
     further = [
         *(os.path.join(folder, entry) for entry in (*beside, _RECIPES) if folder),
         *([profile] if profile is not None and profile.startswith("/") else []),
+        *([barn.origin] if barn.origin else []),
         global_file(),
         own,
         *([sys.prefix] if sys.prefix != sys.base_prefix else []),

@@ -99,4 +99,6 @@ def _without(build: Build) -> Build:
     if not _can_be_said(build):
         bootstrap = type(bootstrap)(skip=True, where=bootstrap.where)
     steps = tuple(step for step in provision.steps if step.function is None)
+    if len(steps) < len(provision.steps):  # they are known by their numbers among all
+        steps = tuple(step.replace(name=step.label) for step in steps)
     return build.replace(bootstrap=bootstrap, provision=provision.replace(steps=steps))

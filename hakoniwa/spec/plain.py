@@ -196,6 +196,10 @@ class _Reading:
             return value
         try:
             return check(value)
+        except values.WrongInside as wrong:
+            inside = wrong.inside
+            place = f"{_join(path, name)}[{inside}]" if isinstance(inside, int) else _join(_join(path, name), inside)
+            return self.wrong(place, f"must be {wrong}, not {_shown(wrong.value)}", wrong.hint)
         except Wrong as wrong:
             return self.wrong(_join(path, name), f"must be {wrong}, not {_shown(value)}", wrong.hint)
 

@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 _LARGEST = 2**64 - 1
 
 
+class WrongInside(Wrong):
+    """What is wrong is an item of a list, or of an object."""
+
+    def __init__(self, inside: int | str, value: object, wrong: Wrong) -> None:
+        super().__init__(str(wrong), wrong.hint)
+        self.inside = inside
+        self.value = value
+
+
 def plain_path(value: object) -> str:
     """An absolute path, without what leads back or nowhere."""
     word = checks.absolute_path(value)
@@ -47,11 +56,21 @@ def _or_empty(check: Check) -> Check:
     return either
 
 
+def _every(check: Check, value: Any) -> tuple[Any, ...]:
+    found = []
+    for number, item in enumerate(value):
+        try:
+            found.append(check(item))
+        except Wrong as wrong:
+            raise WrongInside(number, item, wrong) from None
+    return tuple(found)
+
+
 def _each(check: Check) -> Check:
     """Every item of a list, and none twice."""
 
     def every(value: Any) -> tuple[Any, ...]:
-        found = tuple(check(item) for item in value)
+        found = _every(check, value)
         for number, item in enumerate(found):
             if item in found[:number]:
                 raise Wrong(f"a list without {item!r} twice")
@@ -64,7 +83,13 @@ def _items(check: Callable[[object, object], object]) -> Check:
     """Every item of an object."""
 
     def every(value: Any) -> dict[str, Any]:
-        return {key: check(key, item) for key, item in value.items()}
+        found = {}
+        for key, item in value.items():
+            try:
+                found[key] = check(key, item)
+            except Wrong as wrong:
+                raise WrongInside(key, item, wrong) from None
+        return found
 
     return every
 
@@ -103,7 +128,11 @@ def _call(value: object) -> str:
 def _calls(value: Any) -> tuple[str, ...]:
     if not value:
         raise Wrong("a list that names a system call")
-    return tuple(_call(item) for item in value)
+    return _every(_call, value)
+
+
+def _users(value: Any) -> tuple[Any, ...]:
+    return _every(checks.user, value)
 
 
 def _profile(value: object) -> object:
@@ -113,9 +142,9 @@ def _profile(value: object) -> object:
 def _mount_option(value: object) -> str:
     word = checks.text(value)
     if word in ("ro", "rw", "bind", "rbind"):
-        raise Wrong("a list of options without 'ro', 'rw', 'bind' and 'rbind'", "readonly, and fs, say that")
+        raise Wrong("an option other than ro, rw, bind and rbind", "readonly, and fs, say that")
     if not word or "," in word:
-        raise Wrong("a list with one option in each of its strings")
+        raise Wrong("one option", "write each in a string of its own")
     return word
 
 
@@ -153,7 +182,7 @@ VALUES: dict[type[Record], dict[str, Check]] = {
         "environ": _items(checks.environment_item),
         "uid": _maybe(checks.user),
         "gid": _maybe(checks.user),
-        "groups": checks.users,
+        "groups": _users,
     },
     records.Stream: {"number": _number(0, 2), "path": checks.absolute_path},
     records.Namespaces: {"own": _each(_NAMESPACE)},
