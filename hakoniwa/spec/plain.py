@@ -146,8 +146,9 @@ class _Reading:
             self.wrong("containers", "must have a container", 'or have "keep": true, to get some later')
         for problem in rules_of_sharing(barn.shared):
             self.wrong(f"shared.{problem.path}", problem.message, problem.plainly)
-        if len(barn.containers) > 1 and not barn.name:
-            self.wrong("name", "is missing: several containers need a name for all of them")
+        if len(barn.containers) != 1 and not barn.name:
+            which = "several containers need a name for all of them" if barn.containers else "there is no container's"
+            self.wrong("name", f"is missing: {which}")
         for problem in rules_of_all(complete(barn)):
             self.wrong(f"containers[{problem.container}].{problem.path}", problem.message, problem.plainly)
 

@@ -29,7 +29,7 @@ def test_an_empty_barn_goes_through_a_document_and_back() -> None:
 @pytest.mark.parametrize(
     ("shared", "told"),
     [
-        ({"namespaces": ["mount"]}, "shared.namespaces: must be"),
+        ({"namespaces": ["mount"]}, "shared.namespaces[0]: must be"),
         ({"namespaces": ["net", "net"]}, "shared.namespaces: must be"),
         ({"hostname": "x"}, "shared.hostname: it needs a shared uts namespace"),
         ({"time_offset": {"monotonic": 1}}, "shared.time_offset: it needs a shared time namespace"),
