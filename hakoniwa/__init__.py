@@ -1,21 +1,39 @@
-"""hakoniwa: Linux containers described in plain Python."""
+"""hakoniwa: Linux containers described in plain Python.
+
+A container file imports `Haconiwa`. A program imports `Box`, `Running`, `run`, `load` and `HakoError` (docs/library.md).
+"""
 
 from __future__ import annotations
 
 __version__ = "0.1.0"
-__all__ = ["Haconiwa", "__version__"]
+__all__ = ["Box", "Haconiwa", "HakoError", "Running", "__version__", "load", "run"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from hakoniwa.errors import HakoError
     from hakoniwa.haco.facade import Haconiwa
+    from hakoniwa.library.box import Box, Running, load, run
+
+_HOMES = {
+    "Haconiwa": "hakoniwa.haco.facade",
+    "HakoError": "hakoniwa.errors",
+    **dict.fromkeys(("Box", "Running", "load", "run"), "hakoniwa.library.box"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    """`Haconiwa` on first use: most commands never execute a container file."""
-    if name == "Haconiwa":
-        from hakoniwa.haco.facade import Haconiwa
+    """A public name on its first use: a command loads what it needs, and no more."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'hakoniwa' has no attribute {name!r}")
+    import sys
 
-        return Haconiwa
-    raise AttributeError(f"module 'hakoniwa' has no attribute {name!r}")
+    __import__(home)
+    value = globals()[name] = getattr(sys.modules[home], name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

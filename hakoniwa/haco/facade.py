@@ -62,8 +62,10 @@ class Definition:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            reading = self.builder._reading
+        reading = self.builder._reading
+        if reading is not session.reading:
+            reading.open = False  # a program has as many definitions as it likes, and does with them what it likes
+        elif error is None:
             if session.barns:
                 reading.problem(
                     "a file defines one barn, and this is the second", "use config.define() for a further container"

@@ -73,8 +73,13 @@ def load_given(given: Given, command: str) -> Barn:
     assert given.file is not None
     if os.path.exists(given.file):
         return load(given.file, command)
-    barn = load(_file_of(given.file), command)
-    _must_define(barn, given.file)
+    return load_named(given.file, command)
+
+
+def load_named(name: str, command: str) -> Barn:
+    """The barn of the file that made the container, or the barn, of a name. Raises HakoError when it gives that no more."""
+    barn = load(_file_of(name), command)
+    _must_define(barn, name)
     return barn
 
 

@@ -21,6 +21,11 @@ def die_with_parent() -> None:
     _prctl(_PR_SET_PDEATHSIG, SIGKILL)
 
 
+def end_with_parent(number: int) -> None:
+    """Be sent a signal when the thread that made this process ends. `man 2 prctl`."""
+    _prctl(_PR_SET_PDEATHSIG, number)
+
+
 def forbid_new_privileges() -> None:
     """No execve grants anything any more: set-user-ID bits and file capabilities are without effect."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)

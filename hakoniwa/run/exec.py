@@ -30,6 +30,8 @@ class Wanted(Record):
     group: int | str | None = None
     allowed: int = 0  # capabilities that it has besides the container's: a bit mask
     dropped: int = 0
+    environ: Mapping[str, str] = NOWHERE  # besides the container's
+    workdir: str | None = None  # in place of the container's: as seen inside
     terminals: tuple[int, ...] = ()  # those of our standard streams that are terminals
     places: Mapping[str, str] = NOWHERE  # where "user", "group" and "allowed" were asked for
 
@@ -62,6 +64,10 @@ def plan_process(found: State, wanted: Wanted) -> ProcessPlan:
         process = process.replace(uid=wanted.user, gid=wanted.group, groups=())
     elif wanted.group is not None:
         process = process.replace(gid=wanted.group)
+    if wanted.environ:
+        process = process.replace(environ={**process.environ, **wanted.environ})
+    if wanted.workdir is not None:
+        process = process.replace(workdir=wanted.workdir)
     # Without a group of its own, the groups follow from the user.
     places = dict.fromkeys(("uid", "gid", "groups"), wanted.places.get("user", "")) if wanted.user is not None else {}
     if wanted.group is not None:

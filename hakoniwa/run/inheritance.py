@@ -19,7 +19,7 @@ class Inheritance(Record):
     tell: Callable[..., None]  # takes the kind of a message and its parts
     is_barn: bool  # the supervisor is the barn's process itself
     ending: tuple[int, ...]  # the signals that ask it to end
-    lifeline: int  # ends when the front process does; -1 in the background
+    lifeline: int  # readable once the front process has ended, or the program that the container is bound to; or -1
     files: set[int] | None  # that the container file has open for hooks in the first process; None without such hooks
     front: int  # a socket that takes the master of the pty; -1 without a terminal
     terminal: int  # the user's terminal, to restore it when the front was killed; -1 without

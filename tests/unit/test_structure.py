@@ -44,7 +44,7 @@ FLOORS = [
     ["run"],
     ["checking"],
     ["rootfs"],
-    ["commands"],
+    ["commands", "library"],
     ["cli", "__main__"],
 ]
 

@@ -24,14 +24,15 @@ if TYPE_CHECKING:
 
 
 def run_in_background(
-    barn: Barn, launches: Sequence[Launch], *, wait: bool, watch: bool
+    barn: Barn, launches: Sequence[Launch], *, wait: bool, watch: bool, bound: int = -1
 ) -> tuple[list[tuple[str, int]], list[HakoError]]:
-    """Start the containers behind the caller's back.
+    """Start the containers behind the caller's back. They end when `bound` is readable: a pidfd of who they are for, or -1.
 
     Returns names and pids of those that run (their program has been executed; with `wait`: they are ready), and why the
     others do not. Raises signals.Interrupted where a signal has come before that, once everything has ended.
     """
     process = BarnProcess(barn, launches)
+    process.lifeline = (bound, -1)
     reader, writer = os.pipe2(os.O_CLOEXEC)
     signals.block()  # until both sides listen
     child = os.fork()
@@ -139,7 +140,16 @@ def _supervise_alone(process: BarnProcess, caller: int, wait: bool, watch: bool)
             _tell_caller(caller, member, wait)
             os.close(caller)
 
-    alone.supervise(member, tell, signals.ENDING, files=process.files, background=True, wait=wait, watch=watch)
+    alone.supervise(
+        member,
+        tell,
+        signals.ENDING,
+        lifeline=process.lifeline[0],
+        files=process.files,
+        background=True,
+        wait=wait,
+        watch=watch,
+    )
     if not (member.ready if wait else member.pid):
         _tell_caller(caller, member, wait)
 

@@ -37,7 +37,7 @@ class BarnProcess:
         self.barn = barn
         self.view = BarnView(barn)
         self.members = [Member(c, launch) for c, launch in zip(barn.containers, launches, strict=True)]
-        self.lifeline = (-1, -1)
+        self.lifeline = (-1, -1)  # the first of them is readable once nobody needs the containers any more
         self.loop = Loop()
         self.front: UserTerminal | None = None  # while a container has it
         self._wakeup = -1  # readable when signals have arrived

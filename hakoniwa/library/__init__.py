@@ -1,0 +1,1 @@
+"""hakoniwa for Python programs: boxes, without a fork of the program."""

@@ -1,0 +1,319 @@
+"""What is executed for a request of the library: `python -I -m hakoniwa.library.executed REQUEST ANSWER PROGRAM`.
+
+The three are descriptors: a file to read the request from, a pipe for the answer, and a pidfd of the program that asks. The
+request comes from that program alone, and this process is its child: it runs as who the program is.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+
+from hakoniwa import log, recordreader
+from hakoniwa.errors import HakoError, Problems
+from hakoniwa.kernel import prctl, signals
+from hakoniwa.kernel.files import wait_readable
+from hakoniwa.library.request import Answer, Failure, Limits, Request
+from hakoniwa.record import plain
+from hakoniwa.run.prepare import Wanted, check_real_id, for_caller, prepare
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+    from hakoniwa.spec.records import Barn
+    from hakoniwa.statefile import State
+
+
+class Served:
+    """A request as this process carries it out. `answer` and `program` are the descriptors; it answers once."""
+
+    def __init__(self, request: Request, answer: int, program: int) -> None:
+        self.request = request
+        self.program = program
+        self._answer = answer
+        os.register_at_fork(after_in_child=self._leave_answer)
+
+    def _leave_answer(self) -> None:
+        """A process that this one forks does not answer."""
+        if self._answer != -1:
+            os.close(self._answer)
+            self._answer = -1
+
+    def tell(self, answer: Answer) -> None:
+        """Answer. That the program has gone meanwhile is no error."""
+        if self._answer == -1:
+            return
+        content = json.dumps(plain(answer)).encode()
+        try:
+            while content:
+                content = content[os.write(self._answer, content) :]
+        except OSError:
+            pass
+        self._leave_answer()
+
+    def fail(self, errors: list[HakoError]) -> None:
+        """Answer with what has gone wrong."""
+        self.tell(Answer(failures=tuple(failure for error in errors for failure in _failures(error))))
+
+
+def _failures(error: HakoError) -> list[Failure]:
+    each = error.problems if isinstance(error, Problems) else [error]
+    return [Failure(message=one.message, where=one.where, hint=one.hint, status=one.status) for one in each]
+
+
+def main() -> NoReturn:
+    """Carry out the request, answer, and exit."""
+    gc.disable()
+    signals.begin()
+    asked, answer, program = map(int, sys.argv[1:4])
+    for descriptor in (asked, answer, program):
+        os.set_inheritable(descriptor, False)
+    prctl.end_with_parent(signals.SIGTERM)
+    if wait_readable(program, seconds=0):
+        os._exit(1)  # it ended before that was in force
+    served = Served(_read_request(asked), answer, program)
+    status = 125
+    try:
+        with signals.Undoing():
+            status = _SERVE[served.request.what](served)
+    except HakoError as error:
+        status = error.status
+        served.fail([error])
+    except KeyboardInterrupt as interrupted:
+        status = 128 + getattr(interrupted, "number", signals.SIGINT)
+        served.fail([HakoError("interrupted", status=status)])
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        served.fail([HakoError(f"{where}{error.strerror or error}")])
+    except Exception as error:
+        import traceback
+
+        traceback.print_exc()
+        served.fail([HakoError(f"{type(error).__name__}: {error}")])
+    log.flush_prints()
+    os._exit(status)
+
+
+def _read_request(descriptor: int) -> Request:
+    with open(descriptor, "rb") as file:
+        return recordreader.read(Request, json.load(file))
+
+
+def _load(served: Served, command: str) -> Barn:
+    """What the request means, with its limits and its environment. Raises HakoError."""
+    request = served.request
+    if request.spec is not None:
+        from hakoniwa.library.functions import find_function
+        from hakoniwa.spec.plain import from_plain
+
+        sys.path[:] = [*sys.path, *(entry for entry in request.path if entry not in sys.path)]
+        barn = from_plain(request.spec, functions=find_function)
+    else:
+        from hakoniwa.haco.loader import load, load_named
+
+        barn = load(request.file, command) if request.file is not None else load_named(request.name or "", command)
+        if request.file is not None and request.name is not None:
+            barn = _renamed(barn, request.name)
+    return _with_changes(barn, request)
+
+
+def _renamed(barn: Barn, name: str) -> Barn:
+    (container, *others) = barn.containers
+    if others:
+        told = f"it defines several containers: {' '.join(one.name for one in barn.containers)}"
+        raise HakoError(told, where=barn.file, hint="name= is for a file with one")
+    hostname = name if container.hostname == container.name else container.hostname
+    return barn.replace(name=name, containers=(container.replace(name=name, barn=name, hostname=hostname),))
+
+
+def _with_changes(barn: Barn, request: Request) -> Barn:
+    """The barn with the limits and the environment of a request."""
+    limits = {word: value for word in Limits._fields if (value := getattr(request.limits, word)) is not None}
+    if not limits and not request.environ:
+        return barn
+    changed = []
+    for container in barn.containers:
+        resources, process = container.resources, container.process
+        changed.append(
+            container.replace(
+                resources=resources.replace(cgroup=resources.cgroup.replace(**limits)),
+                process=process.replace(environ={**process.environ, **request.environ}),
+            )
+        )
+    return barn.replace(containers=tuple(changed))
+
+
+def _check(served: Served) -> int:
+    _load(served, "check")
+    served.tell(Answer())
+    return 0
+
+
+def _names(served: Served) -> int:
+    served.tell(Answer(names=_names_of(served)))
+    return 0
+
+
+def _names_of(served: Served) -> tuple[str, ...]:
+    """The names that a request means; a name that is given is looked up, and no file executed."""
+    from hakoniwa import state
+    from hakoniwa.haco.loader import unknown
+
+    request = served.request
+    if request.file is not None or request.spec is not None:
+        return tuple(container.name for container in _load(served, "check").containers)
+    known = state.every()
+    found = tuple(one.name for one in known if request.name in (one.name, one.barn))
+    if not found:
+        raise unknown(request.name or "", known)
+    return found
+
+
+def _create(served: Served) -> int:
+    barn = _load(served, "create")
+    check_real_id(barn)
+    _build(barn, needed=True)
+    served.tell(Answer(names=tuple(container.name for container in barn.containers)))
+    return 0
+
+
+def _build(barn: Barn, *, needed: bool) -> None:
+    """Build the rootfs that are missing. `needed`: it is an error if there is no way to build one."""
+    from hakoniwa.rootfs.build.options import BuildOptions
+    from hakoniwa.rootfs.build.selection import build_missing
+
+    build_missing(for_caller(barn), BuildOptions(quiet=True), needed=needed)
+
+
+def _start(served: Served) -> int:
+    """Start in the background; this process ends when the containers run."""
+    from hakoniwa.run.barn.background import run_in_background
+
+    request = served.request
+    barn = _load(served, "start")
+    check_real_id(barn)
+    log.set_level(barn.log_level)
+    _build(barn, needed=False)
+    prepared = prepare(barn, Wanted(command=request.argv, background=True))
+    _close_beside(barn)
+    bound = served.program if request.bound else -1
+    running, errors = run_in_background(prepared.barn, prepared.launches, wait=request.wait, watch=False, bound=bound)
+    if errors:
+        served.fail(errors)
+        return errors[0].status
+    served.tell(Answer(names=tuple(name for name, _ in running)))
+    return 0
+
+
+def _close_beside(barn: Barn) -> None:
+    from hakoniwa.haco.beside import close_beside
+
+    if barn.file:
+        close_beside(os.path.dirname(barn.file))
+
+
+def _run(served: Served) -> int:
+    """Start in the foreground; this process has the program's streams, and ends with it."""
+    from hakoniwa.run.barn.foreground import run_in_foreground
+
+    barn = _load(served, "start")
+    check_real_id(barn)
+    log.set_level(barn.log_level)
+    _build(barn, needed=False)
+    prepared = prepare(barn, Wanted(command=served.request.argv))
+    _close_beside(barn)
+    status, errors = run_in_foreground(prepared.barn, prepared.launches, watch=False)
+    if errors:
+        served.fail(errors)
+    else:
+        served.tell(Answer(names=tuple(container.name for container in barn.containers)))
+    if served.request.spec is not None:
+        _forget_all(barn)
+    return status
+
+
+def _forget_all(barn: Barn) -> None:
+    """Nobody asks for a container that had a name for one run alone."""
+    from hakoniwa import state
+    from hakoniwa.rootfs.forget import forget
+
+    forget([known for one in barn.containers if (known := state.known(one.name)) is not None], rootfs=False)
+
+
+def _found(served: Served) -> State:
+    """The running container of a request's name. Raises HakoError."""
+    from hakoniwa import state
+
+    name = served.request.name or ""
+    found = state.read(name)
+    if found is None or found.status != "running":
+        raise HakoError("it does not run" if found else "there is no container of that name", where=name)
+    return found
+
+
+def _exec(served: Served) -> int:
+    from hakoniwa.run.exec import Wanted as Process
+    from hakoniwa.run.exec import run_to_end
+
+    asked = served.request
+    wanted = Process(
+        command=asked.argv, user=asked.user, group=asked.group, environ=asked.environ, workdir=asked.workdir
+    )
+    status, lost = run_to_end(_found(served), wanted)
+    served.fail(lost if status == 0 else [])
+    return status
+
+
+def _end(served: Served) -> int:
+    from hakoniwa import state
+    from hakoniwa.run.end import GRACE, Ending, end
+
+    request = served.request
+    found = state.read(request.name or "")
+    number = None if request.signal is None else _signal(request.signal)
+    grace = GRACE if request.seconds is None else request.seconds
+    if found is not None and found.status in ("running", "created"):
+        waits = request.signal is None or request.seconds is not None
+        errors = end([found], Ending(signal=number, grace=grace if waits else None))
+        served.fail(errors)
+        return 125 if errors else 0
+    served.tell(Answer())
+    return 0
+
+
+def _signal(word: str) -> int:
+    from hakoniwa.errors import nearest
+
+    try:
+        return signals.by_name(word)
+    except ValueError:
+        raise HakoError(f"signal {word!r} is unknown", hint=nearest(word, signals.names())) from None
+
+
+def _remove(served: Served) -> int:
+    from hakoniwa import state
+    from hakoniwa.rootfs.forget import forget
+
+    known = [known for name in _names_of(served) if (known := state.known(name)) is not None]
+    forget(known, rootfs=served.request.forget)
+    served.tell(Answer())
+    return 0
+
+
+_SERVE: dict[str, Callable[[Served], int]] = {
+    "check": _check,
+    "names": _names,
+    "create": _create,
+    "start": _start,
+    "run": _run,
+    "exec": _exec,
+    "end": _end,
+    "remove": _remove,
+}
+
+if __name__ == "__main__":
+    main()

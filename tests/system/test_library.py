@@ -1,0 +1,279 @@
+"""The library: boxes of a Python program, without a fork of the program."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import hakoniwa
+from hakoniwa import Box, Haconiwa, HakoError, state
+from hakoniwa.errors import Problems
+from hakoniwa.haco.container import ContainerBuilder
+from tests.conftest import LONGEST, Hako
+
+Writer = Callable[..., Path]
+MOUNTS = ("procfs", "sysfs", "devtmpfs", "devpts", "shm")
+
+
+@pytest.fixture(autouse=True)
+def never_forked() -> None:
+    """This process is never forked: neither by a box that starts nor by a command inside."""
+    os.register_at_fork(before=_refuse_fork)
+
+
+def _refuse_fork() -> None:
+    if sys._getframe(1).f_code.co_filename.startswith(os.path.dirname(hakoniwa.__file__)):
+        raise AssertionError("the program was forked")
+
+
+def sandbox(rootfs: Path, **settings: object) -> ContainerBuilder:
+    """A definition of a program's own."""
+    with Haconiwa.define() as config:
+        config.chroot_to(str(rootfs))
+        config.rootfs.readonly = True
+        config.mount_independent(*MOUNTS)
+        for name, value in settings.items():
+            setattr(config, name, value)
+    return config
+
+
+def test_a_program_of_ten_lines(places: Path, rootfs: Path) -> None:
+    program = places / "job.py"
+    program.write_text(
+        textwrap.dedent(f"""\
+            import hakoniwa
+
+            with hakoniwa.Haconiwa.define() as config:
+                config.chroot_to({str(rootfs)!r})
+                config.mount_independent("procfs", "devtmpfs")
+
+            done = hakoniwa.run(config, ["tr", "a-z", "A-Z"], input=b"hello", timeout=30, limit={{"pids": 20}})
+            print(done.stdout.decode(), done.returncode)
+            """)
+    )
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=LONGEST)
+    assert (done.stdout, done.stderr) == ("HELLO 0\n", "")
+    assert not any((places / "run").glob("[!.]*")), "something is known of what has run"
+
+
+def test_what_a_command_returns(places: Path, rootfs: Path) -> None:
+    config = sandbox(rootfs)
+    done = hakoniwa.run(config, ["sh", "-c", "cat; echo err >&2; exit 3"], input=b"in\0")
+    assert (done.stdout, done.stderr, done.returncode, done.dropped) == (b"in\0", b"err\n", 3, 0)
+    assert hakoniwa.run(config, ["sh", "-c", "kill -9 $$; exit 1"]).returncode in (1, 137)
+    done = hakoniwa.run(config, ["head", "-c", "100000", "/dev/zero"], largest=1000)
+    assert (len(done.stdout), done.dropped) == (1000, 99000)
+    with pytest.raises(subprocess.CalledProcessError):
+        hakoniwa.run(config, ["false"], check=True)
+    with pytest.raises(HakoError, match="nowhere") as failed:
+        hakoniwa.run(config, ["nowhere"])
+    assert failed.value.status == 127
+
+
+def test_a_command_that_takes_too_long_is_ended_with_its_container(places: Path, rootfs: Path) -> None:
+    with pytest.raises(subprocess.TimeoutExpired) as expired:
+        hakoniwa.run(sandbox(rootfs), ["sh", "-c", "echo begun; exec sleep 1000"], timeout=1)
+    assert expired.value.output == b"begun\n"
+    assert hakoniwa.run(sandbox(rootfs), ["cat"], input=b"x" * 3_000_000, timeout=30).stdout == b"x" * 3_000_000
+
+
+def test_a_box_of_a_file(box: Writer, places: Path) -> None:
+    file = Box(box('config.uid = "alice"\nconfig.environ["A"] = "b"'))
+    assert file.running is None
+    with file.start(["sleep", "1000"]) as running:
+        assert running.name == "box"
+        assert running.status == "running"
+        assert Path(f"/proc/{running.pid}/comm").read_text() == "sleep\n"
+        assert running.run(["sh", "-c", "id -un; echo $A"]).stdout == b"alice\nb\n"
+        assert running.run(["id", "-u"], user=0).stdout == b"0\n"
+        assert running.run(["pwd"], workdir="/etc").stdout == b"/etc\n"
+        assert running.run(["env"], environ={"C": "d"}).stdout.count(b"C=d\n") == 1
+        with pytest.raises(subprocess.TimeoutExpired):
+            running.run(["sleep", "1000"], timeout=0.5)
+        assert Box("box").running is not None
+        with pytest.raises(HakoError, match="already running"):
+            file.start(["true"])
+        with pytest.raises(TimeoutError):
+            running.wait(0.1)
+    assert (running.status, running.exit_status) == ("stopped", 137)
+    assert running.wait() == 137
+    file.remove()
+    assert not state.is_known("box")
+
+
+def test_limits(places: Path, rootfs: Path) -> None:
+    done = hakoniwa.run(sandbox(rootfs), ["cat", "/proc/self/cgroup"], limit={"pids": 7, "memory": "64M"})
+    assert b"hakoniwa" in done.stdout
+    for wrong, told in ({"memroy": 1}, "memroy"), ({"memory": "much"}, "much"), ({"pids": -1}, "-1"):
+        with pytest.raises(HakoError, match=told):
+            hakoniwa.run(sandbox(rootfs), ["true"], limit=wrong)
+
+
+def test_what_is_wrong_in_a_definition_is_told_where_it_is_made(rootfs: Path) -> None:
+    with Haconiwa.define() as config:
+        config.chroot_to(str(rootfs))
+        config.uid = -1
+        config.namespace.unshare("nett")
+    with pytest.raises(Problems) as found:
+        Box(config)
+    lines = [line.partition(": ") for line in found.value.lines()]
+    assert all(where.rpartition(":")[0].endswith("test_library.py") for where, _, _ in lines)
+    assert "'nett' is unknown (did you mean 'net'?)" in lines[-1][2]
+
+
+def test_names_that_are_nowhere(places: Path) -> None:
+    with pytest.raises(HakoError, match="no container has that name"):
+        Box("nowhere").start()
+    with pytest.raises(HakoError, match="No such file"):
+        Box(places / "nowhere.haco.py").start()
+    with pytest.raises(HakoError, match="the name of a box"):
+        Box("box.haco.py", name="../x")
+    with pytest.raises(TypeError):
+        Box("box").run("ls -l")
+
+
+def told(base: object) -> None:
+    """A hook of this file: it runs in another process."""
+    Path(os.environ["TOLD"]).write_text(f"{base.name} {os.getpid()}")  # type: ignore[attr-defined]
+
+
+def test_functions_of_a_program_are_hooks(places: Path, rootfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOLD", str(places / "told"))
+    with Haconiwa.define() as config:
+        config.chroot_to(str(rootfs))
+        config.add_general_hook("before_start_wait", told)
+    with Box(config, name="hooked").start(["sleep", "1000"]) as running:
+        assert (places / "told").read_text() == f"hooked {running.supervisor_pid}"
+
+
+def test_functions_that_cannot_travel_say_so(rootfs: Path) -> None:
+    caught = 3
+    for function in (lambda base: caught, print):
+        with Haconiwa.define() as config:
+            config.chroot_to(str(rootfs))
+            config.add_general_hook("before_start_wait", function)
+        with pytest.raises(HakoError, match="cannot be passed on"):
+            Box(config)
+
+
+def test_fifty_at_once_from_threads(places: Path, rootfs: Path) -> None:
+    config = sandbox(rootfs)
+    with ThreadPoolExecutor(50) as pool:
+        done = list(pool.map(lambda n: hakoniwa.run(config, ["echo", str(n)], timeout=LONGEST), range(50)))
+    assert [one.stdout for one in done] == [b"%d\n" % number for number in range(50)]
+
+
+def test_coroutines(places: Path, rootfs: Path) -> None:
+    config = sandbox(rootfs)
+
+    async def several() -> list[bytes]:
+        done = await asyncio.gather(*(Box(config).run_async(["echo", str(n)]) for n in range(5)))
+        return [one.stdout for one in done]
+
+    assert asyncio.run(several()) == [b"%d\n" % number for number in range(5)]
+
+    async def cancelled() -> None:
+        with Box(config, name="long").start(["sleep", "1000"]) as running:
+            work = asyncio.create_task(running.run_async(["sh", "-c", "echo > /dev/shm/there; exec sleep 999"]))
+            while running.run(["test", "-e", "/dev/shm/there"]).returncode:
+                await asyncio.sleep(0)
+            work.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await work
+            assert b"sleep 999" not in running.run(["ps"]).stdout
+
+    asyncio.run(cancelled())
+
+
+BOUND = """\
+import sys, hakoniwa
+running = hakoniwa.Box(sys.argv[1]).start(["sleep", "1000"], bound=sys.argv[2] == "bound")
+print(running.pid, running.supervisor_pid, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("bound", ["bound", "free"])
+def test_what_is_bound_ends_with_the_program(hako: Hako, box: Writer, places: Path, bound: str) -> None:
+    path = box()
+    program = [sys.executable, "-c", BOUND, str(path), bound]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=places) as running:
+        assert running.stdout is not None
+        supervisor = os.pidfd_open(int(running.stdout.readline().split()[1]))
+        running.kill()
+    if bound == "free":
+        assert state.read("box").status == "running"  # type: ignore[union-attr]
+        hako("kill", path)
+    else:
+        wait_until_readable(supervisor)
+        assert [one["status"] for one in json.loads(hako("ps", "-a", "--json").stdout)["containers"]] == ["stopped"]
+    os.close(supervisor)
+
+
+def wait_until_readable(descriptor: int) -> None:
+    import select
+
+    assert select.select([descriptor], [], [], LONGEST)[0]
+
+
+PLUGIN = """
+def test_passes(hako):
+    assert hako({box!r}, ["sleep", "1000"]).run(["echo", "hi"]).stdout == b"hi\\n"
+
+def test_fails(hako):
+    hako({box!r}, ["sleep", "1000"])
+    {then}
+"""
+
+
+PYTEST = (sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", ".")
+
+
+def run_pytest(places: Path, *words: str, check: int) -> str:
+    done = subprocess.run(
+        [*PYTEST, *words],
+        cwd=places,
+        capture_output=True,
+        text=True,
+        timeout=LONGEST,
+    )
+    assert done.returncode == check, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_pytest_plugin(hako: Hako, box: Writer, places: Path) -> None:
+    (places / "test_it.py").write_text(PLUGIN.format(box=str(box()), then="raise ValueError"))
+    assert "1 failed, 1 passed" in run_pytest(places, "test_it.py", check=1)
+    assert json.loads(hako("ps", "-a", "--json").stdout)["containers"] == []
+    assert "kept: box (hako attach -n box" in run_pytest(places, "--hako-keep", "test_it.py", check=1)
+    hako("attach", "-n", "box", "--", "true")
+    hako("kill", "-n", "box")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_the_pytest_plugin_is_killed(hako: Hako, box: Writer, places: Path, number: int) -> None:
+    fifo = f"pathlib.Path({str(places / 'fifo')!r})"
+    waits = f"import pathlib; {fifo}.write_text('begun'); {fifo}.read_text()"
+    os.mkfifo(places / "fifo")
+    (places / "test_it.py").write_text(PLUGIN.format(box=str(box()), then=waits))
+    words = [*PYTEST, "test_it.py::test_fails"]
+    with subprocess.Popen(words, cwd=places, stdout=subprocess.DEVNULL) as running:
+        assert (places / "fifo").read_text() == "begun"
+        found = state.read("box")
+        assert found is not None
+        supervisor = os.pidfd_open(found.supervisor.pid)
+        running.send_signal(number)
+        running.wait(LONGEST)
+    wait_until_readable(supervisor)
+    os.close(supervisor)
+    assert json.loads(hako("ps", "--json").stdout)["containers"] == []
