@@ -10,7 +10,7 @@ from hakoniwa.haco.beside import close_beside
 from hakoniwa.haco.loader import load_given
 from hakoniwa.kernel import signals
 from hakoniwa.options import Command, Given, Option, usage_error
-from hakoniwa.plan.container import plan
+from hakoniwa.plan.flavours import plan
 from hakoniwa.run.barn.background import run_in_background
 from hakoniwa.run.barn.foreground import run_in_foreground
 from hakoniwa.run.prepare import Wanted, check_real_id, for_caller, prepare, resolve_capabilities

@@ -74,6 +74,7 @@ def build_barn(builder: ContainerBuilder) -> Barn:
 # Settings by their paths in a container, with the section that has written them, and by which word.
 _WRITTEN = {
     "hostname": ("", "hostname"),
+    "flavour": ("", "flavour"),
     "container_pid_file": ("", "container_pid_file"),
     "files.rootfs.owner_uid": ("", "owner"),
     "resources.cgroup.name": ("cgroup", "name"),
@@ -88,6 +89,10 @@ def _line_of(problem: Problem, barn: Barn, members: list[ContainerBuilder]) -> s
     if setting:
         bootstrap: Section = member.bootstrap
         return bootstrap._place(setting)
+    _, _, namespace = path.partition("namespaces.own.")
+    if namespace:
+        own: dict[str, str] = member.namespace._own
+        return own.get(namespace, container.where)
     section, word = _WRITTEN.get(path, ("", ""))
     if word == "independent procfs":
         return member._place(word, "lxcfs_root")
@@ -141,6 +146,7 @@ def _build_container(builder: ContainerBuilder, name: str) -> Container:
         _check_network_root(builder, path)
     return Container(
         name=name,
+        flavour=builder.flavour,
         hostname=builder.hostname or "",
         process=_build_process(builder),
         namespaces=_build_namespaces(builder),
@@ -209,6 +215,7 @@ def _build_namespaces(builder: ContainerBuilder) -> Namespaces:
 # Settings of which a start may find that they cannot be carried out.
 _SINGLE = (
     "name",
+    "flavour",
     "init_command",
     "init",
     "workdir",
@@ -242,6 +249,8 @@ def _lines(section: Section, *settings: str) -> dict[str, str]:
 def _own_namespaces(builder: ContainerBuilder) -> tuple[str, ...]:
     """Those that the file asks for; a cgroup file system of the container's own shows only what lies in a namespace."""
     own = builder.namespace._own
+    if builder.flavour == "fly":  # nothing is its own unless the file says so, which a rule then tells
+        return tuple(name for name, place in own.items() if name == "mount" or place != builder._reading.shown)
     asked = "cgroup" in builder._flags["independent"]
     implied = asked and "cgroup" not in (*own, *builder.namespace._entered, *builder.namespace._places)
     return (*own, "cgroup") if implied else tuple(own)

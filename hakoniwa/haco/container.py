@@ -19,7 +19,7 @@ from hakoniwa.haco.sections import (
     RootfsSection,
 )
 from hakoniwa.spec import checks
-from hakoniwa.spec.records import BARN_POINTS, INDEPENDENT_MOUNTS, RELOADABLE, Hook
+from hakoniwa.spec.records import BARN_POINTS, FLAVOURS, INDEPENDENT_MOUNTS, RELOADABLE, Hook
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class ContainerBuilder(HookWords):
 
     _checks = {
         "name": checks.name,
+        "flavour": checks.word_of(*FLAVOURS),
         "hostname": checks.hostname,
         "init_command": checks.arguments,
         "init": checks.word_of("tini", "catatonit"),
@@ -88,7 +89,7 @@ class ContainerBuilder(HookWords):
         "lxcfs_root": checks.path,
         "log_level": checks.word_of("debug", "info", "warning", "error"),
     }
-    _defaults = {"workdir": "/", "groups": (), "no_new_privs": True, "log_level": "info"}
+    _defaults = {"flavour": "container", "workdir": "/", "groups": (), "no_new_privs": True, "log_level": "info"}
     _more = (_ON_USE,)
     _later = (
         *("network", "checkpoint", "run_as_restore", "pod"),

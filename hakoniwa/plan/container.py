@@ -1,4 +1,7 @@
-"""From the description of a container to the ordered list of steps that its first process applies."""
+"""From the description of a container to the ordered list of steps that its first process applies: by namespaces, as usual.
+
+(This is the flavour `container`; plan/flavours.py says what a flavour is.)
+"""
 
 from __future__ import annotations
 
@@ -81,22 +84,25 @@ class Handed(Record):
         return {*self.joining, channel, self.mounts, self.gate} - {-1}
 
 
-NOTHING_HANDED = Handed()  # for a plan that is only shown
-
-
-def plan(container: Container, launch: Launch, handed: Handed = NOTHING_HANDED) -> list[Step]:
-    """All steps of the first process, in order. A step is known by its number in this list, to both sides of the clone."""
-    return steps_of(container, launch, handed, process_plan(container, launch))
+def is_chroot(container: Container) -> bool:
+    """Whether the root is entered by `chroot(2)`, out of which cap_sys_chroot leads."""
+    return container.files.rootfs.legacy_chroot
 
 
 def steps_of(container: Container, launch: Launch, handed: Handed, process: ProcessPlan) -> list[Step]:
-    """The same for a process whose own plan is known."""
+    """All steps, in order. A step is known by its number in this list, to both sides of the clone."""
+    enter = root.Chroot() if is_chroot(container) else root.PivotRoot()
+    return all_steps(container, launch, handed, process, enter)
+
+
+def all_steps(container: Container, launch: Launch, handed: Handed, process: ProcessPlan, enter: Step) -> list[Step]:
+    """The same for a root that is entered by a step."""
     return [
         *_joined(handed),
         *process.scheduling(),
         *_own_namespaces(container),
         *_awaited(container, launch, handed),
-        *_inner(container, launch, process, handed.hierarchies),
+        *_inner(container, launch, process, handed.hierarchies, enter),
     ]
 
 
@@ -145,7 +151,9 @@ def _awaited(container: Container, launch: Launch, handed: Handed) -> list[Step]
     return [*steps, Wait(gate=handed.gate)] if container.hooks_at("after_network_created") else steps
 
 
-def _inner(container: Container, launch: Launch, process: ProcessPlan, hierarchies: tuple[str, ...]) -> list[Step]:
+def _inner(
+    container: Container, launch: Launch, process: ProcessPlan, hierarchies: tuple[str, ...], enter: Step
+) -> list[Step]:
     """What it does from then on."""
     return [
         identity.JoinKeyring(),
@@ -159,7 +167,7 @@ def _inner(container: Container, launch: Launch, process: ProcessPlan, hierarchi
         *process.terminal(),
         *process.redirects(inside=False),
         HookPoint(point="before_chroot"),
-        root.Chroot() if container.files.rootfs.legacy_chroot else root.PivotRoot(),
+        enter,
         HookPoint(point="after_chroot"),
         *process.become_program(),
     ]

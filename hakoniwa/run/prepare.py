@@ -13,6 +13,7 @@ from hakoniwa.errors import HakoError
 from hakoniwa.kernel import capabilities
 from hakoniwa.places import layer_trees
 from hakoniwa.plan.container import Launch
+from hakoniwa.plan.flavours import flavour_of
 from hakoniwa.record import Record
 from hakoniwa.rewritable import find_exposed
 from hakoniwa.run.start.claims import must_be_provisioned
@@ -55,6 +56,10 @@ def for_caller(barn: Barn) -> Barn:
         return barn
     from hakoniwa.ids import for_ordinary_user
 
+    for container in barn.containers:
+        if container.flavour == "fly":
+            told = "a fly container takes root, since it has no user namespace"
+            raise HakoError(told, where=container.place("flavour"), hint='flavour = "container"')
     return barn.replace(containers=tuple(map(for_ordinary_user, barn.containers)))
 
 
@@ -140,6 +145,6 @@ def resolve_capabilities(container: Container) -> int:
         )
     bits = held if wanted.everything else capabilities.mask((*capabilities.DEFAULT, *wanted.named)) & held
     bits &= ~capabilities.mask(wanted.dropped)
-    if container.files.rootfs.legacy_chroot and "cap_sys_chroot" not in wanted.named:
+    if flavour_of(container).is_chroot(container) and "cap_sys_chroot" not in wanted.named:
         bits &= ~capabilities.mask(["cap_sys_chroot"])  # with it, root walks out of a chroot
     return bits

@@ -372,14 +372,3 @@ def resource_limit(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
         raise Wrong("a number from 0 on, or 'unlimited'")
     return value
-
-
-FLAVOURS = ("container",)
-LATER_FLAVOURS = ("fly", "vm")
-
-
-def flavour(value: object) -> str:
-    """What keeps a container apart."""
-    if value in LATER_FLAVOURS:
-        raise Wrong("a flavour that is there already", f"{value!r} is not supported yet; known: {' '.join(FLAVOURS)}")
-    return word_of(*FLAVOURS)(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from hakoniwa.places import lib_dir
-from hakoniwa.spec.records import INDEPENDENT_MOUNTS, Mount
+from hakoniwa.spec.records import INDEPENDENT_MOUNTS, Mount, Namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,9 +28,17 @@ def complete_container(container: Container) -> Container:
     """The same for one container, by itself."""
     return container.replace(
         hostname=container.hostname or container.name,
+        namespaces=_complete_namespaces(container),
         files=_complete_files(container),
         build=_complete_build(container.build),
     )
+
+
+def _complete_namespaces(container: Container) -> Namespaces:
+    """A fly container has nothing but its mounts to itself, unless something else was said: then a rule tells."""
+    wanted = container.namespaces
+    unsaid = wanted.own is Namespaces.own
+    return wanted.replace(own=("mount",)) if container.flavour == "fly" and unsaid else wanted
 
 
 def _complete_files(container: Container) -> Files:

@@ -28,6 +28,8 @@ MOUNT_WORDS = (
 )
 RELOADABLE = ("cgroup", "resource", "hooks")
 FILTER_ACTIONS = ("allow", "errno", "kill", "trap", "log")  # that a file's own filter may name
+# What keeps a container apart from its host: namespaces, or for `fly` its root alone (plan/flavours.py).
+FLAVOURS = ("container", "fly")
 INDEPENDENT_MOUNTS = ("procfs", "sysfs", "devtmpfs", "devpts", "shm", "mqueue", "cgroup")
 
 

@@ -92,7 +92,7 @@ def _owner_needs_a_build(container: Container) -> Iterator[Problem]:
 
 
 def _procfs_needs_pid_namespace(container: Container) -> Iterator[Problem]:
-    if "procfs" in container.files.independent and not _has(container, "pid"):
+    if "procfs" in container.files.independent and not _has(container, "pid") and container.flavour != "fly":
         yield Problem(
             "files.independent.procfs",
             "a fresh procfs needs a pid namespace of the container's own",
@@ -113,7 +113,7 @@ def _mqueue_needs_ipc(container: Container) -> Iterator[Problem]:
 
 
 def _cgroups_need_a_namespace(container: Container) -> Iterator[Problem]:
-    if "cgroup" in container.files.independent and not _has(container, "cgroup"):
+    if "cgroup" in container.files.independent and not _has(container, "cgroup") and container.flavour != "fly":
         told = "a cgroup file system needs a cgroup namespace of the container's own"
         yield Problem("files.independent.cgroup", told, 'drop share("cgroup")', 'add "cgroup" to namespaces.own')
 
@@ -190,9 +190,31 @@ def _namespaces_fit(container: Container) -> Iterator[Problem]:
 
 
 def _hostname_needs_uts(container: Container) -> Iterator[Problem]:
-    if container.hostname != container.name and "uts" not in container.namespaces.own:
+    if container.hostname != container.name and "uts" not in container.namespaces.own and container.flavour != "fly":
         told = "a hostname needs a uts namespace of the container's own"
         yield Problem("hostname", told, 'drop share("uts")', 'add "uts" to namespaces.own')
+
+
+def _fly_shares_all(container: Container) -> Iterator[Problem]:
+    """A fly container has a root of its own, and nothing else."""
+    if container.flavour != "fly":
+        return
+    wanted, usual = container.namespaces, 'flavour = "container" has it'
+    for name in wanted.own:
+        if name != "mount":
+            told = f"a fly container has no {name} namespace of its own"
+            yield Problem(f"namespaces.own.{name}", told, usual, f'remove "{name}"; the flavour "container" has it')
+    for setting in ("entered", "persisted"):
+        for number, one in enumerate(getattr(wanted, setting)):
+            told = f"a fly container has the {one.name} namespace of the host, and no other"
+            what = "enters namespaces" if setting == "entered" else "keeps namespaces"
+            yield Problem(f"namespaces.{setting}[{number}]", told, f'flavour = "container" {what}')
+    if container.hostname != container.name:
+        told = "a fly container has the host's name, and no hostname of its own"
+        yield Problem("hostname", told, "remove it")
+    if "cgroup" in container.files.independent:
+        told = "a cgroup file system needs a cgroup namespace, and a fly container has none of its own"
+        yield Problem("files.independent.cgroup", told, "mount /sys/fs/cgroup of the host")
 
 
 def _mounts_make_sense(container: Container) -> Iterator[Problem]:
@@ -289,6 +311,7 @@ _RULES = (
     _owner_needs_a_build,
     _procfs_needs_pid_namespace,
     _hostname_needs_uts,
+    _fly_shares_all,
     _mounts_make_sense,
     _nothing_is_said_twice,
     _mqueue_needs_ipc,

@@ -169,7 +169,7 @@ VALUES: dict[type[Record], dict[str, Check]] = {
     records.Container: {
         "name": checks.name,
         "hostname": _or_empty(checks.hostname),
-        "flavour": checks.flavour,
+        "flavour": _words(*records.FLAVOURS),
         "container_pid_file": _MAYBE_PATH,
         "metadata": _items(checks.json_item),
         "log_level": _LEVELS,

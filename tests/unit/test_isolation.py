@@ -15,7 +15,8 @@ from hakoniwa.errors import HakoError, Problems
 from hakoniwa.haco.loader import load
 from hakoniwa.kernel import callnames as names
 from hakoniwa.kernel import capabilities, idmap
-from hakoniwa.plan.container import Launch, clone_flags, plan
+from hakoniwa.plan.container import Launch, clone_flags
+from hakoniwa.plan.flavours import plan
 from hakoniwa.seccomp import compiling, docker, profile, programs
 from hakoniwa.spec.records import NO_MAPS, ArgumentTest, CallFilter, CallRule, Container, Maps, Seccomp
 

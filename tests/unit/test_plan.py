@@ -11,7 +11,8 @@ import pytest
 
 from hakoniwa.haco.loader import load
 from hakoniwa.kernel import capabilities
-from hakoniwa.plan.container import Handed, Launch, plan, process_plan
+from hakoniwa.plan.container import Handed, Launch, process_plan
+from hakoniwa.plan.flavours import flavour_of, plan
 from hakoniwa.steps.step import Context, Outside, Step, apply_all, provide_all, sort_provided
 
 Writer = Callable[..., Path]
@@ -154,3 +155,15 @@ def test_a_plan_that_is_shown_has_the_steps_of_one_that_is_applied(write_file: W
         assert told == [str(step) for step in plan(container, launch)]
         assert handed.descriptors() == {here.fileno(), 7}
     assert told[:3] == ["become root of the user namespace", "wait for the hooks outside", "make a session keyring"]
+
+
+def test_a_fly_container_has_a_root_of_its_own_and_no_more(write_file: Writer) -> None:
+    (container,) = load(
+        str(write_file('config.flavour = "fly"\nconfig.mount_independent("procfs")')), "check"
+    ).containers
+    launch = Launch(command=None, terminals=(), capabilities=0)
+    told = [str(step) for step in plan(container, launch)]
+    assert flavour_of(container).clone_flags(container) == ("mount",)
+    assert flavour_of(container).is_chroot(container)
+    assert "enter the root (chroot)" in told
+    assert not any(word in step for step in told for word in ("pivot", "host name", "bring up"))

@@ -6,7 +6,8 @@ import os
 
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import process
-from hakoniwa.plan.container import Handed, clone_flags, process_plan, steps_of, waits_for_host
+from hakoniwa.plan.container import Handed, process_plan
+from hakoniwa.plan.flavours import flavour_of
 from hakoniwa.run.process import child
 from hakoniwa.run.process.newprocess import NewProcess
 from hakoniwa.run.process.streams import Streams, choose_streams
@@ -30,6 +31,7 @@ class FirstProcess:
         self, container: Container, launch: Launch, inherited: Inheritance, joining: list[int], unified: int
     ) -> None:
         self._container = container
+        self._flavour = flavour_of(container)
         self._launch = launch
         self._inherited = inherited
         self._joining = joining
@@ -100,14 +102,14 @@ class FirstProcess:
         return open_entered(self._container.namespaces.entered, self._inherited.shared)
 
     def _open_channel(self) -> tuple[_socket.socket, _socket.socket] | None:
-        if not waits_for_host(self._container, self._launch):
+        if not self._flavour.waits_for_host(self._container, self._launch):
             return None
         from hakoniwa.kernel import descriptors
 
         return descriptors.open_pair()
 
     def _clone(self, entered: list[tuple[str, int]]) -> tuple[int, int]:
-        flags = sum(process.NAMESPACES[name] for name in clone_flags(self._container))
+        flags = sum(process.NAMESPACES[name] for name in self._flavour.clone_flags(self._container))
         cgroup = None if self._unified == -1 else self._unified
         first = [(name, descriptor) for name, descriptor in entered if name != "mount"]
         if not first:
@@ -142,7 +144,7 @@ class FirstProcess:
         for number in files:
             os.set_inheritable(number, False)  # for the hooks, and not for the program
         keep = new.kept() | files | handed.descriptors()
-        child.become(lambda: steps_of(self._container, self._launch, handed, plan), context, keep)
+        child.become(lambda: self._flavour.steps_of(self._container, self._launch, handed, plan), context, keep)
 
     def _help(self, pid: int, channel: _socket.socket, handed: Handed, status: int) -> None:
         from hakoniwa.run.start.helper import OutsideHelper

@@ -7,7 +7,8 @@ import os
 from hakoniwa.errors import HakoError
 from hakoniwa.ids import establish
 from hakoniwa.kernel import descriptors, mount, process
-from hakoniwa.plan.container import needs_help_outside, plan
+from hakoniwa.plan.container import needs_help_outside
+from hakoniwa.plan.flavours import plan
 from hakoniwa.run.process.report import tell_failure
 from hakoniwa.steps.namespaces import ALONE, ASSISTED, persist
 from hakoniwa.steps.step import Context, Outside, provide_all
