@@ -145,10 +145,11 @@ def test_terminals(watched: Watched, hako: Hako, box: Writer, command: str, body
     path = box(body)
     if command == "attach":
         watched("start", "-D", path)
-    terminal = Terminal([command, str(path), "--", "sh", "-i"], hako.folder, program=watched.argv)
+    words = [command, str(path), "--", "sh", "-c", "echo ready; read word; exit $word"]
+    terminal = Terminal(words, hako.folder, program=watched.argv)
     try:
-        terminal.wait_for("# ")
-        terminal.type("exit 7\n")
+        terminal.wait_for("ready")
+        terminal.type("7\n")
         assert terminal.end() == 7
     finally:
         terminal.process.kill()
