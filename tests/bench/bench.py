@@ -1,6 +1,6 @@
 """`make bench`: starts and attaches against other tools, interleaved in one run, as ratios to an empty interpreter.
 
-Prints Markdown tables; `--write` puts them into docs/performance.md as well.
+Prints Markdown tables; `--write` puts them into docs/performance.md as well. Fails if something is larger than its limit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,8 +23,8 @@ PROJECT = Path(__file__).parents[2]
 sys.path.insert(0, str(PROJECT))
 
 from tests.bench import rootfs as built  # noqa: E402
-from tests.bench import supervisor  # noqa: E402
-from tests.bench.memory import pss  # noqa: E402
+from tests.bench import scale, supervisor  # noqa: E402
+from tests.bench.limits import Limits, Row, medians  # noqa: E402
 
 PYTHON = str(PROJECT / ".venv" / "bin" / "python")
 HAKO = str(PROJECT / ".venv" / "bin" / "hako")
@@ -46,21 +46,38 @@ with Haconiwa.define() as config:
 """
 
 
+# What is measured, by the word that `--only` takes.
+PARTS = ("start", "isolation", "attach", "prompt", "supervisor", "scale", "rootfs")
+# In empty interpreters.
+START, HOST, ATTACH = 2.5, 2.8, 2.0
+TO_RUNC = 0.72  # of a start
+ISOLATED = 1.3  # a user namespace, a v2 cgroup, seccomp and few capabilities, to without
+PROMPT = 0.1  # seconds
+
+
 def main() -> None:
-    """Measure and print."""
+    """Measure, print, and tell what is too large."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", type=int, default=60, help="rounds (60)")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/performance.md")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="some of the parts")
     options = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("bench: containers of several tools are started: run it as root")
+    limits = Limits()
     with tempfile.TemporaryDirectory(prefix="hakoniwa-bench.") as folder, places(Path(folder)):
-        text = "\n".join(report(Path(folder), options.n))
+        bench = Bench(Path(folder), options.n, limits)
+        try:
+            text = "\n\n".join("\n".join(bench.part(part)) for part in options.only)
+        finally:
+            bench.clear()
     print(text)
     if options.write:
         page = PAGE.read_text()
         before, _, rest = page.partition(BEGIN)
         PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
+    if broken := limits.broken():
+        sys.exit("\n".join(["bench: larger than it may be:", *map(str, broken)]))
 
 
 @contextmanager
@@ -71,38 +88,76 @@ def places(folder: Path) -> Iterator[None]:
     yield
 
 
-def report(folder: Path, rounds: int) -> list[str]:
-    """All tables, as lines."""
-    rootfs = folder / "rootfs"
-    rootfs.mkdir()
-    subprocess.run([str(PROJECT / "bootstrap" / "busybox")], env={**os.environ, "ROOTFS": str(rootfs)}, check=True)
-    plain = write_file(folder, "bench-plain", f"config.chroot_to({str(rootfs)!r})")
-    host = write_file(folder, "bench-host", 'config.bootstrap.strategy = "host"')
-    subprocess.run([HAKO, "create", host], check=True, stderr=subprocess.DEVNULL)
-    lines = ["Start of `/bin/true`, from the command to its end:", ""]
-    lines += table({**starts(plain, host), **peers(folder, rootfs)}, rounds)
-    lines += [
-        "",
-        "What isolation costs (aim: a user namespace, a v2 cgroup, seccomp and few capabilities 1.3 × without):",
-        "",
-    ]
-    lines += table({"empty interpreter": EMPTY, **isolated(folder, rootfs)}, rounds)
-    lines += ["", "`/bin/true` in a running container:", ""]
-    with running(plain) as pid:
-        attach = {
-            "empty interpreter": EMPTY,
-            "hako attach": [HAKO, "attach", plain, "--", "/bin/true"],
-            "nsenter": ["nsenter", "-t", str(pid), "-a", "/bin/true"],
-        }
-        with runtime_peers(folder) as more:
-            lines += table(attach | more, rounds)
-    lines += ["", *prompt(host, max(5, rounds // 4)), "", *memory(folder, rootfs)]
-    lines += ["", "The supervisor:", "", *supervisor.report(folder, rootfs)]
-    lines += ["", "Root file systems:", "", *built.report(folder, max(3, rounds // 9))]
-    for file in folder.glob("*.haco.py"):
-        subprocess.run([HAKO, "rm", file], check=False, stderr=subprocess.DEVNULL)
-    subprocess.run([HAKO, "rm", "--rootfs", host], check=False, stderr=subprocess.DEVNULL)
-    return lines
+class Bench:
+    """One run in a folder of its own."""
+
+    def __init__(self, folder: Path, rounds: int, limits: Limits) -> None:
+        self.folder = folder
+        self.rounds = rounds
+        self.limits = limits
+        self.rootfs = folder / "rootfs"
+        self.rootfs.mkdir()
+        script = str(PROJECT / "bootstrap" / "busybox")
+        subprocess.run([script], env={**os.environ, "ROOTFS": str(self.rootfs)}, check=True)
+        self.plain = write_file(folder, "bench-plain", f"config.chroot_to({str(self.rootfs)!r})")
+        self.host = write_file(folder, "bench-host", 'config.bootstrap.strategy = "host"')
+        subprocess.run([HAKO, "create", self.host], check=True, stderr=subprocess.DEVNULL)
+
+    def part(self, name: str) -> list[str]:
+        """The lines of one part, with what they are about."""
+        measure: Callable[[], list[str]] = getattr(self, f"_{name}")
+        return measure()
+
+    def clear(self) -> None:
+        """Forget all containers."""
+        for file in self.folder.glob("*.haco.py"):
+            subprocess.run([HAKO, "rm", file], check=False, stderr=subprocess.DEVNULL)
+        subprocess.run([HAKO, "rm", "--rootfs", self.host], check=False, stderr=subprocess.DEVNULL)
+
+    def _start(self) -> list[str]:
+        found = medians({**starts(self.plain, self.host), **peers(self.folder, self.rootfs)}, self.rounds)
+        floor, runc = found["empty interpreter"], found.get("runc run")
+        rows = [
+            Row("`hako start`, to the empty interpreter", found["hako start"] / floor, "{:.2f} ×", START),
+            Row("the same, strategy `host`", found["hako start, strategy host"] / floor, "{:.2f} ×", HOST),
+        ]
+        if runc:
+            rows.append(Row("`hako start`, to `runc run`", found["hako start"] / runc, "{:.2f} ×", TO_RUNC))
+        said = "Start of `/bin/true`, from the command to its end:"
+        return [said, "", *table(found), "", *self.limits.table(rows)]
+
+    def _isolation(self) -> list[str]:
+        found = medians({"empty interpreter": EMPTY, **isolated(self.folder, self.rootfs)}, self.rounds)
+        without, full = list(found.values())[1:]
+        rows = [Row("a user namespace, a v2 cgroup and seccomp, to without", full / without, "{:.2f} ×", ISOLATED)]
+        return ["What isolation costs:", "", *table(found), "", *self.limits.table(rows)]
+
+    def _attach(self) -> list[str]:
+        with running(self.plain) as pid, runtime_peers(self.folder) as more:
+            attach = {
+                "empty interpreter": EMPTY,
+                "hako attach": [HAKO, "attach", self.plain, "--", "/bin/true"],
+                "nsenter": ["nsenter", "-t", str(pid), "-a", "/bin/true"],
+            }
+            found = medians(attach | more, self.rounds)
+        ratio = found["hako attach"] / found["empty interpreter"]
+        rows = [Row("`hako attach`, to the empty interpreter", ratio, "{:.2f} ×", ATTACH)]
+        return ["`/bin/true` in a running container:", "", *table(found), "", *self.limits.table(rows)]
+
+    def _prompt(self) -> list[str]:
+        took = prompt(self.host, max(5, self.rounds // 4))
+        what = "a prompt from `hako start` in a created `host` container"
+        return self.limits.table([Row(what, took, "{:.3f} s", PROMPT)])
+
+    def _supervisor(self) -> list[str]:
+        return ["The supervisor:", "", *self.limits.table(supervisor.report(self.folder, self.rootfs))]
+
+    def _scale(self) -> list[str]:
+        return ["Many containers:", "", *self.limits.table(scale.report(self.folder, self.rootfs))]
+
+    def _rootfs(self) -> list[str]:
+        rows = built.report(self.folder, max(3, self.rounds // 9))
+        return ["Root file systems:", "", *self.limits.table(rows)]
 
 
 def write_file(folder: Path, name: str, root: str, more: str = "") -> str:
@@ -209,20 +264,8 @@ def runtime_peers(folder: Path) -> Iterator[dict[str, list[str]]]:
             subprocess.run([words[0], "delete", "--force", words[2]], check=False, stderr=subprocess.DEVNULL)
 
 
-def table(commands: dict[str, list[str]], rounds: int) -> list[str]:
-    """Medians and ratios to the first command, each round running every command once."""
-    times: dict[str, list[float]] = {name: [] for name in commands}
-    for number in range(rounds + 3):
-        for name, words in commands.items():
-            began = time.perf_counter()
-            done = subprocess.run(
-                words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
-            )
-            if done.returncode:
-                sys.exit(f"bench: {' '.join(words)} failed with {done.returncode}")
-            if number >= 3:  # the first rounds warm the caches
-                times[name].append(time.perf_counter() - began)
-    medians = {name: statistics.median(every) for name, every in times.items()}
+def table(medians: dict[str, float]) -> list[str]:
+    """Medians, and their ratios to the first command and to runc."""
     floor = next(iter(medians.values()))
     runc = medians.get("runc run")
     lines = [
@@ -236,8 +279,8 @@ def table(commands: dict[str, list[str]], rounds: int) -> list[str]:
     return lines
 
 
-def prompt(file: str, rounds: int) -> list[str]:
-    """How long it takes to a prompt, on a terminal."""
+def prompt(file: str, rounds: int) -> float:
+    """The median of the seconds that it takes to a prompt, on a terminal."""
     times = []
     for _ in range(rounds):
         began = time.perf_counter()
@@ -256,29 +299,7 @@ def prompt(file: str, rounds: int) -> list[str]:
             pass
         os.waitpid(pid, 0)
         os.close(master)
-    return [f"A prompt from `hako start` in a created `host` container: {statistics.median(times) * 1e3:.0f} ms."]
-
-
-def memory(folder: Path, rootfs: Path) -> list[str]:
-    """Proportional set size of the barn's process and its supervisors, for one container and for ten."""
-    sizes = {}
-    for number in (1, 10):
-        children = "".join(
-            f"\n    with config.define() as c:\n        c.name = 'bench-{number}-{i}'" for i in range(number)
-        )
-        file = write_file(folder, f"bench-{number}", f"config.chroot_to({str(rootfs)!r})", children)
-        subprocess.run([HAKO, "start", "-D", file], check=True, stdout=subprocess.DEVNULL)
-        known = json.loads(subprocess.run([HAKO, "ps", "--json"], check=True, capture_output=True).stdout)["containers"]
-        supervisors = [c["supervisor_pid"] for c in known if c["barn"] == f"bench-{number}"]
-        barn = int(Path(f"/proc/{supervisors[0]}/stat").read_text().rpartition(")")[2].split()[1])
-        sizes[number] = sum(map(pss, [barn, *supervisors]))
-        subprocess.run([HAKO, "kill", file], check=True)
-        subprocess.run([HAKO, "rm", file], check=True)
-    further = (sizes[10] - sizes[1]) / 9
-    return [
-        f"Memory (PSS) of the barn's process and its supervisors: {sizes[1] / 1024:.1f} MB for one container, "
-        f"{sizes[10] / 1024:.1f} MB for ten: {further / 1024:.2f} MB for each further one.",
-    ]
+    return statistics.median(times)
 
 
 main()

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.bench.limits import Row
+
 PROJECT = Path(__file__).parents[2]
 HAKO = str(PROJECT / ".venv" / "bin" / "hako")
 SIZE = 300_000_000  # bytes of the tree that is packed and unpacked
@@ -27,20 +29,17 @@ with Haconiwa.define() as config:
 Action = Callable[[], None]
 
 
-def report(folder: Path, rounds: int) -> list[str]:
-    """All of it, as the lines of a table."""
+def report(folder: Path, rounds: int) -> list[Row]:
+    """The rows of the table."""
     tree = make_tree(folder / "tree")
-    lines = ["| what | measured | limit |", "|---|--:|--:|"]
+    rows = []
     for kind, compressor in (("tar.zst", "zstd -T0 -q"), ("tar.gz", "pigz")):
         archive = folder / f"box.{kind}"
         run(*packing(tree, archive, compressor))
-        lines.append(line(f"unpack 300 MB, {kind}", *unpacked(folder, archive, rounds), "GNU tar", "1.15 ×"))
-        lines.append(
-            line(f"`hako archive` of it, {kind}", *packed(folder, tree, kind, compressor, rounds), "GNU tar", "1.15 ×")
-        )
-    lines += layered(folder, folder / "box.tar.zst", rounds)
-    lines += bootstrapped(folder)
-    return lines
+        rows.append(row(f"unpack 300 MB, {kind}", *unpacked(folder, archive, rounds), "GNU tar", 1.15))
+        found = packed(folder, tree, kind, compressor, rounds)
+        rows.append(row(f"`hako archive` of it, {kind}", *found, "GNU tar", 1.15))
+    return [*rows, *layered(folder, folder / "box.tar.zst", rounds), *bootstrapped(folder)]
 
 
 def make_tree(folder: Path) -> Path:
@@ -104,7 +103,7 @@ def packed(folder: Path, tree: Path, kind: str, compressor: str, rounds: int) ->
     return found["hako"], found["tar"]
 
 
-def layered(folder: Path, archive: Path, rounds: int) -> list[str]:
+def layered(folder: Path, archive: Path, rounds: int) -> list[Row]:
     """A second `create` of the same, ten of them, snapshots, and removal."""
     more = f"config.bootstrap.archive_path = {str(archive)!r}"
     files = [write(folder, f"bench-layer-{number}", "tarball", more) for number in range(10)]
@@ -129,15 +128,17 @@ def layered(folder: Path, archive: Path, rounds: int) -> list[str]:
         run(HAKO, "create", "-q", many)
         removals.append(timed([HAKO, "rm", "--rootfs", many]))
     return [
-        f"| first `hako create` of a box of 300 MB | {first:.2f} s | |",
-        f"| second `hako create` of the same | {statistics.median(others):.3f} s | 0.15 s |",
-        f"| disk space of ten of them | {used / one:.2f} × one | |",
-        f"| `hako snapshot`, `rollback`, `clone` | {snap:.2f} s, {back:.2f} s, {clone:.2f} s | 1 s |",
-        f"| `hako rm --rootfs` of 10000 files | {statistics.median(removals):.2f} s | |",
+        Row("first `hako create` of a box of 300 MB", first, "{:.2f} s"),
+        Row("second `hako create` of the same", statistics.median(others), "{:.3f} s", 0.15),
+        Row("disk space of ten of them, to one", used / one, "{:.2f} ×"),
+        Row("`hako snapshot`", snap, "{:.2f} s", 1),
+        Row("`hako rollback`", back, "{:.2f} s", 1),
+        Row("`hako clone`", clone, "{:.2f} s", 1),
+        Row("`hako rm --rootfs` of 10000 files", statistics.median(removals), "{:.2f} s"),
     ]
 
 
-def bootstrapped(folder: Path) -> list[str]:
+def bootstrapped(folder: Path) -> list[Row]:
     """debootstrap alone, and as a strategy: two rounds, the faster of each, since the network takes its time as it likes."""
     if not shutil.which("debootstrap"):
         print("bench: debootstrap is not installed", file=sys.stderr)
@@ -159,14 +160,14 @@ def bootstrapped(folder: Path) -> list[str]:
         run(HAKO, "rm", "--rootfs", file)
         run(HAKO, "cache", "prune")
     return [
-        line("strategy debootstrap, the first time", min(ours), min(alone), "debootstrap", "1.05 ×"),
-        line("the second time", min(again), min(alone), "debootstrap", "0.02 ×", digits=4),
+        row("strategy debootstrap, the first time", min(ours), min(alone), "debootstrap", 1.05),
+        row("the second time", min(again), min(alone), "debootstrap", 0.02, digits=4),
     ]
 
 
-def line(what: str, ours: float, theirs: float, peer: str, limit: str, digits: int = 2) -> str:
+def row(what: str, ours: float, theirs: float, peer: str, limit: float, digits: int = 2) -> Row:
     """A row with a ratio."""
-    return f"| {what} | {ours / theirs:.{digits}f} × {peer} ({ours:.2f} s) | {limit} |"
+    return Row(f"{what}, to {peer}", ours / theirs, f"{{:.{digits}f}} ×", limit, f" ({ours:.2f} s)")
 
 
 def write(folder: Path, name: str, strategy: str, more: str) -> str:

@@ -1,4 +1,4 @@
-"""What the supervisor reaches: timers, signals, the end of a container, and barns of a hundred."""
+"""What the supervisor reaches: timers, signals, the end of a container."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import statistics
 import subprocess
 import time
 from pathlib import Path
+
+from tests.bench.limits import Row
 
 PROJECT = Path(__file__).parents[2]
 HAKO = str(PROJECT / ".venv" / "bin" / "hako")
@@ -30,28 +32,19 @@ with Haconiwa.define() as config:
 POLITE = ["sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"]
 
 
-def report(folder: Path, rootfs: Path) -> list[str]:
-    """The table, as lines."""
+def report(folder: Path, rootfs: Path) -> list[Row]:
+    """The rows of the table."""
     idle, busy = timers(folder, rootfs, busy=0), timers(folder, rootfs, busy=2)
     handler, teardown = signals(folder, rootfs), teardowns(folder, rootfs)
     kill, version = kills(folder, rootfs)
-    up, down, size = hundred(folder, rootfs)
     wakeups = idle_wakeups(folder, rootfs)
-    rows = [
-        ("wake-ups of an idle supervisor in 5 s", str(wakeups), "0"),
-        ("100 ms timer, idle: standard deviation", f"{idle:.2f} ms", "0.3 ms"),
-        ("the same beside two busy processes", f"{busy:.2f} ms", "2 ms"),
-        ("signal to its handler, median", f"{handler:.2f} ms", "2 ms"),
-        ("death of the container to `teardown_container`, median", f"{teardown:.2f} ms", "5 ms"),
-        ("`hako kill` of a container that ends on TERM", f"{kill / version:.2f} × `hako version`", "1.5 ×"),
-        ("a barn of 100: up", f"{up:.2f} s", "2 s"),
-        ("a barn of 100: killed", f"{down:.2f} s", "1 s"),
-        ("a barn of 100: memory (PSS) for each container", f"{size:.2f} MB", "2 MB"),
-    ]
     return [
-        "| what | measured | limit |",
-        "|---|--:|--:|",
-        *(f"| {what} | {found} | {limit} |" for what, found, limit in rows),
+        Row("wake-ups of an idle supervisor in 5 s", wakeups, "{:.0f}", 0),
+        Row("100 ms timer, idle: standard deviation", idle, "{:.2f} ms", 0.3),
+        Row("the same beside two busy processes", busy, "{:.2f} ms", 2),
+        Row("signal to its handler, median", handler, "{:.2f} ms", 2),
+        Row("death of the container to `teardown_container`, median", teardown, "{:.2f} ms", 5),
+        Row("`hako kill` of a container that ends on TERM, to `hako version`", kill / version, "{:.2f} ×", 1.4),
     ]
 
 
@@ -163,24 +156,3 @@ def switches(pid: int) -> int:
         line for task in Path(f"/proc/{pid}/task").iterdir() for line in (task / "status").read_text().splitlines()
     ]
     return sum(int(line.split()[1]) for line in lines if "ctxt_switches" in line)
-
-
-def hundred(folder: Path, rootfs: Path) -> tuple[float, float, float]:
-    """Seconds to start and to kill a barn of a hundred, and MB for each of its containers."""
-    from tests.bench.memory import pss
-
-    body = '    config.init_command = ["/bin/sleep", "1000"]\n' + "".join(
-        f"    with config.define() as c:\n        c.name = 'bench-100-{number}'\n" for number in range(100)
-    )
-    path, _ = write(folder, rootfs, "bench-100", body)
-    began = time.perf_counter()
-    start(path)
-    up = time.perf_counter() - began
-    listed = json.loads(subprocess.run([HAKO, "ps", "--json"], check=True, capture_output=True).stdout)["containers"]
-    supervisors = [container["supervisor_pid"] for container in listed if container["barn"] == "bench-100"]
-    size = sum(map(pss, supervisors)) / len(supervisors) / 1024
-    began = time.perf_counter()
-    subprocess.run([HAKO, "kill", path], check=True)
-    down = time.perf_counter() - began
-    subprocess.run([HAKO, "rm", path], check=True)
-    return up, down, size
