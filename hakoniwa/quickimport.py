@@ -17,15 +17,14 @@ from _frozen_importlib import ModuleSpec
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import ModuleType
+    from types import CodeType, ModuleType
     from typing import Any
 
-    # A module: its source, with the time and size that it had when it was compiled, whether it is a package, and where in
-    # its part the code begins and ends.
-    Entry = tuple[str, str, int, int, bool, int, int]
-    # What is read at once: the commands that need it all, where it begins in the file, its size, and its modules in an
+    # A module: its name, its source, the time and size that this had when it was compiled, whether it is a package, its code.
+    Entry = tuple[str, str, int, int, bool, CodeType]
+    # What is read at once: the commands that need it all, where it begins in the file, its size, and its modules, in an
     # order in which each imports only earlier ones.
-    Part = tuple[tuple[str, ...], int, int, tuple[Entry, ...]]
+    Part = tuple[tuple[str, ...], int, int, tuple[str, ...]]
 
 ANY = "*"  # among the commands of a part: every other command, too
 
@@ -40,15 +39,15 @@ def load(bundle: str, file: int, begin: bytes, parts: Sequence[Part], command: s
     modules = sys.modules
     name = ""
     try:
-        for commands, start, size, entries in parts:
+        for commands, start, size, _ in parts:
             if command not in commands and ANY not in commands:
                 continue
-            codes = memoryview(posix.pread(file, size, start))
+            entries: Sequence[Entry] = marshal.loads(posix.pread(file, size, start))
             for entry in entries:
                 name = entry[0]
                 spec = None if name in modules else finder.spec_of(entry)
                 if spec is not None:
-                    _execute(spec, codes[entry[5] : entry[6]])
+                    _execute(spec, entry[5])
     except Exception:
         modules.pop(name, None)
     posix.close(file)
@@ -56,7 +55,7 @@ def load(bundle: str, file: int, begin: bytes, parts: Sequence[Part], command: s
         sys.meta_path.insert(0, finder)
 
 
-def _execute(spec: ModuleSpec, code: memoryview) -> None:
+def _execute(spec: ModuleSpec, code: CodeType) -> None:
     """Make a module, and put it where the import system would. What it imports has been there before."""
     name = spec.name
     above, _, own = name.rpartition(".")
@@ -68,7 +67,7 @@ def _execute(spec: ModuleSpec, code: memoryview) -> None:
     if spec.submodule_search_locations is not None:
         module.__path__ = spec.submodule_search_locations
     sys.modules[name] = module
-    exec(marshal.loads(code), module.__dict__)
+    exec(code, module.__dict__)
     if above:
         setattr(sys.modules[above], own, module)
 
@@ -80,22 +79,24 @@ class _BundleFinder:
         self._bundle = bundle
         self._begin = begin
         self._parts = parts
+        self._read: dict[int, Sequence[Entry]] = {}  # by where they begin
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        for _, begin, _, entries in self._parts if path is not None else ():
-            for entry in entries:
-                if entry[0] == name:
-                    spec = self.spec_of(entry)
-                    if spec is not None:
-                        spec.loader_state = self._read(begin + entry[5], entry[6] - entry[5])
-                    return spec if spec is not None and spec.loader_state else None
+        for _, start, size, names in self._parts if path is not None else ():
+            if name in names:
+                if start not in self._read:
+                    self._read[start] = self._read_part(start, size)
+                for entry in self._read[start]:
+                    if entry[0] == name and (spec := self.spec_of(entry)) is not None:
+                        spec.loader_state = entry[5]
+                        return spec
         return None
 
     def spec_of(self, entry: Entry) -> ModuleSpec | None:
         """The specification of a module. None if its source has changed since it was compiled."""
-        name, source, changed, size, package, _, _ = entry
+        name, source, changed, size, package, _ = entry
         try:
             status = posix.stat(source)
         except OSError:
@@ -109,14 +110,17 @@ class _BundleFinder:
             spec.submodule_search_locations = [source.removesuffix("/__init__.py")]
         return spec
 
-    def _read(self, start: int, size: int) -> bytes:
-        """A piece of the bundle; nothing if another bundle has replaced it."""
+    def _read_part(self, start: int, size: int) -> Sequence[Entry]:
+        """The modules of a part; none if another bundle has taken the place of the one that the part is of."""
         try:
             file = posix.open(self._bundle, posix.O_RDONLY | posix.O_CLOEXEC)
         except OSError:
-            return b""
+            return ()
         try:
-            return posix.pread(file, size, start) if posix.pread(file, len(self._begin), 0) == self._begin else b""
+            if posix.pread(file, len(self._begin), 0) != self._begin:
+                return ()
+            entries: Sequence[Entry] = marshal.loads(posix.pread(file, size, start))
+            return entries
         finally:
             posix.close(file)
 
@@ -125,4 +129,4 @@ class _BundleFinder:
 
     def exec_module(self, module: ModuleType) -> None:
         assert module.__spec__ is not None
-        exec(marshal.loads(module.__spec__.loader_state), module.__dict__)
+        exec(module.__spec__.loader_state, module.__dict__)

@@ -18,6 +18,7 @@ import struct
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterator
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from types import CodeType
@@ -97,25 +98,33 @@ def write_bundle() -> None:
     content = bytearray(BEGIN)
     parts: list[Part] = []
     for commands, modules in grouped():
-        start = len(content)
-        entries: list[Entry] = []
-        for module in modules:
-            source = PACKAGE.parent.joinpath(*module.split("."))
-            package = source.is_dir()
-            source = source / "__init__.py" if package else source.with_suffix(".py")
-            status, code = source.stat(), marshal.dumps(lean_code(source))
-            if entries and len(content) + len(code) - start > LARGEST:
-                parts.append((commands, start, len(content) - start, tuple(entries)))
-                start, entries = len(content), []
-            begin = len(content) - start
-            content += code
-            entries.append(
-                (module, str(source), status.st_mtime_ns, status.st_size, package, begin, len(content) - start)
-            )
-        parts.append((commands, start, len(content) - start, tuple(entries)))
+        for chosen in divided([entry_of(module) for module in modules], LARGEST if commands else 0):
+            part = marshal.dumps(chosen)
+            parts.append((commands, len(content), len(part), tuple(entry[0] for entry in chosen)))
+            content += part
     head = marshal.dumps((lean_code(PACKAGE / "quickimport.py"), tuple(parts)))
     content[:BEGIN] = MAGIC_NUMBER + os.urandom(BEGIN - 12) + struct.pack("<II", len(content), len(head))
     replace(BUNDLE, bytes(content) + head, 0o644)
+
+
+def entry_of(module: str) -> Entry:
+    """A module as a part of the bundle has it."""
+    source = PACKAGE.parent.joinpath(*module.split("."))
+    package = source.is_dir()
+    source = source / "__init__.py" if package else source.with_suffix(".py")
+    status = source.stat()
+    return (module, str(source), status.st_mtime_ns, status.st_size, package, lean_code(source))
+
+
+def divided(entries: list[Entry], largest: int) -> Iterator[tuple[Entry, ...]]:
+    """The entries in as few parts as are not larger than `largest`, as far as they can be."""
+    chosen: tuple[Entry, ...] = ()
+    for entry in entries:
+        if chosen and len(marshal.dumps((*chosen, entry))) > largest:
+            yield chosen
+            chosen = ()
+        chosen += (entry,)
+    yield chosen
 
 
 def grouped() -> list[tuple[tuple[str, ...], list[str]]]:

@@ -137,7 +137,7 @@ SELDOM = {
 def test_what_the_bundle_uses_of_os_is_in_quickos() -> None:
     """Not least because the first process of a container could not import anything any more."""
     launcher = Path(sys.executable).with_name("hako").read_text().removesuffix("main()\n")
-    code = f"{launcher}\nprint(*(entry[0] for part in parts for entry in part[3]))"
+    code = f"{launcher}\nprint(*(name for part in parts for name in part[3]))"
     names = subprocess.run([sys.executable, "-ISc", code], capture_output=True, text=True, check=True).stdout.split()
     assert len(names) > 60
     for name in names:
