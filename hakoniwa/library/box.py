@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from hakoniwa import state
@@ -24,21 +25,22 @@ from hakoniwa.spec.checks import name as check_name
 from hakoniwa.statefile import State
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from types import TracebackType
-    from typing import Self
+    from typing import Any, Self
 
-    Source = str | os.PathLike[str] | ContainerBuilder | Definition
+    Source = str | os.PathLike[str] | ContainerBuilder | Definition | Mapping[str, Any]
     Limit = Mapping[str, int | float | str | None]
 
 LARGEST = 64 << 20  # bytes that are kept of each output, unless another number is given
 
 
 class Box:
-    """What may run as containers: a container file, a container that is known by its name, or a definition of the program's own.
+    """What may run as containers: a container file, a spec, a container that is known by its name, or a definition.
 
-    ``source`` is the path of a file (a string with a ``/`` or that ends with ``.py``, or any path object), the name of a container
-    that ``hako ps --all`` lists, or what ``Haconiwa.define()`` has given. A definition without a name gets one of its own, so
+    ``source`` is the path of a file (a string with a ``/`` or that ends with ``.py`` or ``.json``, or any path object), a document as
+    ``hako inspect --spec`` prints it, as a dict, the name of a container that ``hako ps --all`` lists, or what ``Haconiwa.define()`` has
+    given. A definition without a name gets one of its own, so
     that a program may have many at once; ``name`` gives it one, as it gives one to the container of a file.
 
     Nothing is executed or made before a method is called. Raises HakoError for a name that cannot be one, and Problems for what
@@ -306,11 +308,13 @@ def _request_of(source: Source, name: str | None) -> Request:
     if isinstance(source, ContainerBuilder):
         unnamed = source.name is None and not source._children
         token = f"{os.getpid()}-{secrets.token_hex(4)}" if unnamed and name is None else ""
-        return Request(what="check", spec=describe(source, name, token), name=name)
+        return Request(what="check", spec=describe(source, name, token), functions=True, name=name)
+    if isinstance(source, Mapping):
+        return Request(what="check", spec=dict(source), name=name)
     text = os.fspath(source)
     if not isinstance(text, str):
         raise TypeError(f"a box must be a path, a name or a definition, not {source!r}")
-    if isinstance(source, os.PathLike) or "/" in text or text.endswith(".py") or os.path.isfile(text):
+    if isinstance(source, os.PathLike) or "/" in text or text.endswith((".py", ".json")) or os.path.isfile(text):
         return Request(what="check", file=os.path.abspath(text), name=name)
     if name is not None:
         raise HakoError(f"{text!r} is a name already", hint="name= goes with a file or a definition")

@@ -36,7 +36,13 @@ class Call:
         stdout: int = subprocess.PIPE,
         stderr: int = subprocess.PIPE,
     ) -> None:
-        """Begin. The streams are those of the request's process. Raises OSError."""
+        """Begin. The streams are those of the request's process. Raises HakoError."""
+        try:
+            self._begin(request, stdin, stdout, stderr)
+        except OSError as error:
+            raise HakoError(f"cannot execute {sys.executable}: {error.strerror or error}") from error
+
+    def _begin(self, request: Request, stdin: int, stdout: int, stderr: int) -> None:
         with contextlib.ExitStack() as opened:
             asked = _memory_file(json.dumps(plain(request)).encode())
             opened.callback(os.close, asked)

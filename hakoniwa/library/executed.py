@@ -111,14 +111,20 @@ def _load(served: Served, command: str) -> Barn:
         from hakoniwa.spec.plain import from_plain
 
         sys.path[:] = [*sys.path, *(entry for entry in request.path if entry not in sys.path)]
-        barn = from_plain(request.spec, functions=find_function)
+        barn = from_plain(request.spec, functions=find_function if request.functions else None)
     else:
-        from hakoniwa.haco.loader import load, load_named
-
-        barn = load(request.file, command) if request.file is not None else load_named(request.name or "", command)
+        barn = _load_file(request, command)
         if request.file is not None and request.name is not None:
             barn = _renamed(barn, request.name)
     return _with_changes(barn, request)
+
+
+def _load_file(request: Request, command: str) -> Barn:
+    from hakoniwa.haco.loader import load, load_document, load_named
+
+    if request.file is None:
+        return load_named(request.name or "", command)
+    return load_document(request.file) if request.file.endswith(".json") else load(request.file, command)
 
 
 def _renamed(barn: Barn, name: str) -> Barn:
@@ -202,11 +208,20 @@ def _start(served: Served) -> int:
     _close_beside(barn)
     bound = served.program if request.bound else -1
     running, errors = run_in_background(prepared.barn, prepared.launches, wait=request.wait, watch=False, bound=bound)
+    names = tuple(name for name, _ in running)
     if errors:
+        _end_all(names)  # who asked has nothing to end them by
         served.fail(errors)
         return errors[0].status
-    served.tell(Answer(names=tuple(name for name, _ in running)))
+    served.tell(Answer(names=names))
     return 0
+
+
+def _end_all(names: tuple[str, ...]) -> None:
+    from hakoniwa import state
+    from hakoniwa.run.end import Ending, end
+
+    end([found for name in names if (found := state.read(name)) is not None], Ending())
 
 
 def _close_beside(barn: Barn) -> None:

@@ -27,6 +27,7 @@ class Request(Record):
     what: str
     file: str | None = None
     spec: dict[str, Any] | None = None
+    functions: bool = False  # it is the program's own, so that its references to functions are followed
     name: str | None = None
     argv: tuple[str, ...] | None = None
     user: int | str | None = None  # of an exec

@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import signal
+import socket
+import socketserver
 import subprocess
 import sys
 import textwrap
@@ -111,6 +113,34 @@ def test_a_box_of_a_file(box: Writer, places: Path) -> None:
     assert not state.is_known("box")
 
 
+def test_of_several_all_run_or_none(hako: Hako, write_file: Writer, rootfs: Path) -> None:
+    first, second = "\n".join(TWO.format(rootfs=str(rootfs), name=name) for name in "ab"), 'c.workdir = "/nowhere"'
+    path = write_file(f'config.name = "both"\n{first}\n    {second}')
+    with pytest.raises(HakoError, match="/nowhere"):
+        Box(path).start()
+    assert json.loads(hako("ps", "--json").stdout)["containers"] == []
+    path = write_file(f'config.name = "both"\n{first}')
+    with Box(path).start() as running:
+        assert running.names == ("a", "b")
+        assert running["b"].run(["hostname"]).stdout == b"b\n"
+        with pytest.raises(HakoError, match="several containers: a b"):
+            running.run(["true"])
+
+
+TWO = """\
+with config.define() as c:
+    c.name = "{name}"
+    c.chroot_to({rootfs!r})
+    c.init_command = ["/bin/sleep", "1000"]
+    c.mount_independent("procfs")
+"""
+
+
+def test_a_program_inside_has_nothing_of_the_library_open(places: Path, rootfs: Path) -> None:
+    done = hakoniwa.run(sandbox(rootfs), ["sh", "-c", "ls /proc/self/fd"])
+    assert done.stdout.split() == [b"0", b"1", b"2", b"3"]  # the last is what ls reads from
+
+
 def test_limits(places: Path, rootfs: Path) -> None:
     done = hakoniwa.run(sandbox(rootfs), ["cat", "/proc/self/cgroup"], limit={"pids": 7, "memory": "64M"})
     assert b"hakoniwa" in done.stdout
@@ -166,11 +196,61 @@ def test_functions_that_cannot_travel_say_so(rootfs: Path) -> None:
             Box(config)
 
 
-def test_fifty_at_once_from_threads(places: Path, rootfs: Path) -> None:
+class Server(socketserver.ThreadingUnixStreamServer):
+    """Runs what it is sent, a spec and a command as JSON, in a thread for each connection; as servers of gRPC do."""
+
+    request_queue_size = 64
+    daemon_threads = True
+
+
+class Handler(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        spec, argv = json.loads(self.rfile.readline())
+        self.wfile.write(hakoniwa.run(spec, argv, timeout=LONGEST).stdout)
+
+
+def ask(address: str, spec: object, argv: list[str]) -> bytes:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(address)
+        connection.sendall(json.dumps([spec, argv]).encode() + b"\n")
+        return connection.makefile("rb").read()
+
+
+def test_a_threaded_server_runs_fifty_at_once_from_specs(hako: Hako, box: Writer, places: Path) -> None:
+    spec = json.loads(hako("inspect", "--spec", box("config.rootfs.readonly = True")).stdout)
+    address = str(places / "socket")
+
+    def run_one(number: int) -> bytes:
+        own = json.loads(json.dumps(spec).replace('"box"', f'"box{number}"'))
+        return ask(address, own, ["sh", "-c", "hostname; echo $0", str(number)])
+
+    with Server(address, Handler) as server, ThreadPoolExecutor(51) as pool:
+        serving = pool.submit(server.serve_forever)
+        done = list(pool.map(run_one, range(50)))
+        server.shutdown()
+        serving.result()
+    assert done == [b"box%d\n%d\n" % (number, number) for number in range(50)]
+
+
+def test_fifty_at_once_of_one_definition(places: Path, rootfs: Path) -> None:
     config = sandbox(rootfs)
     with ThreadPoolExecutor(50) as pool:
         done = list(pool.map(lambda n: hakoniwa.run(config, ["echo", str(n)], timeout=LONGEST), range(50)))
     assert [one.stdout for one in done] == [b"%d\n" % number for number in range(50)]
+
+
+def test_a_document_of_others_names_no_functions(places: Path, rootfs: Path) -> None:
+    marker = places / "executed"
+    (places / "evil.py").write_text(f"open({str(marker)!r}, 'w')\ndef f(base): pass\n")
+    hook = {"point": "before_fork", "function": {"file": str(places / "evil.py"), "line": 2, "name": "f"}}
+    spec = {
+        "schema": 1,
+        "name": "x",
+        "containers": [{"name": "x", "files": {"rootfs": {"path": str(rootfs)}}, "hooks": {"general": [hook]}}],
+    }
+    with pytest.raises(HakoError, match="hooks"):
+        hakoniwa.run(spec, ["true"])
+    assert not marker.exists()
 
 
 def test_coroutines(places: Path, rootfs: Path) -> None:
