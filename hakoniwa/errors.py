@@ -44,6 +44,16 @@ class Problems(HakoError):
         return [line for problem in self.problems for line in problem.lines()]
 
 
+def joined(problems: list[HakoError]) -> HakoError:
+    """One error for all of them, of which there is one at least."""
+    return problems[0] if len(problems) == 1 else Problems(problems)
+
+
+def every_problem(error: HakoError) -> list[HakoError]:
+    """What `joined` was given."""
+    return error.problems if isinstance(error, Problems) else [error]
+
+
 def explained(error: Exception) -> str:
     """An exception in the words of a log."""
     if isinstance(error, HakoError):

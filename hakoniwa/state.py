@@ -10,7 +10,7 @@ import errno
 import os
 
 from hakoniwa import log
-from hakoniwa.errors import HakoError, Problems
+from hakoniwa.errors import HakoError, joined
 from hakoniwa.hostpaths import remove_file
 from hakoniwa.kernel.files import entries_of, lock_file, replace_file, write_beside
 from hakoniwa.kernel.pidfd import Identity, wait_end
@@ -52,6 +52,15 @@ class Busy(Exception):
 def log_file(name: str) -> str:
     """The log of a container."""
     return os.path.join(log_dir(), f"{name}.log")
+
+
+def remove_logs(name: str) -> None:
+    """Remove the log of a container, or of a barn."""
+    for path in (log_file(name), f"{log_file(name)}.1"):
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
 
 
 def take_lock(name: str) -> int:
@@ -223,7 +232,7 @@ def _remove_left(name: str, cgroups: tuple[str, ...], pid_file: str | None) -> l
             if error.errno not in (errno.ENOENT, errno.ELOOP):
                 problems.append(HakoError(f"cannot remove the {what} {path}: {error.strerror}", where=name))
     if problems:
-        raise problems[0] if len(problems) == 1 else Problems(problems)
+        raise joined(problems)
     return cleared
 
 

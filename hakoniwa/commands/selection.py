@@ -9,6 +9,10 @@ from hakoniwa.errors import HakoError, closest
 from hakoniwa.options import Given, Option, usage_error
 from hakoniwa.statefile import Made, State, known_names, said
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 PID = Option(
     flags=("-t", "--target"),
     value="PID",
@@ -124,9 +128,17 @@ def _of_file(file: str, acting: str, *, every: bool) -> list[State | Made]:
         hint = f"hako start {file}, or -n NAME"
         raise NothingKnown("no container of this file is known", where=file, hint=hint)
     names = {one.name for one in found}
-    if not acting or every or all(names <= {one.name, *one.definition.siblings} for one in found):
+    if not acting or every or _are_of_one_barn(found):
+        return found
+    if all(names <= {one.name, *one.definition.siblings} for one in found):
         return found
     return _of_those_now(file, found, acting)
+
+
+def _are_of_one_barn(found: Sequence[State | Made]) -> bool:
+    """Whether the same process of a barn has run them all, those that were added to it included."""
+    processes = [one.barn_process for one in found if isinstance(one, State)]
+    return len(processes) == len(found) and processes[0] is not None and processes == [processes[0]] * len(found)
 
 
 def _of_those_now(file: str, found: list[State | Made], acting: str) -> list[State | Made]:

@@ -1,6 +1,12 @@
-"""Who listens, in another network namespace: /proc/PID/net shows that of the process. `man 5 proc_pid_net`."""
+"""Who listens, in another network namespace (/proc/PID/net shows that of the process, `man 5 proc_pid_net`); and who has connected."""
 
 from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
 
 _LISTEN = "0A"  # TCP_LISTEN, include/net/tcp_states.h
 
@@ -17,3 +23,11 @@ def listens(pid: int, port: int) -> bool:
         except FileNotFoundError:
             continue  # the process has ended, or the kernel has no IPv6
     return False
+
+
+def is_ours(connection: _socket.socket) -> bool:
+    """Whether the other side is root or this user, as the kernel says. `man 7 unix`, SO_PEERCRED."""
+    import _socket
+
+    credentials = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
+    return int.from_bytes(credentials[4:8], "little") in (0, os.geteuid())

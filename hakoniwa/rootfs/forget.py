@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from hakoniwa import marks, ranges, state
-from hakoniwa.errors import HakoError, Problems
+from hakoniwa.errors import HakoError, joined
 from hakoniwa.rootfs.removal import remove_rootfs
 from hakoniwa.rootfs.rootless import as_root
 from hakoniwa.statefile import Made, State
@@ -44,7 +42,7 @@ def forget(containers: Sequence[State | Made], *, rootfs: bool) -> None:
     for barn in {known.barn for known in containers}:
         _remove_barn_log(barn)
     if problems:
-        raise problems[0] if len(problems) == 1 else Problems(problems)
+        raise joined(problems)
 
 
 def _was_made(known: State | Made) -> bool:
@@ -58,15 +56,7 @@ def _was_made(known: State | Made) -> bool:
 def _remove_barn_log(barn: str) -> None:
     """The log of a barn goes with what is known of its last container."""
     if not any(barn in (known.name, known.barn) for known in state.every(tell=False)):
-        _remove_logs(barn)
-
-
-def _remove_logs(name: str) -> None:
-    for path in (state.log_file(name), f"{state.log_file(name)}.1"):
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            pass
+        state.remove_logs(barn)
 
 
 def _forget(known: State | Made, found: Sequence[State | Made]) -> None:
@@ -89,6 +79,6 @@ def _forget(known: State | Made, found: Sequence[State | Made]) -> None:
 
     if any(map(state.read_record, alike)):
         as_root(lambda: remove_rootfs(path, remove_records))
-    _remove_logs(name)
+    state.remove_logs(name)
     state.forget(name, lock)
     ranges.free_forgotten()

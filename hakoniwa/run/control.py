@@ -11,6 +11,7 @@ import _socket
 import os
 
 from hakoniwa import fastjson
+from hakoniwa.kernel.sockets import is_ours
 from hakoniwa.statefile import folder_of
 
 TYPE_CHECKING = False
@@ -70,7 +71,7 @@ class Control:
         except BlockingIOError:
             return
         connection = _socket.socket(fileno=descriptor)
-        if not _is_ours(connection):
+        if not is_ours(connection):
             connection.close()
         elif self._make_room():
             self._begin(connection)
@@ -156,9 +157,3 @@ def _refuse(connection: _socket.socket, why: str) -> None:
     except OSError:
         pass
     connection.close()
-
-
-def _is_ours(connection: _socket.socket) -> bool:
-    """Whether the other side is root or this user, as the kernel says. `man 7 unix`, SO_PEERCRED."""
-    credentials = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
-    return int.from_bytes(credentials[4:8], "little") in (0, os.geteuid())

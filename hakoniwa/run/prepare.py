@@ -83,6 +83,12 @@ def prepare(barn: Barn, wanted: Wanted) -> Prepared:
     return Prepared(barn=barn, launches=tuple(launch.replace(exposed=found) for launch, found in pairs))
 
 
+def prepare_one(container: Container, barn: Barn) -> tuple[Container, Launch]:
+    """The same for a container that is added to a barn in the background, or started there once more. Raises HakoError."""
+    prepared = prepare(barn.replace(containers=(container,)), Wanted(background=True))
+    return prepared.barn.containers[0], prepared.launches[0]
+
+
 def _launch(container: Container, wanted: Wanted, *, alone: bool) -> Launch:
     terminals: tuple[int, ...] = ()
     if wanted.terminals and alone and not wanted.background:

@@ -91,6 +91,8 @@ def supervise(
         wait=wait,
         watch=watch,
     )
+    assert member.container is not None
+    assert member.launch is not None
     supervisor = Supervisor(Life(member.container, member.launch, inherited))
     supervisor.live()
     return supervisor.ended_by

@@ -11,7 +11,7 @@ from hakoniwa.run.barn import alone, messages
 from hakoniwa.run.barn.process import BarnProcess
 from hakoniwa.run.loop import Loop
 from hakoniwa.run.output import divert_output
-from hakoniwa.statefile import Definition
+from hakoniwa.statefile import Definition, barn_folder_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from hakoniwa.plan.container import Launch
+    from hakoniwa.run.barn.door import Door
     from hakoniwa.run.barn.member import Member
     from hakoniwa.spec.records import Barn
 
@@ -31,7 +32,7 @@ def run_in_background(
     Returns names and pids of those that run (their program has been executed; with `wait`: they are ready), and why the
     others do not. Raises signals.Interrupted where a signal has come before that, once everything has ended.
     """
-    process = BarnProcess(barn, launches)
+    process = BarnProcess(barn, launches, background=True)
     process.lifeline = (bound, -1)
     reader, writer = os.pipe2(os.O_CLOEXEC)
     signals.block()  # until both sides listen
@@ -86,6 +87,7 @@ def _hear_daemon(daemon: int, pipe: int, wakeup: int) -> list[tuple[str, tuple[o
 
 def _be_daemon(process: BarnProcess, caller: int, wait: bool, watch: bool) -> NoReturn:
     """The barn's process in the background. Never returns."""
+    door: Door | None = None
     try:
         os.setsid()
         os.chdir("/")
@@ -97,9 +99,11 @@ def _be_daemon(process: BarnProcess, caller: int, wait: bool, watch: bool) -> No
         import hakoniwa.run.control  # noqa: F401  # here once, to be shared by all supervisors
 
         process.set_up()
+        door = _open_door(process)
         for member in process.members:
+            assert member.container is not None
             member.definition = Definition.of(member.container)
-            process.spawn(member, background=True, wait=wait, watch=watch, before=lambda: os.close(caller))
+            process.spawn(member, background=True, wait=wait, watch=watch, before=lambda: _close(caller, door))
         process.loop.run(lambda: all(member.is_settled(wait=wait) for member in process.members))
         for member in process.members:
             _tell_caller(caller, member, wait)
@@ -114,20 +118,50 @@ def _be_daemon(process: BarnProcess, caller: int, wait: bool, watch: bool) -> No
         else:
             log.write(f"{process.barn.name}: {known}", "error")
     finally:
+        if door is not None:
+            door.close()
         _reopen_log(process.barn)
         process.tear_down()
         os._exit(0)
 
 
+def _open_door(process: BarnProcess) -> Door | None:
+    """Take requests, unless another barn of this name does. Raises HakoError if one that waits for some cannot."""
+    if not process.has_name():
+        return None
+    from hakoniwa.run.barn.door import Door
+    from hakoniwa.run.barn.members import Members
+
+    members = Members(process)
+    try:
+        door = Door(barn_folder_of(process.barn.name), process.loop, members.serve)
+    except OSError as error:
+        told = HakoError(f"cannot take requests: {error.strerror}", where=process.barn.name)
+        if process.keeps:
+            raise told from None
+        log.write(str(told), "warning")
+        return None
+    members.in_child = door.close_in_child
+    process.on_news = members.tell_who_waits
+    return door
+
+
+def _close(caller: int, door: Door | None) -> None:
+    """Close what a supervisor has of these."""
+    os.close(caller)
+    if door is not None:
+        door.close_in_child()
+
+
 def _tell_caller(caller: int, member: Member, wait: bool) -> None:
     """Tell whether a container runs, once that is settled."""
     if wait and not member.ready and not member.error:
-        told = f"container {member.container.name!r} has ended, with status {member.code}, before it was ready"
+        told = f"container {member.name!r} has ended, with status {member.code}, before it was ready"
         member.error = HakoError(told)
     if member.error:
         messages.send(caller, messages.FAILED, *messages.parts_of(member.error))
     elif member.pid:
-        messages.send(caller, messages.RUNNING, member.container.name, member.pid)
+        messages.send(caller, messages.RUNNING, member.name, member.pid)
 
 
 def _supervise_alone(process: BarnProcess, caller: int, wait: bool, watch: bool) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def run_in_foreground(barn: Barn, launches: Sequence[Launch], *, watch: bool) -> tuple[int, list[HakoError]]:
     """Start the containers, and wait for all of them. Returns the status to exit with, and why some did not run or were lost."""
     if alone.can_be_in_foreground(barn, launches):
-        return alone.run_in_foreground(Member(barn.containers[0], launches[0]), watch=watch)
+        return alone.run_in_foreground(Member(barn.containers[0].name, barn.containers[0], launches[0]), watch=watch)
     from hakoniwa.run.barn.process import BarnProcess
 
     process = BarnProcess(barn, launches)
@@ -34,7 +34,7 @@ def run_in_foreground(barn: Barn, launches: Sequence[Launch], *, watch: bool) ->
 
             run_several(process, watch)
         elif launches[0].terminals:
-            _run_with_terminal(process, watch)
+            _run_with_terminal(process, launches[0].terminals, watch)
         else:
             process.spawn(process.members[0], watch=watch)
             process.loop.run(process.have_all_ended)
@@ -43,11 +43,11 @@ def run_in_foreground(barn: Barn, launches: Sequence[Launch], *, watch: bool) ->
     return process.status(), process.errors()
 
 
-def _run_with_terminal(process: BarnProcess, watch: bool) -> None:
+def _run_with_terminal(process: BarnProcess, terminals: tuple[int, ...], watch: bool) -> None:
     from hakoniwa.run.terminal.front import UserTerminal, terminal_type
 
     member = process.members[0]
-    front = process.front = UserTerminal(member.launch.terminals)
+    front = process.front = UserTerminal(terminals)
     front.open_notes()
     process.spawn(member, term=terminal_type(), watch=watch, front=front)
     front.close_theirs()

@@ -10,19 +10,25 @@ from hakoniwa.run.hooks.view import ExitStatus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Literal
 
     from hakoniwa.plan.container import Launch
-    from hakoniwa.spec.records import Container
+    from hakoniwa.run.barn.requests import Fare
+    from hakoniwa.spec.records import Barn, Container
     from hakoniwa.statefile import Definition
 
 
 class Member:
     """A container of the barn, as the barn's process knows it."""
 
-    def __init__(self, container: Container, launch: Launch) -> None:
+    def __init__(
+        self, name: str, container: Container | None = None, launch: Launch | None = None, packed: bytes = b""
+    ) -> None:
+        """With its container, and how that is launched; or with a container that was added, packed."""
+        self.name = name
         self.container = container
         self.launch = launch
+        self._packed = packed
         self.supervisor = 0
         self.inbox: messages.Inbox | None = None
         self.pid = 0
@@ -32,6 +38,25 @@ class Member:
         self.signal: int | None = None
         self.error: HakoError | None = None
         self.failure_told = False  # to the `system_failure` hooks
+
+    def take_up(self, barn: Barn) -> tuple[Container, Launch]:
+        """The container, and how it is launched now: in the process that is to supervise it. Raises HakoError."""
+        container = self.container
+        if container is None:
+            from hakoniwa.run.barn.packing import unpack
+
+            container = unpack(self._packed)
+        if self.launch is not None:
+            return container, self.launch
+        from hakoniwa.run.prepare import prepare_one
+
+        return prepare_one(container, barn)
+
+    def begin_anew(self) -> None:
+        """Forget how it has fared, before a further start: what the host gives for it may be another by now."""
+        self.supervisor = self.pid = 0
+        self.launch = self.code = self.signal = self.error = None
+        self.ready = self.failure_told = False
 
     def is_settled(self, *, wait: bool) -> bool:
         """Whether it runs (with `wait`: is ready), has run, or could not be started."""
@@ -47,7 +72,7 @@ class Member:
             os.waitpid(self.supervisor, 0)
             if self.code is None and self.error is None:
                 self.error = HakoError(
-                    f"the supervisor of container {self.container.name!r} was killed, and the container with it"
+                    f"the supervisor of container {self.name!r} was killed, and the container with it"
                 )
             return True
         for kind, parts in heard:
@@ -68,6 +93,22 @@ class Member:
     def status(self) -> int:
         """What the command exits with for this container."""
         return self.error.status if self.error else FAILED if self.code is None else self.code
+
+    def fare(self) -> Fare:
+        """How it fares, as it is told outside."""
+        from hakoniwa.run.barn.requests import Fare
+
+        status: Literal["added", "starting", "running", "stopped", "failed"] = "running" if self.pid else "starting"
+        if self.inbox is None:
+            status = "failed" if self.error else "added" if self.code is None else "stopped"
+        return Fare(
+            name=self.name,
+            status=status,
+            pid=self.pid if self.inbox is not None and self.pid else None,
+            code=self.code,
+            signal=self.signal,
+            error=str(self.error) if self.error else None,
+        )
 
     def exit_status(self) -> ExitStatus:
         """The same, as hooks see it."""

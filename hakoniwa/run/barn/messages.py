@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 RUNNING, READY, EXITED, FAILED = "running", "ready", "exited", "failed"
+ADMITTED = "admitted"  # of a document: the barn can have its container, whose name and packed record follow
+REFUSED = "refused"  # of a document: it cannot, for these errors
 MADE = "made"  # of a barn: it has told all about its containers, and goes on
 
 
-def send(pipe: int, kind: str, *parts: str | int | None) -> None:
+def send(pipe: int, kind: str, *parts: Any) -> None:
     """Tell something. That nobody listens any more is no error: the barn's process may have been killed."""
     message = marshal.dumps((kind, *parts))
     try:

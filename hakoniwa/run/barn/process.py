@@ -10,7 +10,7 @@ from hakoniwa.kernel import signals
 from hakoniwa.kernel.pidfd import boot_id, start_time
 from hakoniwa.run.barn import record
 from hakoniwa.run.barn.member import Member
-from hakoniwa.run.barn.messages import Inbox, send
+from hakoniwa.run.barn.messages import FAILED, Inbox, parts_of, send
 from hakoniwa.run.hooks.general import print_by_line, run_hooks
 from hakoniwa.run.hooks.view import BarnView, ExitStatus
 from hakoniwa.run.inheritance import Inheritance
@@ -33,12 +33,14 @@ if TYPE_CHECKING:
 class BarnProcess:
     """The process of a barn, from the `setup` hooks to the `teardown` hooks."""
 
-    def __init__(self, barn: Barn, launches: Sequence[Launch]) -> None:
+    def __init__(self, barn: Barn, launches: Sequence[Launch], *, background: bool = False) -> None:
         self.barn = barn
         self.view = BarnView(barn)
-        self.members = [Member(c, launch) for c, launch in zip(barn.containers, launches, strict=True)]
+        self.members = [Member(c.name, c, launch) for c, launch in zip(barn.containers, launches, strict=True)]
+        self._has_terminals = any(launch.terminals for launch in launches)
         self.lifeline = (-1, -1)  # the first of them is readable once nobody needs the containers any more
-        self.loop = Loop()
+        self.loop = Loop(barn.name if background else "")
+        self.on_news: Callable[[], None] = lambda: None  # when a supervisor has told something
         self.front: UserTerminal | None = None  # while a container has it
         self._wakeup = -1  # readable when signals have arrived
         self.ended_by: int | None = None  # the signal that has asked this process to end
@@ -58,7 +60,7 @@ class BarnProcess:
 
     def listen(self, ending: tuple[int, ...]) -> None:
         """Hear from now on what asks this process to end. Nothing is made yet."""
-        resized = (signals.SIGWINCH,) if any(member.launch.terminals for member in self.members) else ()
+        resized = (signals.SIGWINCH,) if self._has_terminals else ()
         self._wakeup = signals.listen(ending + resized)
         self.loop.hear(self._wakeup, self._take_signal)
 
@@ -75,11 +77,29 @@ class BarnProcess:
 
                 self.shared = Shared(self.barn)
                 self.shared.make(self.undo, self.write_record)
-            elif self.keeps:
+                if self.shared.first != -1:
+                    self.loop.add(self.shared.first, self._lose_first)
+            else:
                 self.write_record()
         except HakoError as refusal:
             self._refusal = refusal
             raise
+
+    def _lose_first(self) -> None:
+        assert self.shared is not None
+        self.loop.drop(self.shared.first)
+        told = "the first process of the shared pid namespace was killed, and so is every container in it"
+        log.write(f"{self.barn.name}: {told}", "error")
+
+    def has_name(self) -> bool:
+        """Whether no other barn of this name runs; those that have nothing of their own may run beside it."""
+        if self._lock == -1:
+            try:
+                self.take_lock()
+                self.write_record()
+            except HakoError:
+                return False
+        return True
 
     def take_lock(self) -> None:
         """Have the barn's name to ourselves, and clear what a killed process has left under it. Raises HakoError."""
@@ -119,7 +139,7 @@ class BarnProcess:
         for member in self.members:
             if member.error is not None and member.inbox is None and not member.failure_told:
                 member.failure_told = True
-                self._run_system_failure(member.container.name, member.error)
+                self._run_system_failure(member.name, member.error)
 
     def _run_system_failure(self, name: str | None, error: HakoError) -> None:
         if hooks := self.barn.hooks_at("system_failure"):
@@ -131,7 +151,7 @@ class BarnProcess:
     def _note_ends(self) -> None:
         """Have the barn's hooks see how each container has ended."""
         ended = [member for member in self.members if member.code is not None or member.error]
-        self.view.exit_statuses = {member.container.name: member.exit_status() for member in ended}
+        self.view.exit_statuses = {member.name: member.exit_status() for member in ended}
 
     def tear_down(self) -> None:
         """Run `system_failure` where it is still due, and `teardown`, once; and remove what the barn has made."""
@@ -178,12 +198,7 @@ class BarnProcess:
         member.supervisor = os.fork()
         if member.supervisor == 0:
             os.close(reader)
-            for other in self.members:
-                if other.inbox is not None:
-                    os.close(other.inbox.pipe)
-            for descriptor in (self.lifeline[1], self._lock, self.shared.first if self.shared else -1):
-                if descriptor != -1:
-                    os.close(descriptor)
+            self.close_in_child()
             before()
             inherited = Inheritance(
                 tell=lambda kind, *parts: send(writer, kind, *parts),
@@ -202,13 +217,26 @@ class BarnProcess:
                 watch=watch,
                 shared=self.shared.descriptors if self.shared else NOTHING,
             )
-            supervise(member.container, member.launch, inherited)
+            try:
+                container, launch = member.take_up(self.barn)
+            except HakoError as error:
+                send(writer, FAILED, *parts_of(error))
+                os._exit(0)
+            supervise(container, launch, inherited)
         os.close(writer)
         member.inbox = Inbox(reader)
-        self.loop.add(reader, lambda: self._hear(member))
+        self.loop.add(reader, lambda: self.hear(member), f"hear the supervisor of {member.name}")
         signals.unblock()
 
-    def _hear(self, member: Member) -> None:
+    def close_in_child(self) -> None:
+        """Close what a forked process has of the barn's, but what its containers get."""
+        inboxes = [member.inbox.pipe for member in self.members if member.inbox is not None]
+        first = self.shared.first if self.shared else -1
+        for descriptor in (*inboxes, self.lifeline[1], self._lock, first):
+            if descriptor != -1:
+                os.close(descriptor)
+
+    def hear(self, member: Member) -> None:
         """Take what a supervisor tells."""
         assert member.inbox is not None
         pipe = member.inbox.pipe
@@ -216,6 +244,7 @@ class BarnProcess:
             self.loop.drop(pipe)
             if self.front is None:  # else once the terminal is the user's again
                 self.tell_failures()
+        self.on_news()
 
     def have_all_ended(self) -> bool:
         """Whether no supervisor is left."""
@@ -223,11 +252,11 @@ class BarnProcess:
 
     def _take_signal(self, number: int) -> None:
         if number in signals.ENDING:
-            self._end(number)
+            self.end(number)
         elif self.front is not None:
             self.front.resize()
 
-    def _end(self, number: int) -> None:
+    def end(self, number: int) -> None:
         """Ask every container to end: what TERM, INT, HUP and QUIT to this process mean."""
         self.ended_by = self.ended_by or number
         for member in self.members:

@@ -61,7 +61,7 @@ def run_several(process: BarnProcess, watch: bool) -> None:
         process.spawn(member, watch=watch, before=_redirect(out[1], err[1], [*streams, out[0], err[0]]))
         for (reader, writer), target in ((out, 1), (err, 2)):
             os.close(writer)
-            streams[reader] = _Prefixed(reader, member.container.name, target)
+            streams[reader] = _Prefixed(reader, member.name, target)
             process.loop.add(reader, lambda reader=reader: pass_on(reader))  # type: ignore[misc]
     process.loop.run(lambda: not streams and process.have_all_ended())
 

@@ -1,13 +1,17 @@
-"""What front ends do with barns, as a program: `python -m tests.system.barns make FILE JSON`. A process of its own, for it is forked."""
+"""What front ends do with barns, as a program: `barns.py ACTION FILE|BARN JSON`. A process of its own, for it is forked."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Any
 
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
 from hakoniwa.errors import HakoError
 from hakoniwa.haco.loader import load
+from hakoniwa.record import plain
 from hakoniwa.run.barn import management
 from hakoniwa.spec.records import Persisted, Sharing, TimeOffset
 
@@ -34,11 +38,29 @@ def make(file: str, said: dict[str, Any]) -> None:
         raise errors[0]
 
 
+def act(action: str, barn: str, said: dict[str, Any]) -> None:
+    """Any other use case: its arguments are what is said."""
+    if action == "add":
+        fares: Any = management.add_member(barn, said["document"])
+    else:
+        cases: dict[str, Any] = {
+            "start": management.start_member,
+            "stop": management.stop_member,
+            "remove": management.remove_member,
+            "end": management.end_barn,
+            "list": management.list_members,
+        }
+        fares = cases[action](barn, **said)
+    print(json.dumps([plain(fare) for fare in fares] if isinstance(fares, tuple) else plain(fares)))
+
+
 def main() -> int:
-    action, file, *rest = sys.argv[1:]
+    action, file, said = sys.argv[1:]
     try:
         if action == "make":
-            make(file, json.loads(*rest))
+            make(file, json.loads(said))
+        else:
+            act(action, file, json.loads(said))
     except HakoError as error:
         for line in error.lines():
             print(line, file=sys.stderr)

@@ -1,0 +1,203 @@
+"""Containers that are added to a barn while it runs, started, stopped, and removed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hakoniwa.kernel.pidfd import wait_end
+from tests.barns import Barns, barns, document, end
+from tests.conftest import Hako, wait_for_log
+
+__all__ = ["barns"]
+
+Writer = Callable[..., Path]
+
+SLEEP = {"command": ["/bin/sleep", "1000"]}
+SLEEPERS = """
+config.init_command = ["/bin/sleep", "1000"]
+with config.define() as c: c.name = "one"
+with config.define() as c: c.name = "two"
+"""
+
+
+@pytest.fixture
+def pod(hako: Hako, box: Writer, barns: Barns) -> Callable[..., str]:
+    """Make an empty barn, and have the document of a container for it: `pod(process=...)`."""
+    path = box()
+    barns("make", path, empty=True, namespaces=["net", "uts", "ipc"], hostname="pod")
+
+    def describe(called: str, **changes: Any) -> str:
+        return document(hako, path, **({"name": called, "process": SLEEP} | changes))
+
+    return describe
+
+
+def shown(hako: Hako, *words: str) -> dict[str, str]:
+    return {one["name"]: one["status"] for one in json.loads(hako("ps", "--json", *words).stdout)["containers"]}
+
+
+def test_the_life_of_an_added_container(hako: Hako, pod: Callable[..., str], barns: Barns, places: Path) -> None:
+    assert barns("list", "box") == []
+    assert barns("add", "box", document=pod("late"))["status"] == "added"
+    assert shown(hako, "-a") == {}
+    started = barns("start", "box", name="late")
+    assert started["status"] == "running"
+    assert shown(hako) == {"late": "running"}
+    assert hako("attach", "-n", "late", "--", "hostname").stdout == "pod\n"
+    assert os.readlink(f"/proc/{started['pid']}/ns/net") != os.readlink("/proc/self/ns/net")
+    assert barns.fares("box") == {"late": "running"}
+    stopped = barns("stop", "box", name="late")
+    assert (stopped["status"], stopped["code"], stopped["signal"]) == ("stopped", 137, 9)
+    assert shown(hako, "-a") == {"late": "stopped"}
+    assert barns("start", "box", name="late")["pid"] not in (None, started["pid"])  # once more
+    hako("kill", "-n", "late")
+    assert barns.fares("box") == {"late": "stopped"}
+    barns("remove", "box", name="late")
+    assert barns("list", "box") == []
+    assert shown(hako, "-a") == {}
+    assert not (places / "log" / "late.log").exists()
+    barns("end", "box")
+
+
+def test_several_are_added_beside_those_of_a_file(hako: Hako, box: Writer, barns: Barns) -> None:
+    path = box(SLEEPERS)
+    hako("start", "-D", path)
+    barns("add", "box", document=document(hako, box(name="other"), name="three", process=SLEEP))
+    barns("start", "box", name="three")
+    assert barns.fares("box") == {"one": "running", "two": "running", "three": "running"}
+    hako("kill", "-n", "one")
+    assert barns.fares("box")["one"] == "stopped"
+    barns("start", "box", name="one")
+    assert shown(hako) == {"one": "running", "two": "running", "three": "running"}
+    hako("kill", path)  # one that was added is a container of the file as any other
+    assert shown(hako, "-a") == {"one": "stopped", "two": "stopped", "three": "stopped"}
+    assert barns.names() == []  # it was not kept
+    hako("rm", path)
+    assert shown(hako, "-a") == {}
+
+
+def test_what_an_added_container_prints_is_logged(hako: Hako, pod: Callable[..., str], barns: Barns) -> None:
+    process = {"command": ["/bin/sh", "-c", "echo hello; exit 3"]}
+    barns("add", "box", document=pod("late", process=process))
+    barns("start", "box", name="late")
+    barns("stop", "box", name="late")
+    fare = barns("list", "box")[0]
+    assert (fare["status"], fare["code"]) == ("stopped", 3)
+    assert "hello" in hako("logs", "-n", "late").stdout
+    barns("end", "box")
+    hako("rm", "-n", "late")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"process": {"command": "x"}}, "the added container: containers[0].process.command: must be"),
+        ({"name": "../x"}, "the added container: containers[0].name: must be"),
+        ({"hooks": {}}, "is about functions"),
+        ({"files": {"rootfs": {"path": "/proc"}}}, "the rootfs cannot be /proc"),
+        ({"security": {"capabilities": {"named": ["cap_x"]}}}, "must be"),
+    ],
+)
+def test_a_wrong_document_adds_nothing(pod: Callable[..., str], barns: Barns, changes: Any, told: str) -> None:
+    assert told in barns("add", "box", document=pod("late", **changes), status=125)
+    assert barns("list", "box") == []
+    barns("end", "box")
+
+
+def test_a_document_that_is_none(pod: Callable[..., str], barns: Barns) -> None:
+    assert "not JSON" in barns("add", "box", document="{", status=125)
+    assert "must have a container" in barns("add", "box", document='{"schema": 1, "containers": []}', status=125)
+    two = json.loads(pod("late"))
+    two["name"], two["containers"] = "x", [two["containers"][0] | {"name": name} for name in ("a", "b")]
+    assert "a document adds one container, and this has 2" in barns("add", "box", document=json.dumps(two), status=125)
+    barns("end", "box")
+
+
+def test_what_is_refused(hako: Hako, pod: Callable[..., str], box: Writer, barns: Barns, places: Path) -> None:
+    barns("add", "box", document=pod("late"))
+    assert "barn 'box' has a container 'late' already" in barns("add", "box", document=pod("late"), status=125)
+    for action in ("start", "stop", "remove"):
+        assert "no container 'lat' (did you mean 'late'?)" in barns(action, "box", name="lat", status=125)
+    barns("start", "box", name="late")
+    assert "container 'late' is already running" in barns("start", "box", name="late", status=125)
+    assert "container 'late' is running (stop it first)" in barns("remove", "box", name="late", status=125)
+    other = box('config.init_command = ["/bin/true"]', name="other")
+    hako("start", other)
+    assert f"the name 'other' belongs to {other}" in barns("add", "box", document=pod("other"), status=125)
+    assert "no barn 'bax' runs (did you mean 'box'?)" in barns("list", "bax", status=125)
+    assert "no barn can have the name '../x'" in barns("list", "../x", status=125)
+    assert "barn 'box' is already running" in barns("make", places / "box.haco.py", empty=True, status=125)
+    barns("end", "box")
+    assert "no barn 'box' runs" in barns("add", "box", document=pod("later"), status=125)
+    hako("rm", "-n", "late")
+
+
+def test_one_that_cannot_be_started_says_why(pod: Callable[..., str], barns: Barns) -> None:
+    barns("add", "box", document=pod("late", process={"command": ["/nope"]}))
+    assert "there is no program '/nope' inside" in barns("start", "box", name="late", status=127)
+    assert barns.fares("box") == {"late": "failed"}
+    barns("end", "box")
+
+
+def test_an_immutable_barn_refuses(hako: Hako, box: Writer, barns: Barns) -> None:
+    path = box('config.init_command = ["/bin/sleep", "1000"]')
+    barns("make", path, keep=True, immutable=True)
+    told = "barn 'box' is immutable: its containers are those that it was made with"
+    assert told in barns("add", "box", document=document(hako, path, name="late"), status=125)
+    barns("stop", "box", name="box")
+    assert told in barns("remove", "box", name="box", status=125)
+    barns("start", "box", name="box")  # what it has may be started and stopped
+    barns("end", "box")
+
+
+def test_stopping_waits_as_long_as_it_is_told(pod: Callable[..., str], barns: Barns, hako: Hako) -> None:
+    process = {"command": ["/bin/sh", "-c", "trap 'echo asked' TERM; echo ready; while :; do sleep 0.1; done"]}
+    barns("add", "box", document=pod("late", process=process))
+    barns("start", "box", name="late")
+    wait_for_log(hako, Path("-nlate"), "ready")
+    stopped = barns("stop", "box", name="late", seconds=0.5)
+    assert (stopped["status"], stopped["signal"]) == ("stopped", 9)
+    assert "asked" in hako("logs", "-n", "late").stdout
+    barns("end", "box")
+    hako("rm", "-n", "late")
+
+
+def test_a_barn_that_ends_takes_those_that_were_added_with_it(
+    hako: Hako, pod: Callable[..., str], barns: Barns
+) -> None:
+    barns("add", "box", document=pod("late"))
+    barns("start", "box", name="late")
+    end(barns.process("box"))
+    assert shown(hako, "-a") == {"late": "stopped"}
+    assert barns.names() == []
+
+
+def test_those_that_were_added_outlive_a_killed_barn(hako: Hako, pod: Callable[..., str], barns: Barns) -> None:
+    barns("add", "box", document=pod("late"))
+    barns("start", "box", name="late")
+    end(barns.process("box"), signal.SIGKILL)
+    assert "no barn 'box' runs" in barns("list", "box", status=125)
+    assert hako("attach", "-n", "late", "--", "hostname").stdout == "pod\n"
+    hako("kill", "-n", "late")
+    hako("gc")
+    assert barns.names() == []
+
+
+def test_the_end_of_the_first_process_of_a_shared_pid_namespace(hako: Hako, box: Writer, barns: Barns) -> None:
+    path = box()
+    barns("make", path, empty=True, namespaces=["pid"])
+    barns("add", "box", document=document(hako, path, name="late", process=SLEEP))
+    supervisor = os.pidfd_open(json.loads(json.dumps(barns("start", "box", name="late")))["pid"])
+    os.kill(barns.record("box")["first"]["pid"], signal.SIGKILL)
+    assert wait_end(supervisor, 10)
+    os.close(supervisor)
+    barns("stop", "box", name="late")
+    assert "was killed, and nothing can be started in it" in barns("start", "box", name="late", status=125)
+    barns("end", "box")
