@@ -7,10 +7,8 @@ import os
 
 from hakoniwa import log
 from hakoniwa.errors import HakoError
-from hakoniwa.haco.container import _SECTIONS, ContainerBuilder
+from hakoniwa.haco.explain import KINDS
 from hakoniwa.haco.loader import is_document, read_file
-from hakoniwa.haco.provision import ProvisionSection
-from hakoniwa.haco.section import Section
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
 
     from hakoniwa.spec.records import Barn, Container
 
-_KINDS: tuple[type[Section], ...] = (ContainerBuilder, ProvisionSection, *_SECTIONS.values())
 # Hooks that may make what is mounted afterwards.
 _BEFORE_MOUNTS = (
     "before_fork",
@@ -48,7 +45,7 @@ def _bare_words(source: bytes, shown: str) -> list[HakoError]:
     if is_document(source):
         return []
     tree = ast.parse(source)
-    methods = {word for kind in _KINDS for word in dir(kind) if not word.startswith("_")}
+    methods = {word for kind in KINDS for word in dir(kind) if not word.startswith("_")}
     builders = _builders(tree)
     problems = []
     for node in ast.walk(tree):

@@ -41,6 +41,7 @@ COMMANDS = {
 }
 # What they import at times.
 AT_TIMES = (
+    "haco.bootstrap haco.callfilter haco.cgroup haco.functions haco.namespace haco.provision haco.seccomp haco.sections spec.buildrules "
     "hostroot.shadows hostwalk kernel.idle kernel.tree run.barn.process run.control run.process.pump run.start.groups run.start.helper "
     "spec.outline steps.gather steps.scheduling"
 )

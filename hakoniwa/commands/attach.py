@@ -64,7 +64,7 @@ def _id(given: Given, option: str, shown: str) -> int | str | None:
     text = given.value(option)
     if text is None:
         return None
-    from hakoniwa.haco.section import short
+    from hakoniwa.haco.reading import short
     from hakoniwa.spec import checks
 
     try:

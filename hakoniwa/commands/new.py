@@ -7,7 +7,7 @@ import shlex
 
 from hakoniwa.errors import HakoError, nearest, printable
 from hakoniwa.haco.build import joined_name, name_parts
-from hakoniwa.haco.section import short
+from hakoniwa.haco.reading import short
 from hakoniwa.options import Command, Given, Option, usage_error
 from hakoniwa.places import global_file, lib_dir, make_parents
 from hakoniwa.spec import checks

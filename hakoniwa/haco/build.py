@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 
 from hakoniwa import state
-from hakoniwa.haco.cgroup import LIMITED
 from hakoniwa.haco.container import ContainerBuilder, WrittenMount
-from hakoniwa.haco.section import Reading, Section
+from hakoniwa.haco.reading import Reading
 from hakoniwa.places import lib_dir
 from hakoniwa.spec import checks
 from hakoniwa.spec.complete import complete
 from hakoniwa.spec.records import (
+    AS_THE_CALLER,
     BARN_POINTS,
     INDEPENDENT_MOUNTS,
+    NO_CGROUP,
     NO_PROVISION,
+    OWN_NAMESPACES,
     Barn,
     Bootstrap,
     Build,
+    Capabilities,
     Container,
     Files,
     Hooks,
@@ -27,6 +30,7 @@ from hakoniwa.spec.records import (
     Provision,
     Resources,
     Rootfs,
+    Seccomp,
     Security,
 )
 from hakoniwa.spec.rules import broken_rules, where_of
@@ -71,14 +75,14 @@ def build_barn(builder: ContainerBuilder) -> Barn:
     return barn
 
 
-# Settings by their paths in a container, with the section that has written them, and by which word.
+# Settings by their paths in a container, if they have another word, or are no record with a line.
 _WRITTEN = {
-    "hostname": ("", "hostname"),
-    "flavour": ("", "flavour"),
-    "container_pid_file": ("", "container_pid_file"),
-    "files.rootfs.owner_uid": ("", "owner"),
-    "resources.cgroup.name": ("cgroup", "name"),
-    **{f"files.independent.{name}": ("", f"independent {name}") for name in INDEPENDENT_MOUNTS},
+    "hostname": ("hostname",),
+    "flavour": ("flavour",),
+    "container_pid_file": ("container_pid_file",),
+    "files.rootfs.owner_uid": ("owner",),
+    **{f"files.independent.{name}": (f"independent {name}",) for name in INDEPENDENT_MOUNTS},
+    "files.independent.procfs": ("independent procfs", "lxcfs_root"),
 }
 
 
@@ -87,19 +91,15 @@ def _line_of(problem: Problem, barn: Barn, members: list[ContainerBuilder]) -> s
     member, container = members[problem.container], barn.containers[problem.container]
     path, _, setting = problem.path.partition("build.bootstrap.settings.")
     if setting:
-        bootstrap: Section = member.bootstrap
-        return bootstrap._place(setting)
+        return member.bootstrap._place(setting)
+    if path == "resources.cgroup.name":
+        return member.cgroup._place("name")
     _, _, namespace = path.partition("namespaces.own.")
     if namespace:
         own: dict[str, str] = member.namespace._own
         return own.get(namespace, container.where)
-    section, word = _WRITTEN.get(path, ("", ""))
-    if word == "independent procfs":
-        return member._place(word, "lxcfs_root")
-    if word:
-        written: Section = getattr(member, section) if section else member
-        return written._place(word)
-    return where_of(container, path)
+    words = _WRITTEN.get(path)
+    return member._place(*words) if words else where_of(container, path)
 
 
 def _default_name(reading: Reading, members: list[ContainerBuilder]) -> str:
@@ -140,138 +140,107 @@ def _is_of(file: str, name: str, stem: str) -> bool:
 
 
 def _build_container(builder: ContainerBuilder, name: str) -> Container:
-    flags = builder._flags
+    flags, shown, made = builder._flags, builder._reading.shown, builder._made
+    values: dict[str, Any] = {**builder._defaults, **builder._values}
     path = flags.get("chroot_to") or os.path.join(lib_dir(), name)
     if flags["network_etc"]:
         _check_network_root(builder, path)
+    resource, capabilities, seccomp, cgroup = (made(word) for word in ("resource", "capabilities", "seccomp", "cgroup"))
     return Container(
         name=name,
-        flavour=builder.flavour,
-        hostname=builder.hostname or "",
-        process=_build_process(builder),
+        flavour=values["flavour"],
+        hostname=values.get("hostname") or "",
+        process=_build_process(builder, values),
         namespaces=_build_namespaces(builder),
-        files=Files(
-            rootfs=_build_rootfs(builder, path),
-            independent=tuple(flags["independent"]),
-            mounts=tuple(_build_mount(mount, path) for mount in builder._mounts),
-            network_etc=flags["network_etc"],
-            masked_paths=tuple(builder.filesystem._masked),
-            readonly_paths=tuple(builder.filesystem._readonly),
-            lxcfs_root=builder._beside(builder.lxcfs_root) if builder.lxcfs_root else None,
-        ),
+        files=_build_files(builder, values, path),
         resources=Resources(
-            limits=tuple(builder.resource._limits.values()),
-            cgroup=builder.cgroup._build(),
-            scheduling=builder.resource._scheduling(),
+            limits=tuple(resource._limits.values()) if resource else (),
+            cgroup=cgroup._build() if cgroup else NO_CGROUP,
+            scheduling=resource._scheduling() if resource else AS_THE_CALLER,
         ),
         security=Security(
-            capabilities=builder.capabilities._build(),
-            no_new_privs=builder.no_new_privs,
-            seccomp=builder.seccomp._build(_seccomp_profile(builder)),
-            apparmor=builder.apparmor,
+            capabilities=capabilities._build() if capabilities else Capabilities(where=shown),
+            no_new_privs=values["no_new_privs"],
+            seccomp=seccomp._build() if seccomp else Seccomp(where=shown),
+            apparmor=values.get("apparmor"),
         ),
         build=Build(bootstrap=_build_bootstrap(builder), provision=_build_provision(builder)),
         hooks=Hooks(
             general=tuple(hook for hook in builder._hooks if hook.point not in BARN_POINTS),
             background=tuple(builder._background_hooks),
         ),
-        container_pid_file=builder._beside(builder.container_pid_file) if builder.container_pid_file else None,
+        container_pid_file=_beside(builder, values.get("container_pid_file")),
         metadata=checks.deep_copy(dict(builder.metadata)),
-        log_level=builder.log_level,
+        log_level=values["log_level"],
         reloadable=tuple(flags["reloadable"]),
         where=builder._place("name", "chroot_to"),
         places=_places(builder),
     )
 
 
-def _build_process(builder: ContainerBuilder) -> Process:
-    return Process(
-        command=builder.init_command,
-        init=builder.init,
-        workdir=builder.workdir,
-        environ=dict(builder.environ),
-        uid=builder.uid,
-        gid=builder.gid,
-        groups=builder.groups,
-        streams=tuple(
-            stream if stream.inside else stream.replace(path=builder._beside(stream.path))
-            for stream in builder.command._streams.values()
+def _beside(builder: ContainerBuilder, path: str | None) -> str | None:
+    return None if path is None else builder._beside(path)
+
+
+def _build_files(builder: ContainerBuilder, values: dict[str, Any], path: str) -> Files:
+    flags, rootfs, filesystem = builder._flags, builder._made("rootfs"), builder._made("filesystem")
+    uid, gid = flags["owner"]
+    return Files(
+        rootfs=Rootfs(
+            path=path,
+            readonly=rootfs.readonly if rootfs else False,
+            owner_uid=uid,
+            owner_gid=gid,
+            legacy_chroot=filesystem.use_legacy_chroot if filesystem else False,
+            where=builder._place("chroot_to"),
         ),
+        independent=tuple(flags["independent"]),
+        mounts=tuple(_build_mount(mount, path) for mount in builder._mounts),
+        network_etc=flags["network_etc"],
+        masked_paths=tuple(filesystem._masked) if filesystem else (),
+        readonly_paths=tuple(filesystem._readonly) if filesystem else (),
+        lxcfs_root=_beside(builder, values.get("lxcfs_root")),
+    )
+
+
+def _build_process(builder: ContainerBuilder, values: dict[str, Any]) -> Process:
+    command = builder._made("command")
+    streams = command._streams.values() if command else ()
+    return Process(
+        command=values.get("init_command"),
+        init=values.get("init"),
+        workdir=values["workdir"],
+        environ=dict(builder.environ),
+        uid=values.get("uid"),
+        gid=values.get("gid"),
+        groups=values["groups"],
+        streams=tuple(one if one.inside else one.replace(path=builder._beside(one.path)) for one in streams),
     )
 
 
 def _build_namespaces(builder: ContainerBuilder) -> Namespaces:
-    section = builder.namespace
-    return Namespaces(
-        own=_own_namespaces(builder),
-        entered=tuple(x.replace(path=builder._beside(x.path)) for x in section._entered.values()),
-        persisted=tuple(x.replace(path=builder._beside(x.path)) for x in section._persisted.values()),
-        uid_map=tuple(section._maps["uid"]),
-        gid_map=tuple(section._maps["gid"]),
-        time_offset=section._offset,
-    )
-
-
-# Settings of which a start may find that they cannot be carried out.
-_SINGLE = (
-    "name",
-    "flavour",
-    "init_command",
-    "init",
-    "workdir",
-    "uid",
-    "gid",
-    "groups",
-    "container_pid_file",
-    "lxcfs_root",
-    "apparmor",
-    "network_etc",
-)
+    """Those that the file asks for; a cgroup file system of the container's own shows only what lies in a namespace."""
+    section = builder._made("namespace")
+    found: Namespaces = section._build() if section else OWN_NAMESPACES
+    if section and builder._values.get("flavour") == "fly":
+        # Nothing is its own unless the file says so, which a rule then tells.
+        said = [name for name, line in section._own.items() if name == "mount" or line != builder._reading.shown]
+        return found.replace(own=tuple(said))
+    asked = "cgroup" in builder._flags["independent"]
+    settled = (*found.own, *(one.name for one in found.entered), *(section._places if section else ()))
+    return found.replace(own=(*found.own, "cgroup")) if asked and "cgroup" not in settled else found
 
 
 def _places(builder: ContainerBuilder) -> dict[str, str]:
-    own = builder.namespace._own
-    return {
-        **_lines(builder, *_SINGLE),
-        **_lines(builder.resource, "nice", "sched", "oom_score_adj"),
-        **_lines(builder.cgroup, *LIMITED),
-        **_lines(builder.namespace, "pid"),
-        **({"cgroup": own["cgroup"]} if "cgroup" in own else {}),
-        **builder.capabilities._places,
-    }
-
-
-def _lines(section: Section, *settings: str) -> dict[str, str]:
-    """Where these settings were written, as far as they were."""
-    return {setting: section._places[setting] for setting in settings if setting in section._places}
-
-
-def _own_namespaces(builder: ContainerBuilder) -> tuple[str, ...]:
-    """Those that the file asks for; a cgroup file system of the container's own shows only what lies in a namespace."""
-    own = builder.namespace._own
-    if builder.flavour == "fly":  # nothing is its own unless the file says so, which a rule then tells
-        return tuple(name for name, place in own.items() if name == "mount" or place != builder._reading.shown)
-    asked = "cgroup" in builder._flags["independent"]
-    implied = asked and "cgroup" not in (*own, *builder.namespace._entered, *builder.namespace._places)
-    return (*own, "cgroup") if implied else tuple(own)
-
-
-def _seccomp_profile(builder: ContainerBuilder) -> str | None:
-    """The default profile by its name, another by its path."""
-    profile: str | None = builder.seccomp.profile
-    return profile if profile in (None, "default") else builder._beside(profile)
-
-
-def _build_rootfs(builder: ContainerBuilder, path: str) -> Rootfs:
-    uid, gid = builder._flags["owner"]
-    return Rootfs(
-        path=path,
-        readonly=builder.rootfs.readonly,
-        owner_uid=uid,
-        owner_gid=gid,
-        legacy_chroot=builder.filesystem.use_legacy_chroot,
-        where=builder._place("chroot_to"),
-    )
+    """The lines of settings that are no records of their own: a start may find that they cannot be carried out."""
+    found = {word: line for word, line in builder._places.items() if not word.startswith("independent ")}
+    for word in ("resource", "cgroup", "capabilities"):
+        if section := builder._made(word):
+            found |= {setting: line for setting, line in section._places.items() if setting != "name"}
+    if namespace := builder._made("namespace"):
+        lines = {"pid": namespace._places.get("pid"), "cgroup": namespace._own.get("cgroup")}
+        found |= {word: line for word, line in lines.items() if line is not None}
+    return found
 
 
 def _build_mount(mount: WrittenMount, rootfs: str) -> Mount:
@@ -306,7 +275,9 @@ def _check_network_root(builder: ContainerBuilder, rootfs: str) -> None:
 
 
 def _build_bootstrap(builder: ContainerBuilder) -> Bootstrap:
-    section: Any = builder.bootstrap
+    section = builder._made("bootstrap")
+    if section is None:
+        return Bootstrap(where=builder._reading.shown)
     return Bootstrap(
         strategy=section.strategy,
         settings=section._settings(builder._beside),
@@ -318,7 +289,7 @@ def _build_bootstrap(builder: ContainerBuilder) -> Bootstrap:
 
 
 def _build_provision(builder: ContainerBuilder) -> Provision:
-    section = builder.__dict__.get("provision")
+    section = builder._made("provision")
     if section is None:
         return NO_PROVISION
     steps = [step.replace(source=builder._beside(step.source)) if step.source else step for step in section._steps]

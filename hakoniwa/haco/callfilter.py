@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from hakoniwa.errors import nearest
-from hakoniwa.haco.section import short
+from hakoniwa.haco.reading import short
 from hakoniwa.kernel.callnames import CALLS
 from hakoniwa.spec import checks
 from hakoniwa.spec.records import ArgumentTest, CallFilter, CallRule
@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn, Self
 
-    from hakoniwa.haco.seccomp import SeccompSection
+    from hakoniwa.haco.section import Section
 
 _OPERATORS = ("==", "!=", "<", "<=", ">", ">=", "&")
 _LARGEST = 2**64 - 1
@@ -58,7 +58,7 @@ def error_number(value: object) -> int:
 class FilterBuilder:
     """`rule`: what `config.seccomp.filter()` gives."""
 
-    def __init__(self, section: SeccompSection, default: str, errno: int) -> None:
+    def __init__(self, section: Section, default: str, errno: int) -> None:
         self._section = section
         self._default = default
         self._errno = errno
@@ -67,7 +67,7 @@ class FilterBuilder:
 
     _word = "rule"
 
-    def __getattr__(self, name: str) -> NoReturn:
+    def _get(self, name: str) -> NoReturn:
         if name.startswith("_"):
             raise AttributeError(name)
         from hakoniwa.haco.haconiwa import of_a_section
@@ -75,6 +75,9 @@ class FilterBuilder:
         hint = of_a_section(self._word, name)
         told = f"rule.{name} is {'a word of haconiwa only' if hint else 'unknown'}"
         self._section._reading.stop(told, hint or nearest(name, ["allow", "errno", "kill", "log", "trap"]))
+
+    if not TYPE_CHECKING:
+        __getattr__ = _get
 
     def __enter__(self) -> Self:
         return self
@@ -123,7 +126,7 @@ class FilterBuilder:
     def _build(self) -> CallFilter:
         return CallFilter(default=self._default, errno=self._errno, rules=tuple(self._rules), where=self._where)
 
-    def copy_for(self, section: SeccompSection) -> FilterBuilder:
+    def copy_for(self, section: Section) -> FilterBuilder:
         """The same filter, for a child of the barn."""
         twin = FilterBuilder(section, self._default, self._errno)
         twin._where = self._where

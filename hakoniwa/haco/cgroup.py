@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hakoniwa.haco.section import Reading, Section, short
+from hakoniwa.haco.reading import Reading, short
+from hakoniwa.haco.section import Section
 from hakoniwa.spec import checks
 from hakoniwa.spec.records import Cgroup, Parameter
 
@@ -19,12 +20,9 @@ LIMITED: dict[str, Callable[[object], Any]] = {
 }
 
 
-class V2Section(Section):
-    """`config.cgroup.v2`."""
+class _Parameters(Section):
+    """The parameters of one version of cgroups."""
 
-    _word = "config.cgroup.v2"
-    _checks = {"assign_only": checks.flag}
-    _defaults = {"assign_only": False}
     _parameters: dict[str, Parameter]
 
     def __init__(self, reading: Reading) -> None:
@@ -49,12 +47,28 @@ class V2Section(Section):
         return twin
 
 
-class CgroupSection(V2Section):
+class V2Section(_Parameters):
+    """`config.cgroup.v2`."""
+
+    _word = "config.cgroup.v2"
+    _checks = {"assign_only": checks.flag}
+    _defaults = {"assign_only": False}
+
+    if TYPE_CHECKING:
+        assign_only: bool
+        """Whether a group without parameters is made, or one that exists is joined."""
+
+
+class CgroupSection(_Parameters):
     """`config.cgroup`: parameters of the first version, and the name of the group."""
 
     _word = "config.cgroup"
     _checks = {"name": checks.group_name}
-    _defaults = {}
+
+    if TYPE_CHECKING:
+        name: str | None
+        """What the group is called after `hakoniwa-`."""
+
     v2: V2Section
     _limits: dict[str, Any]
 

@@ -5,43 +5,67 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import nearest
-from hakoniwa.haco.bootstrap import BootstrapSection
-from hakoniwa.haco.cgroup import CgroupSection
 from hakoniwa.haco.hooks import HookWords
-from hakoniwa.haco.namespace import NamespaceSection
-from hakoniwa.haco.seccomp import SeccompSection
-from hakoniwa.haco.section import Reading, Section, Table, refuse, short
-from hakoniwa.haco.sections import (
-    CapabilitiesSection,
-    CommandSection,
-    FilesystemSection,
-    ResourceSection,
-    RootfsSection,
-)
+from hakoniwa.haco.reading import Reading, refuse, short
+from hakoniwa.haco.section import Section, Table
 from hakoniwa.spec import checks
 from hakoniwa.spec.records import BARN_POINTS, FLAVOURS, INDEPENDENT_MOUNTS, RELOADABLE, Hook
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, Self
+    from collections.abc import Callable, Sequence
+    from typing import Any, Literal, Self
 
-_SECTIONS: dict[str, type[Section]] = {
-    "rootfs": RootfsSection,
-    "filesystem": FilesystemSection,
-    "namespace": NamespaceSection,
-    "resource": ResourceSection,
-    "capabilities": CapabilitiesSection,
-    "command": CommandSection,
-    "bootstrap": BootstrapSection,
-    "cgroup": CgroupSection,
-    "seccomp": SeccompSection,
-}
-_ON_USE = "provision"  # a section that is loaded and made where a file has it: most starts do without
+    from hakoniwa.haco.bootstrap import BootstrapSection
+    from hakoniwa.haco.cgroup import CgroupSection
+    from hakoniwa.haco.namespace import NamespaceSection
+    from hakoniwa.haco.provision import ProvisionSection
+    from hakoniwa.haco.seccomp import SeccompSection
+    from hakoniwa.haco.sections import (
+        CapabilitiesSection,
+        CommandSection,
+        FilesystemSection,
+        ResourceSection,
+        RootfsSection,
+    )
+
+# Sections, each loaded and made when a file first has it: most starts do without most of them.
+SECTIONS = (
+    *("rootfs", "filesystem", "namespace", "resource", "capabilities", "command"),
+    *("bootstrap", "provision", "cgroup", "seccomp"),
+)
 _TABLES: dict[str, Callable[[object, object], object]] = {
     "environ": checks.environment_item,
     "metadata": checks.json_item,
 }
+
+
+def _section(word: str) -> type[Section]:
+    """The class of a section."""
+    if word == "bootstrap":
+        from hakoniwa.haco.bootstrap import BootstrapSection
+
+        return BootstrapSection
+    if word == "provision":
+        from hakoniwa.haco.provision import ProvisionSection
+
+        return ProvisionSection
+    if word == "cgroup":
+        from hakoniwa.haco.cgroup import CgroupSection
+
+        return CgroupSection
+    if word == "namespace":
+        from hakoniwa.haco.namespace import NamespaceSection
+
+        return NamespaceSection
+    if word == "seccomp":
+        from hakoniwa.haco.seccomp import SeccompSection
+
+        return SeccompSection
+    from hakoniwa.haco import sections
+
+    found: type[Section] = getattr(sections, f"{word.capitalize()}Section")
+    return found
 
 
 class RootPath(str):
@@ -90,11 +114,65 @@ class ContainerBuilder(HookWords):
         "log_level": checks.word_of("debug", "info", "warning", "error"),
     }
     _defaults = {"flavour": "container", "workdir": "/", "groups": (), "no_new_privs": True, "log_level": "info"}
-    _more = (_ON_USE,)
+    _more = SECTIONS
     _later = (
         *("network", "checkpoint", "run_as_restore", "pod"),
         *("restart", "healthcheck", "project", "forward", "env_file"),
     )
+
+    if TYPE_CHECKING:
+        name: str | None
+        """What the container is called; unless set, by the file's folder and its stem."""
+        hostname: str | None
+        """Its host name; its name unless set."""
+        flavour: Literal["container", "fly"]
+        """What keeps it apart from the host: namespaces, or with "fly" its root alone."""
+        init_command: Sequence[str] | str | None
+        """The program: a list of arguments, or one path. A shell unless set."""
+        init: Literal["tini", "catatonit"] | None
+        """A reaping, signal-forwarding init before the command."""
+        workdir: str
+        """The folder that the program begins in, inside."""
+        uid: int | str | None
+        """The program's user, by number or by a name of the rootfs's own."""
+        gid: int | str | None
+        """The program's group."""
+        groups: Sequence[int | str]
+        """Its further groups."""
+        no_new_privs: bool
+        """Whether nothing inside gains privileges by execution; True unless set."""
+        container_pid_file: str | os.PathLike[str] | None
+        """A file that holds the supervisor's pid while the container runs."""
+        apparmor: str | None
+        """The AppArmor profile of the program."""
+        lxcfs_root: str | os.PathLike[str] | None
+        """Where lxcfs is mounted, whose files take the place of the kernel's in /proc."""
+        log_level: Literal["debug", "info", "warning", "error"]
+        """The least level that is logged."""
+        environ: dict[str, str]
+        """The environment of the program, besides PATH, HOME, TERM and container."""
+        metadata: dict[str, Any]
+        """Free keys and values that `hako ps` shows."""
+        rootfs: RootfsSection
+        """The root file system."""
+        filesystem: FilesystemSection
+        """Paths that are hidden or read-only, and how the root is entered."""
+        namespace: NamespaceSection
+        """Which namespaces the container has of its own, joins, or shares with the host."""
+        resource: ResourceSection
+        """Resource limits, and scheduling."""
+        capabilities: CapabilitiesSection
+        """What its root may do."""
+        command: CommandSection
+        """Where its standard streams lead."""
+        bootstrap: BootstrapSection
+        """How the rootfs is made."""
+        provision: ProvisionSection
+        """What is done inside the rootfs once it is made."""
+        cgroup: CgroupSection
+        """What the container may use, by the kernel's own parameters."""
+        seccomp: SeccompSection
+        """Which system calls it may make."""
 
     _children: list[ContainerBuilder]
     _mounts: list[WrittenMount]
@@ -112,27 +190,30 @@ class ContainerBuilder(HookWords):
             "owner": (None, None),
         }
         slots["_flags"]["reloadable"] = []
-        for word, section in _SECTIONS.items():
-            slots[word] = section(reading)
         for word, check in _TABLES.items():
             slots[word] = Table(self, word, check)
 
-    def __setattr__(self, name: str, value: object) -> None:
+    def _set(self, name: str, value: object) -> None:
         if name in _TABLES:
             self._must_be_open()
             self.__dict__[name].replace(value)
-        elif name in _SECTIONS or name == _ON_USE:
+        elif name in SECTIONS:
             self._reading.stop(f"config.{name} cannot be assigned", f"set its attributes: config.{name}.NAME = ...")
         else:
-            super().__setattr__(name, value)
+            super()._set(name, value)
 
-    def __getattr__(self, name: str) -> Any:
-        if name != _ON_USE:
-            return super().__getattr__(name)
-        from hakoniwa.haco.provision import ProvisionSection
+    def _get(self, name: str) -> Any:
+        if name not in SECTIONS:
+            return super()._get(name)
+        section = self.__dict__[name] = _section(name)(self._reading)
+        return section
 
-        self.__dict__[name] = ProvisionSection(self._reading)
-        return self.__dict__[name]
+    if not TYPE_CHECKING:
+        __getattr__, __setattr__ = _get, _set
+
+    def _made(self, word: str) -> Any:
+        """A section, or None if the file has none of it."""
+        return self.__dict__.get(word)
 
     def define(self) -> ContainerBuilder:
         """A further container, which begins as a copy of what the barn has set so far."""
@@ -148,8 +229,9 @@ class ContainerBuilder(HookWords):
     def _copy(self) -> Self:
         twin = super()._copy()
         slots, mine = twin.__dict__, self.__dict__
-        for word in (*_SECTIONS, *([_ON_USE] if _ON_USE in mine else [])):
-            slots[word] = mine[word]._copy()
+        for word in SECTIONS:
+            if word in mine:
+                slots[word] = mine[word]._copy()
         for word in _TABLES:
             slots[word].update(mine[word])
         slots["_flags"] = {**self._flags, **{word: list(self._flags[word]) for word in ("independent", "reloadable")}}

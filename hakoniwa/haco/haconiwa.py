@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
-from hakoniwa.haco.bootstrap import BootstrapSection
-from hakoniwa.haco.container import _SECTIONS, ContainerBuilder
-from hakoniwa.haco.provision import ProvisionSection
-from hakoniwa.haco.section import Section
-
 # Of the module `Haconiwa`.
 OF_THE_MODULE = {
     "Logger": 'write Haconiwa.log(text, level="info")',
@@ -103,18 +96,3 @@ def of_the_module(name: str) -> str:
     """What to write in the place of `Haconiwa.NAME`, or nothing where it is not haconiwa's either."""
     needless = _NOT_NEEDED if name.startswith(_NEEDLESS) else ""
     return OF_THE_MODULE.get(name, needless)
-
-
-def explain_call(line: str) -> tuple[str, str] | None:
-    """What is wrong with a line that calls a setting, as Ruby files do: `config.name("web")`. (message, hint)."""
-    kinds: tuple[type[Section], ...] = (ContainerBuilder, BootstrapSection, ProvisionSection, *_SECTIONS.values())
-    settings = {name for kind in kinds for name in kind._checks}
-    for match in re.finditer(r"(\w+(?:\.\w+)+)\s*\(([^)]*)", line):
-        word = match[1].rpartition(".")[2]
-        if word == "cgroup" and (version := match[2].strip("\"': ")) in ("v1", "v2"):
-            return f"{match[1]} is not called", f"write {match[1]}{'.v2' if version == 'v2' else ''}"
-        if word in settings:
-            return f"{match[1]} is not called", f"write {match[1]} = ..."
-        if word in _SECTIONS:
-            return f"{match[1]} is not called", f"write {match[1]}.SETTING = ..., or `with {match[1]} as section:`"
-    return None

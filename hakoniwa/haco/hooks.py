@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hakoniwa.errors import nearest
-from hakoniwa.haco.section import Section, refuse, short
+from hakoniwa.haco.reading import refuse, short
+from hakoniwa.haco.section import Section
 from hakoniwa.spec import checks
 from hakoniwa.spec.records import BARN_POINTS, HOOK_POINTS, HOOK_SIGNALS, BackgroundHook, Hook
 

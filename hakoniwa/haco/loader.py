@@ -11,7 +11,7 @@ from hakoniwa.errors import HakoError, Problems, closest
 from hakoniwa.haco import facade
 from hakoniwa.haco.beside import LARGEST, find_beside
 from hakoniwa.haco.build import build_barn
-from hakoniwa.haco.section import Reading
+from hakoniwa.haco.reading import Reading
 from hakoniwa.hostpaths import distrust
 from hakoniwa.kernel.libc import compile_file
 from hakoniwa.places import global_file
@@ -186,49 +186,10 @@ def _explain(error: Exception, reading: Reading, source: bytes) -> HakoError:
     where = _line_of(error, reading)
     line = int(where.removeprefix(f"{reading.shown}:")) if where != reading.shown else 0
     if isinstance(error, TypeError):
-        told = _explain_arguments(str(error)) or _explain_call(str(error), source.splitlines()[line - 1 : line])
+        from hakoniwa.haco.explain import explain_type_error
+
+        told = explain_type_error(str(error), source.splitlines()[line - 1 : line])
         if told:
             return HakoError(told[0], where=where, hint=told[1])
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return HakoError(text, where=where, hint="--debug shows the traceback")
-
-
-def _explain_call(text: str, lines: list[bytes]) -> tuple[str, str] | None:
-    """A setting or section that was called."""
-    if not text.endswith("object is not callable") or not lines:
-        return None
-    from hakoniwa.haco.haconiwa import explain_call
-
-    return explain_call(lines[0].decode(errors="replace"))
-
-
-def _explain_arguments(text: str) -> tuple[str, str] | None:
-    """A wrong call of one of the file's words: Python's own message, and the nearest argument that exists."""
-    import inspect
-    import re
-
-    from hakoniwa.errors import nearest
-    from hakoniwa.haco.callfilter import FilterBuilder
-    from hakoniwa.haco.container import _SECTIONS, ContainerBuilder
-    from hakoniwa.haco.haconiwa import OF_ARGUMENTS
-    from hakoniwa.haco.hooks import HookWords
-    from hakoniwa.haco.provision import ProvisionSection
-
-    match = re.match(r"(\w+)\.(\w+)\(\) (.*)", text)
-    kinds: list[type] = [ContainerBuilder, HookWords, *_SECTIONS.values(), ProvisionSection, FilterBuilder]
-    classes = {kind.__name__: kind for kind in [*kinds, facade.Haconiwa]}
-    if not match or match[1] not in classes:
-        return None
-    kind, word, told = classes[match[1]], match[2], match[3]
-    parameters = dict(inspect.signature(getattr(kind, word)).parameters)
-    if parameters.pop("self", None):
-        told = re.sub(r"takes (?:from )?.* but (\d+) .*given.*", lambda found: _too_many(int(found[1]) - 1), told)
-    known = [f"{name}=" if one.kind is one.KEYWORD_ONLY else name for name, one in parameters.items()]
-    unexpected = re.search(r"unexpected keyword argument '(\w+)'", told)
-    hint = nearest(unexpected[1], [*parameters]) if unexpected else f"arguments: {' '.join(known) or 'none'}"
-    hint = OF_ARGUMENTS.get((word, unexpected[1] if unexpected else ""), hint)
-    return f"{getattr(kind, '_word', kind.__name__)}.{word}() {told}", hint
-
-
-def _too_many(count: int) -> str:
-    return f"does not take {count} argument{'s' if count > 1 else ''} without a name"

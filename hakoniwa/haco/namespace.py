@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from hakoniwa.errors import nearest
-from hakoniwa.haco.section import Reading, Section, short
+from hakoniwa.haco.reading import Reading, short
+from hakoniwa.haco.section import Section
 from hakoniwa.kernel.process import NAMESPACES
 from hakoniwa.spec import checks
-from hakoniwa.spec.records import Entered, IdRange, Persisted, TimeOffset
+from hakoniwa.spec.records import OWN_NAMESPACES, Entered, IdRange, Namespaces, Persisted, TimeOffset
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Self
 
-# What every container has of its own; `share` gives one back, `unshare` adds one.
-DEFAULT_NAMESPACES = ("mount", "uts", "ipc", "pid")
 _NETNS = "/run/netns"  # where `ip netns` keeps them, `man 8 ip-netns`
 
 
@@ -29,7 +28,7 @@ class NamespaceSection(Section):
 
     def __init__(self, reading: Reading) -> None:
         super().__init__(reading)
-        own = dict.fromkeys(DEFAULT_NAMESPACES, reading.shown)
+        own = dict.fromkeys(OWN_NAMESPACES.own, reading.shown)
         self.__dict__.update(_own=own, _entered={}, _persisted={}, _maps={"uid": [], "gid": []}, _offset=None)
 
     def unshare(self, *names: str, persist_in: str | None = None) -> None:
@@ -122,6 +121,16 @@ class NamespaceSection(Section):
             if name not in known:
                 self._reading.problem(f"namespace {short(name)} is unknown", nearest(str(name), list(NAMESPACES)))
         return known
+
+    def _build(self) -> Namespaces:
+        return Namespaces(
+            own=tuple(self._own),
+            entered=tuple(one.replace(path=self._beside(one.path)) for one in self._entered.values()),
+            persisted=tuple(one.replace(path=self._beside(one.path)) for one in self._persisted.values()),
+            uid_map=tuple(self._maps["uid"]),
+            gid_map=tuple(self._maps["gid"]),
+            time_offset=self._offset,
+        )
 
     def _copy(self) -> Self:
         twin = super()._copy()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hakoniwa.haco.section import Reading, Section, short
+from hakoniwa.haco.reading import Reading, short
+from hakoniwa.haco.section import Section
 from hakoniwa.spec import buildchecks, checks
 from hakoniwa.spec.records import ProvisionStep
 
@@ -18,6 +19,11 @@ class ProvisionSection(Section):
     _word = "config.provision"
     _checks = {"skip": checks.flag}
     _defaults = {"skip": False}
+
+    if TYPE_CHECKING:
+        skip: bool
+        """Whether a sibling that shares the rootfs takes the steps."""
+
     _steps: list[ProvisionStep]
 
     def __init__(self, reading: Reading) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from hakoniwa.haco.section import Reading, Section
+from hakoniwa.haco.reading import Reading
+from hakoniwa.haco.section import Section
 from hakoniwa.spec import checks
 from hakoniwa.spec.records import Seccomp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
     from typing import Self
 
     from hakoniwa.haco.callfilter import FilterBuilder
@@ -25,6 +27,11 @@ class SeccompSection(Section):
     _word = "config.seccomp"
     _checks = {"profile": _profile}
     _defaults = {"profile": "default"}
+
+    if TYPE_CHECKING:
+        profile: str | os.PathLike[str] | None
+        """"default", None, or the path of a profile in Docker's JSON format."""
+
     _filters: list[FilterBuilder]
 
     def __init__(self, reading: Reading) -> None:
@@ -47,6 +54,9 @@ class SeccompSection(Section):
         twin._filters.extend(mine.copy_for(twin) for mine in self._filters)
         return twin
 
-    def _build(self, profile: str | None) -> Seccomp:
+    def _build(self) -> Seccomp:
         filters = tuple(builder._build() for builder in self._filters)
+        profile = self._values.get("profile", "default")  # by its name, or else by its path
+        if profile not in (None, "default"):
+            profile = self._beside(profile)
         return Seccomp(profile=profile, filters=filters, where=self._place("profile"))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hakoniwa.errors import nearest
-from hakoniwa.haco.section import Reading, Section, short
+from hakoniwa.haco.reading import Reading, short
+from hakoniwa.haco.section import Section
 from hakoniwa.kernel import capabilities
 from hakoniwa.spec import checks
 from hakoniwa.spec.records import Capabilities, Limit, Scheduling, Stream
@@ -20,6 +21,10 @@ class RootfsSection(Section):
     _checks = {"readonly": checks.flag}
     _defaults = {"readonly": False}
 
+    if TYPE_CHECKING:
+        readonly: bool
+        """Whether nothing can be written to it; False unless set."""
+
 
 class FilesystemSection(Section):
     """`config.filesystem`."""
@@ -27,6 +32,11 @@ class FilesystemSection(Section):
     _word = "config.filesystem"
     _checks = {"use_legacy_chroot": checks.flag}
     _defaults = {"use_legacy_chroot": False}
+
+    if TYPE_CHECKING:
+        use_legacy_chroot: bool
+        """`chroot` in the place of `pivot_root`: no boundary against root."""
+
     _masked: list[str]
     _readonly: list[str]
 
@@ -59,6 +69,15 @@ class ResourceSection(Section):
 
     _word = "config.resource"
     _checks = {"nice": checks.nice, "sched": checks.policy, "oom_score_adj": checks.oom_score_adj}
+
+    if TYPE_CHECKING:
+        nice: int | None
+        """The nice value, from -20 to 19."""
+        sched: str | None
+        """The scheduling policy: other, batch, idle, fifo:N or rr:N."""
+        oom_score_adj: int | None
+        """What is added to the score by which the kernel chooses what to end when memory is short."""
+
     _limits: dict[str, Limit]
 
     def __init__(self, reading: Reading) -> None:
@@ -173,17 +192,17 @@ class CommandSection(Section):
 
     def set_stdin(self, *, file: str | None = None, host_file: str | None = None) -> None:
         """Read standard input from a file."""
-        self._set(0, "set_stdin", file, host_file)
+        self._lead(0, "set_stdin", file, host_file)
 
     def set_stdout(self, *, file: str | None = None, host_file: str | None = None) -> None:
         """Append standard output to a file."""
-        self._set(1, "set_stdout", file, host_file)
+        self._lead(1, "set_stdout", file, host_file)
 
     def set_stderr(self, *, file: str | None = None, host_file: str | None = None) -> None:
         """Append standard error to a file."""
-        self._set(2, "set_stderr", file, host_file)
+        self._lead(2, "set_stderr", file, host_file)
 
-    def _set(self, number: int, word: str, file: str | None, host_file: str | None) -> None:
+    def _lead(self, number: int, word: str, file: str | None, host_file: str | None) -> None:
         self._must_be_open()
         setting = f"{self._word}.{word}()"
         if (file is None) == (host_file is None):

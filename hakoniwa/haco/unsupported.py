@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hakoniwa.haco.section import Reading, refuse
+from hakoniwa.haco.reading import Reading, refuse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
