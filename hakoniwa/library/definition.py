@@ -55,7 +55,7 @@ def read_limits(limit: Mapping[str, int | float | str | None] | None) -> Limits:
     if unknown:
         raise HakoError(f"limit {unknown[0]!r} is unknown", hint=nearest(str(unknown[0]), [*LIMITED]))
     from hakoniwa.haco.cgroup import CgroupSection
-    from hakoniwa.haco.section import Reading
+    from hakoniwa.haco.reading import Reading
 
     reading = Reading("", "limit")
     section = CgroupSection(reading)
