@@ -9,6 +9,7 @@ from hakoniwa import log
 from hakoniwa.errors import HakoError
 from hakoniwa.haco.explain import KINDS
 from hakoniwa.haco.loader import is_document, read_file
+from hakoniwa.spec.buildchecks import of_kind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -143,9 +144,11 @@ def _missing(container: Container) -> Iterator[HakoError]:
         )
     if profile not in (None, "default") and _is_missing(profile):
         yield HakoError(f"the seccomp profile is missing: {profile}", where=container.security.seccomp.where)
-    archive = container.build.bootstrap.settings.get("archive_path", "")
-    if archive.startswith("/") and _is_missing(archive) and _is_missing(rootfs.path):
-        yield HakoError(f"the archive is missing: {archive}", where=container.build.bootstrap.where)
+    bootstrap = container.build.bootstrap
+    for name in of_kind(bootstrap.strategy, "archive"):
+        archive = bootstrap.settings.get(name, "")
+        if archive.startswith("/") and _is_missing(archive) and _is_missing(rootfs.path):
+            yield HakoError(f"the archive is missing: {archive}", where=bootstrap.where)
 
 
 def _is_missing(path: str) -> bool:

@@ -11,7 +11,7 @@ from hakoniwa.haco.reading import short
 from hakoniwa.options import Command, Given, Option, usage_error
 from hakoniwa.places import global_file, lib_dir, make_parents
 from hakoniwa.spec import checks
-from hakoniwa.spec.buildchecks import SETTINGS
+from hakoniwa.spec.strategies import SETTINGS
 
 COMMAND = Command(
     name="new",
@@ -83,45 +83,6 @@ with Haconiwa.define() as config:
     # config.seccomp.filter().kill("ptrace")                       # on top of the default profile
 """
 
-_BOOTSTRAPS = {
-    "host": '''\
-        # This system, read-only, below a private writable layer: no download.
-        b.strategy = "host"''',
-    "debootstrap": '''\
-        b.strategy = "debootstrap"
-        b.debian_release = "bookworm"
-        b.variant = "minbase"''',
-    "tarball": """\
-        b.strategy = "tarball"
-        b.archive_path = "rootfs.tar.gz"    # beside this file, or an https:// URL
-        # b.sha256 = "..."                  # needed with a URL""",
-    "git": """\
-        b.strategy = "git"
-        b.git_url = "https://example.org/rootfs.git"
-        b.git_ref = "main"                  # a branch, a tag or a commit""",
-    "lxc": """\
-        b.strategy = "lxc"
-        b.os_type = "busybox"               # a template of lxc-create""",
-    "shell": '''\
-        b.strategy = "shell"
-        b.code = """
-            mkdir -p "$ROOTFS/bin" "$ROOTFS/tmp"
-            cp /bin/busybox "$ROOTFS/bin/sh"
-        """''',
-    "recipe": """\
-        b.strategy = "recipe"
-        b.recipe = "busybox"                # a script of bootstrap/""",
-    "python": """\
-        import shutil
-
-        def fill(boot):
-            (boot.rootfs / "bin").mkdir()
-            shutil.copy("/bin/busybox", boot.rootfs / "bin" / "sh")
-
-        b.strategy = "python"
-        b.code = fill""",
-}
-
 _GLOBAL = """\
 # Defaults for all container files of this machine; each file may say otherwise.
 
@@ -181,10 +142,17 @@ def _content(given: Given, path: str) -> str:
         line = f"    config.chroot_to({os.path.abspath(rootfs)!r})"
     else:
         line = f"    # config.chroot_to({os.path.join(lib_dir(), name)!r})   # where the rootfs lies"
-    assert set(_BOOTSTRAPS) == set(SETTINGS)
     return _FILE.format(
-        title=name, file=printable(shlex.quote(file)), name=named, rootfs=line, bootstrap=_BOOTSTRAPS[strategy]
+        title=name, file=printable(shlex.quote(file)), name=named, rootfs=line, bootstrap=_example(strategy)
     )
+
+
+def _example(strategy: str) -> str:
+    from importlib import import_module
+    from textwrap import indent
+
+    example: str = import_module(f"hakoniwa.rootfs.strategies.{strategy}").EXAMPLE
+    return indent(example.rstrip("\n"), " " * 8)
 
 
 def _write(path: str, content: str) -> None:

@@ -122,9 +122,10 @@ class BootstrapSection(Section):
     def _settings(self, beside: Callable[[str], str]) -> dict[str, Any]:
         """What the strategy is told. `beside` makes a path relative to the container file absolute."""
         settings = {name: checks.deep_copy(value) for name, value in self._values.items() if name not in _COMMON}
-        archive, url = settings.get("archive_path", ""), settings.get("git_url", "")
-        if archive and not archive.startswith(buildchecks.URLS):
-            settings["archive_path"] = beside(archive)
-        if url and "://" not in url and ":" not in url.partition("/")[0]:
-            settings["git_url"] = f"file://{beside(url)}"  # so that it can be shallow, as `man 1 git-clone` has it
+        for name in buildchecks.of_kind(self.strategy, "archive"):
+            if (archive := settings.get(name)) and not archive.startswith(buildchecks.URLS):
+                settings[name] = beside(archive)
+        for name in buildchecks.of_kind(self.strategy, "repository"):
+            if (url := settings.get(name)) and "://" not in url and ":" not in url.partition("/")[0]:
+                settings[name] = f"file://{beside(url)}"  # so that it can be shallow, as `man 1 git-clone` has it
         return settings

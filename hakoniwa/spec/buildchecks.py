@@ -7,23 +7,13 @@ import os
 from hakoniwa.errors import nearest
 from hakoniwa.spec import checks
 from hakoniwa.spec.checks import Wrong
+from hakoniwa.spec.strategies import SETTINGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-# The settings that each strategy takes; the first is one that it cannot do without.
-SETTINGS: dict[str, tuple[str, ...]] = {
-    "host": (),
-    "debootstrap": ("debian_release", "variant", "components", "mirror_url", "arch", "tool"),
-    "tarball": ("archive_path", "sha256", "tar_options"),
-    "git": ("git_url", "git_ref", "git_options"),
-    "lxc": ("os_type", "project_name", "debian_release", "mirror_url", "arch", "lxc_options"),
-    "recipe": ("recipe",),
-    "shell": ("code",),
-    "python": ("code",),
-}
 OF_OTHERS = ("options",)  # for a strategy that is none of ours
 LATER = ("image",)
 PLUGINS = "hakoniwa.strategies"  # the group of entry points of other packages
@@ -83,19 +73,32 @@ def _options(value: object) -> object:
     return checks.deep_copy(value)
 
 
+# The kinds of values that strategies take.
+KINDS: dict[str, Callable[[Any], Any]] = {
+    "argument": _argument,
+    "arguments": lambda value: _arguments(checks.words_with_commas(value)),
+    "archive": checks.path,  # or an https:// URL, then with a setting of the kind "digest"
+    "code": _code,
+    "digest": _digest,
+    "name": checks.name,
+    "repository": _argument,
+    "texts": checks.text_list,
+}
 # Of each setting of a strategy.
 CHECKS: dict[str, Callable[[Any], Any]] = {
-    "archive_path": checks.path,
-    "sha256": _digest,
-    "code": _code,
-    "recipe": checks.name,
-    "tool": checks.word_of("debootstrap", "mmdebstrap"),
-    "project_name": checks.name,
     "options": _options,
-    **dict.fromkeys(("os_type", "debian_release", "variant", "mirror_url", "arch", "git_url", "git_ref"), _argument),
-    **dict.fromkeys(("tar_options", "git_options", "lxc_options"), checks.text_list),
-    "components": lambda value: _arguments(checks.words_with_commas(value)),
+    **{
+        name: KINDS[kind] if isinstance(kind, str) else checks.word_of(*kind)
+        for settings in SETTINGS.values()
+        for name, kind in settings.items()
+    },
 }
+
+
+def of_kind(strategy: object, kind: str) -> list[str]:
+    """The settings of a strategy that take values of a kind."""
+    settings = SETTINGS.get(strategy, {}) if isinstance(strategy, str) else {}
+    return [name for name, own in settings.items() if own == kind]
 
 
 def step_name(value: object) -> str:

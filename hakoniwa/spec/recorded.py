@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from hakoniwa.record import Record
-from hakoniwa.spec.buildchecks import SETTINGS, installed
+from hakoniwa.spec.buildchecks import installed
 from hakoniwa.spec.plain import SCHEMA, from_plain
 from hakoniwa.spec.records import Container
 from hakoniwa.spec.shapes import Shape, published
+from hakoniwa.spec.strategies import SETTINGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

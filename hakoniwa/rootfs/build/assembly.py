@@ -8,7 +8,7 @@ from hakoniwa import marks
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import tree
 from hakoniwa.places import layer_tree
-from hakoniwa.rootfs.build.strategy import described, load_strategy, summary
+from hakoniwa.rootfs.build.strategy import described, load_strategy, must_be_possible, summary
 from hakoniwa.rootfs.build.strays import Watch
 from hakoniwa.rootfs.provision import provisioning
 from hakoniwa.rootfs.provision.stepprocess import run_inside
@@ -172,13 +172,14 @@ class Assembly:
         """Let the strategy fill a folder, then give it its owner and let the file's own functions have it."""
         container, bootstrap = self.container, self.container.build.bootstrap
         boot = Boot(container, folder, self._progress, self._identity)
+        must_be_possible(container, self._strategy)
         with Watch(container.files.rootfs.path, folder, self._progress):
             if hasattr(self._strategy, "fill"):
                 self._strategy.fill(boot, bootstrap)
             else:
                 boot.call(self._strategy.bootstrap, f"strategy {described(container)}", bootstrap.where)
         if not os.listdir(folder):
-            hint = f"the folder to fill was {'$ROOTFS' if bootstrap.strategy == 'shell' else 'boot.rootfs'}"
+            hint = f"the folder to fill was {getattr(self._strategy, 'FOLDER', 'boot.rootfs')}"
             told = f"strategy {described(container)} left the rootfs empty"
             raise HakoError(told, where=bootstrap.where, hint=hint)
         os.chmod(folder, 0o755)

@@ -43,14 +43,12 @@ def build_missing(barn: Barn, options: BuildOptions, *, needed: bool = False) ->
 def _build(container: Container, options: BuildOptions, *, shared: bool) -> None:
     from hakoniwa.ids import choose_maps, for_ordinary_user
     from hakoniwa.rootfs.build.construction import build
+    from hakoniwa.rootfs.build.strategy import load_strategy
     from hakoniwa.rootfs.rootless import as_root
 
     maps = None if os.geteuid() == 0 else choose_maps(for_ordinary_user(container))
-    if maps is not None and container.build.bootstrap.strategy == "recipe":
-        from hakoniwa.rootfs.strategies import recipe
-
-        # In a user namespace all others' files have one owner, nobody: whose a recipe is has to be seen here.
-        recipe.find(container.build.bootstrap, os.path.dirname(container.file) or "/")
+    if maps is not None and hasattr(strategy := load_strategy(container), "check_outside"):
+        strategy.check_outside(container.build.bootstrap, os.path.dirname(container.file))
     as_root(lambda: build(container, options, shared=shared, maps=maps), maps)
 
 

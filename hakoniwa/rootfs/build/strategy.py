@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import HakoError
+from hakoniwa.kernel import idmap
+from hakoniwa.spec.strategies import SETTINGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,10 +22,9 @@ def load_strategy(container: Container) -> Any:
     if not isinstance(strategy, str):
         return strategy
     from hakoniwa.haco.bootstrap import load_installed
-    from hakoniwa.spec.buildchecks import SETTINGS
 
     if strategy in SETTINGS:
-        return _own_strategy(strategy)
+        return own_strategy(strategy)
     try:
         found = load_installed(strategy)
     except Exception as error:
@@ -34,10 +35,22 @@ def load_strategy(container: Container) -> Any:
     return found
 
 
-def _own_strategy(name: str) -> ModuleType:
+def own_strategy(name: str) -> ModuleType:
+    """The module of one of our strategies."""
     from importlib import import_module
 
     return import_module(f"hakoniwa.rootfs.strategies.{name}")
+
+
+def must_be_possible(container: Container, strategy: Any) -> None:
+    """Raise HakoError if the caller is not the host's root, and the strategy takes that: to make device nodes, say."""
+    if getattr(strategy, "TAKES_ROOT", False) and not idmap.is_host_root():
+        others = [name for name in SETTINGS if not getattr(own_strategy(name), "TAKES_ROOT", False)]
+        raise HakoError(
+            f"strategy {described(container)} takes root",
+            where=container.build.bootstrap.where,
+            hint=f"without root: {', '.join(others[:-1])} and {others[-1]}",
+        )
 
 
 def described(container: Container) -> str:
@@ -51,7 +64,5 @@ def summary(container: Container) -> str:
     strategy = container.build.bootstrap.strategy
     if not isinstance(strategy, str):
         return described(container)
-    from hakoniwa.spec.buildchecks import SETTINGS
-
-    main = container.build.bootstrap.settings.get(*SETTINGS.get(strategy, ("",))[:1])
+    main = container.build.bootstrap.settings.get(next(iter(SETTINGS.get(strategy, {})), ""))
     return f"{strategy} {os.path.basename(main)}" if isinstance(main, str) and "\n" not in main else strategy

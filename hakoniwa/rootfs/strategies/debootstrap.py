@@ -9,7 +9,7 @@ from hakoniwa.errors import HakoError, nearest
 from hakoniwa.rootfs.tools.boot import Boot
 from hakoniwa.rootfs.tools.devices import remove_devices
 from hakoniwa.rootfs.tools.mirror import mirror_of
-from hakoniwa.rootfs.tools.programs import must_be_executable, must_be_host_root, run_step
+from hakoniwa.rootfs.tools.programs import must_be_executable, run_step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +17,20 @@ if TYPE_CHECKING:
 
     from hakoniwa.spec.records import Bootstrap
 
+SETTINGS = {
+    "debian_release": "argument",
+    "variant": "argument",
+    "components": "arguments",
+    "mirror_url": "argument",
+    "arch": "argument",
+    "tool": ("debootstrap", "mmdebstrap"),
+}
+EXAMPLE = """\
+b.strategy = "debootstrap"
+b.debian_release = "bookworm"
+b.variant = "minbase"
+"""
+TAKES_ROOT = True  # it makes device nodes
 KEPT = True  # by what is asked; the mirror that happens to be used makes no difference
 
 _SCRIPTS = "/usr/share/debootstrap/scripts"
@@ -31,7 +45,6 @@ def fill(boot: Boot, bootstrap: Bootstrap) -> None:
     settings, where = bootstrap.settings, bootstrap.where
     tool, release = settings.get("tool", "debootstrap"), settings["debian_release"]
     must_be_executable(f"strategy {tool!r}", tool, where)
-    must_be_host_root("strategy 'debootstrap'", where)
     distribution = _distribution(release, where)
     words = _mmdebstrap_words(settings) if tool == "mmdebstrap" else _debootstrap_words(settings)
     # No `--`, which debootstrap does not know: none of these begins with a dash (haco/bootstrap.py).

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
     from hakoniwa.spec.records import Bootstrap
 
+SETTINGS = {"git_url": "repository", "git_ref": "argument", "git_options": "texts"}
+EXAMPLE = """\
+b.strategy = "git"
+b.git_url = "https://example.org/rootfs.git"
+b.git_ref = "main"                  # a branch, a tag or a commit
+"""
 KEPT = True
 
 _ENVIRON = {

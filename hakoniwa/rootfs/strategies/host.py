@@ -19,6 +19,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hakoniwa.spec.records import Bootstrap
 
+SETTINGS: dict[str, str] = {}
+EXAMPLE = """\
+# This system, read-only, below a private writable layer: no download.
+b.strategy = "host"
+"""
+
+
 # Mounts of the container's own go there, so that in an ordinary user's layer they are empty folders.
 _MADE = ("/dev", "/proc", "/sys")
 

@@ -10,7 +10,7 @@ from hakoniwa.rootfs.store.discards import remove_tree
 from hakoniwa.rootfs.tools.boot import Boot
 from hakoniwa.rootfs.tools.devices import remove_devices
 from hakoniwa.rootfs.tools.mirror import mirror_of
-from hakoniwa.rootfs.tools.programs import must_be_executable, must_be_host_root, run_step
+from hakoniwa.rootfs.tools.programs import must_be_executable, run_step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +18,19 @@ if TYPE_CHECKING:
 
     from hakoniwa.spec.records import Bootstrap
 
+SETTINGS = {
+    "os_type": "argument",
+    "project_name": "name",
+    "debian_release": "argument",
+    "mirror_url": "argument",
+    "arch": "argument",
+    "lxc_options": "texts",
+}
+EXAMPLE = """\
+b.strategy = "lxc"
+b.os_type = "busybox"               # a template of lxc-create
+"""
+TAKES_ROOT = True  # it makes device nodes
 KEPT = True
 
 _TEMPLATES = "/usr/share/lxc/templates"
@@ -41,7 +54,6 @@ def fill(boot: Boot, bootstrap: Bootstrap) -> None:
     settings, where = bootstrap.settings, bootstrap.where
     os_type = settings["os_type"]
     must_be_executable("strategy 'lxc'", "lxc-create", where)
-    must_be_host_root("strategy 'lxc'", where)
     _must_be_template(os_type, where)
     for program in _CALLED.get(os_type, ()):
         must_be_executable(f"template {os_type!r}", program, where, package=_PACKAGES.get(program, program))

@@ -8,6 +8,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hakoniwa.spec.records import Bootstrap
 
+SETTINGS = {"code": "code"}
+EXAMPLE = """\
+import shutil
+
+def fill(boot):
+    (boot.rootfs / "bin").mkdir()
+    shutil.copy("/bin/busybox", boot.rootfs / "bin" / "sh")
+
+b.strategy = "python"
+b.code = fill
+"""
+
 
 def fill(boot: Boot, bootstrap: Bootstrap) -> None:
     """Call or execute the code."""

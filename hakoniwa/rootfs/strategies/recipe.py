@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from hakoniwa.spec.records import Bootstrap
 
 
+SETTINGS = {"recipe": "name"}
+EXAMPLE = """\
+b.strategy = "recipe"
+b.recipe = "busybox"                # a script of bootstrap/
+"""
 KEPT = True
 _LARGEST = 4 << 20  # bytes of a recipe
 PASSED_ON = ("MIRROR", "DEBIAN_RELEASE", "DEBIAN_PACKAGES")  # what the recipes that come with hakoniwa look at
@@ -59,6 +64,11 @@ def fill(boot: Boot, bootstrap: Bootstrap) -> None:
 def _mirror() -> str:
     """What `$MIRROR` is: the mirror of Debian that apt uses. To ask apt takes seconds."""
     return os.environ.get("MIRROR") or mirror_of("debian")
+
+
+def check_outside(bootstrap: Bootstrap, beside: str) -> None:
+    """Raise HakoError if the recipe may not be executed. In a user namespace all others' files have one owner, nobody."""
+    find(bootstrap, beside)
 
 
 def folders(beside: str) -> list[str]:

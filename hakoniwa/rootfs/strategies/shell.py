@@ -10,6 +10,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hakoniwa.spec.records import Bootstrap
 
+FOLDER = "$ROOTFS"
+SETTINGS = {"code": "code"}
+EXAMPLE = '''\
+b.strategy = "shell"
+b.code = """
+    mkdir -p "$ROOTFS/bin" "$ROOTFS/tmp"
+    cp /bin/busybox "$ROOTFS/bin/sh"
+"""
+'''
+
 
 def fill(boot: Boot, bootstrap: Bootstrap) -> None:
     """Run the text, in the folder of the container file."""

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
     from hakoniwa.spec.records import Bootstrap
 
+SETTINGS = {"archive_path": "archive", "sha256": "digest", "tar_options": "texts"}
+EXAMPLE = """\
+b.strategy = "tarball"
+b.archive_path = "rootfs.tar.gz"    # beside this file, or an https:// URL
+# b.sha256 = "..."                  # needed with a URL
+"""
 KEPT = True
 
 

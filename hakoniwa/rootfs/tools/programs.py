@@ -11,7 +11,6 @@ import shutil
 import subprocess
 
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import idmap
 from hakoniwa.rootfs.tools.environment import PATH, environment
 from hakoniwa.rootfs.tools.output import follow, quoted
 
@@ -79,13 +78,6 @@ def run_step(
 def how_it_ended(status: int) -> str:
     """An exit status of `subprocess` in words."""
     return f"exit status {status}" if status > 0 else f"signal {-status}"
-
-
-def must_be_host_root(name: str, where: str) -> None:
-    """Raise HakoError for who is root of a user namespace at most: no device node can be made there."""
-    if not idmap.is_host_root():
-        hint = "without root: tarball, git, recipe, shell, python and host"
-        raise HakoError(f"{name} takes root", where=where, hint=hint)
 
 
 def must_be_executable(name: str, program: str, where: str, *, package: str = "") -> None:
