@@ -1,4 +1,4 @@
-"""What is known of a rootfs that was made here: its mark, which lies beside all others and not where the rootfs lies.
+"""What is known of a rootfs that was made here: its mark, which lies beside all others and not beside the rootfs.
 
 A mark belongs to one folder, by path and inode. So the rename that puts another folder in that place puts the mark of that
 folder in force. Nothing inside a container can write a mark, which says what host folders are shown inside.

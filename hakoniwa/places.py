@@ -21,7 +21,7 @@ _trusted: set[str] = set()  # the folders of this process that were found to be 
 def _place(override: str, for_root: str, variable: str, fallback: str) -> str:
     """`override` from the environment, else the place for root, else below the user's own XDG folder.
 
-    Raises HakoError where that could be somebody else's: what is read there is believed.
+    Raises HakoError if that could be somebody else's: we believe what we read there.
     """
     chosen = os.environ.get(override)
     if chosen:

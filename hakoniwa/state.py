@@ -80,7 +80,7 @@ def take_lock(name: str) -> int:
 
 
 def lock_file_alone(path: str) -> int | None:
-    """Lock a file, made where it is missing; None when somebody has taken it away in between. Raises Busy."""
+    """Lock a file, made if it is missing; None if somebody has taken it away in between. Raises Busy."""
     try:
         return lock_file(path)
     except FileNotFoundError:
@@ -98,8 +98,12 @@ def release(name: str, lock: int) -> None:
 
 
 def forget(name: str, lock: int) -> None:
-    """Remove the state of a container, whose lock is held; the lock goes last."""
-    folder = folder_of(name)
+    """Remove the state of a container, whose lock is held."""
+    forget_folder(folder_of(name), lock)
+
+
+def forget_folder(folder: str, lock: int) -> None:
+    """Remove a folder that the lock in it belongs to, which goes last."""
     for entry in sorted(os.listdir(folder), key=lambda entry: entry == LOCK):
         os.unlink(os.path.join(folder, entry))
     os.rmdir(folder)
@@ -120,7 +124,7 @@ def write(name: str, state: State) -> None:
 
 
 def read(name: str) -> State | None:
-    """The state of a container, with `status` as it is now, or None where it has none. Raises Damaged."""
+    """The state of a container, with `status` as it is now, or None if it has none. Raises Damaged."""
     state = read_known(State, name, os.path.join(folder_of(name), _STATE))
     if state is not None and state.status == "running" and not identity(state, "supervisor").lives():
         # Nobody wrote down how it ended. Without a supervisor, the container is being killed by its parent-death signal.
@@ -150,7 +154,7 @@ def names() -> list[str]:
 def clear_leftovers(name: str) -> list[str]:
     """End and remove what a killed supervisor has left; the lock is held. Returns what was cleared, in words.
 
-    Raises HakoError where something could not be.
+    Raises HakoError if something could not be.
     """
     path = os.path.join(folder_of(name), _STATE)
     if ended(path):
@@ -177,9 +181,9 @@ def clear_leftovers(name: str) -> list[str]:
 
 
 def clear_damaged(name: str) -> list[str]:
-    """Remove the state where it cannot be read, and of what it is about, what can be told from it; the lock is held.
+    """Remove the state if it cannot be read, and of what it is about, what can be told from it; the lock is held.
 
-    Returns what was cleared, in words. Raises HakoError where something could not be.
+    Returns what was cleared, in words. Raises HakoError if something could not be.
     """
     path = os.path.join(folder_of(name), _STATE)
     try:
@@ -261,7 +265,7 @@ def remove_record(name: str) -> None:
 
 
 def clear_damaged_record(name: str) -> list[str]:
-    """Remove the record where it cannot be read. Returns what was cleared, in words. Raises HakoError, OSError."""
+    """Remove the record if it cannot be read. Returns what was cleared, in words. Raises HakoError, OSError."""
     try:
         read_record(name)
         return []
@@ -285,7 +289,7 @@ def recorded_names() -> list[str]:
 
 
 def known(name: str) -> State | Made | None:
-    """The state of a container, or where it has none what was written when its rootfs was made. Raises Damaged."""
+    """The state of a container, or if it has none what was written when its rootfs was made. Raises Damaged."""
     return read(name) or read_record(name)
 
 
@@ -329,7 +333,7 @@ def _says_otherwise(state: str, record: str, saying: Sequence[bytes]) -> bool:
 
 
 def _file_of(name: str) -> object:
-    """The file that has started a container last, as its state says; None where that does not say so at a glance."""
+    """The file that has started a container last, as its state says; None if that does not say so at a glance."""
     try:
         value = load(name, os.path.join(folder_of(name), _STATE))
     except (Unreadable, OSError, HakoError):

@@ -145,7 +145,7 @@ class State(_Known):
     assigned_cgroup: str | None = None
     persisted: tuple[str, ...] = ()
     pid_file: str | None
-    log: str | None  # where it runs in the background
+    log: str | None  # if it runs in the background
     devpts: int | None = None
     filters: tuple[str, ...]
     error: str | None = None
@@ -185,9 +185,9 @@ def written(record: Record) -> bytes:
 
 
 def load(name: str, path: str) -> dict[str, Any] | None:
-    """What a file says of a container, or None where there is none.
+    """What a file says of a container, or None if there is none.
 
-    Raises OSError, Unreadable where it says nothing, and HakoError where a later version of ours has written it.
+    Raises OSError, Unreadable if it says nothing, and HakoError if a later version of ours has written it.
     """
     for candidate in (path, f"{path}.new", path):
         try:
@@ -232,7 +232,7 @@ def lacks(content: bytes, saying: Iterable[bytes]) -> bool:
 
 
 def read_known(kind: type[Known], name: str, path: str) -> Known | None:
-    """A record of a container, or None where there is none. Raises Damaged."""
+    """A record of a container, or None if there is none. Raises Damaged."""
     from hakoniwa import recordreader
 
     try:

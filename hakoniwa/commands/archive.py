@@ -11,7 +11,14 @@ from hakoniwa.commands.create import QUIET
 from hakoniwa.errors import HakoError, nearest, printable
 from hakoniwa.haco.loader import load_given
 from hakoniwa.options import Command, Given, Option, usage_error
-from hakoniwa.rootfs.archives.creation import COMPRESSIONS, Packing, archive, check_target, kind_of, measure
+from hakoniwa.rootfs.archives.creation import (
+    COMPRESSIONS,
+    ArchiveRequest,
+    check_target,
+    create_archive,
+    kind_of,
+    measure,
+)
 from hakoniwa.rootfs.build.options import BuildOptions
 from hakoniwa.rootfs.build.selection import build_missing, is_built
 from hakoniwa.rootfs.rootless import as_root
@@ -48,36 +55,36 @@ COMMAND = Command(
 
 def run(given: Given) -> int:
     """Load the file, build what is missing, pack it."""
-    packing = _packing(given)
+    request = _request(given)
     barn = load_given(given, "archive")
     check_real_id(barn)
     log.set_level(barn.log_level)
     container = _meant(barn, given.value("name"))
     quiet = given.flag("quiet")
     progress = progress_for(container.name, quiet=quiet)
-    check_target(packing.target)
+    check_target(request.target)
     if given.flag("dry_run"):
         if not is_built(container):
             hint = f"hako create {container.file}"
             raise HakoError(
                 f"the rootfs {container.files.rootfs.path} is missing", where=container.files.rootfs.where, hint=hint
             )
-        as_root(lambda: _print_size(container, packing))
+        as_root(lambda: _print_size(container, request))
         return 0
     build_missing(
         barn.replace(containers=(container,)), BuildOptions(provision=not given.flag("no_provision"), quiet=quiet)
     )
-    as_root(lambda: archive(container, packing, progress))
-    progress.tell(f"packed {packing.target} ({size(os.stat(packing.target).st_size)})")
+    as_root(lambda: create_archive(container, request, progress))
+    progress.tell(f"packed {request.target} ({size(os.stat(request.target).st_size)})")
     return 0
 
 
-def _print_size(container: Container, packing: Packing) -> None:
-    count = measure(container, packing, progress_for(container.name, quiet=True))
-    print(printable(f"{packing.target}: {count} bytes before compression ({packing.kind})"), flush=True)
+def _print_size(container: Container, request: ArchiveRequest) -> None:
+    count = measure(container, request, progress_for(container.name, quiet=True))
+    print(printable(f"{request.target}: {count} bytes before compression ({request.kind})"), flush=True)
 
 
-def _packing(given: Given) -> Packing:
+def _request(given: Given) -> ArchiveRequest:
     target = given.value("dest")
     if not target:
         raise usage_error("which file?", "archive", "-d OUT.tar.gz")
@@ -91,7 +98,7 @@ def _packing(given: Given) -> Packing:
         words = shlex.split(given.value("tar_options") or "")
     except ValueError as error:
         raise usage_error(f"{given.value('tar_options')}: {error}", "-O") from None
-    return Packing(
+    return ArchiveRequest(
         target=os.path.abspath(target),
         kind=kind,
         # haconiwa's users put commas between options: `--exclude=./bin,--verbose` is two.

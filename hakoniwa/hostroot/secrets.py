@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Shown empty. /run and /tmp are mounts of their own on most systems, which are not included; so nowhere.
+# Shown empty. /run and /tmp are mounts of their own on most systems, which are not included; so they are not shown.
 EMPTIED = ("/root", "/home", "/run", "/tmp", "/var/tmp", "/var/backups", "/var/crash", "/var/mail")
 _FOLDERS_ALONE = ("/var/log", "/var/spool")  # shown without files: programs do not make the folders in them
 _NEVER = (
@@ -44,7 +44,7 @@ _HOST_KEY = "ssh_host_"  # not of /etc/ssh
 # What packages install for some users alone, though it is no secret: what cannot be read, dpkg cannot replace.
 _PUBLIC = ("/usr/bin/dumpcap", "/usr/sbin/pppd", "/usr/share/polkit-1/rules.d")
 _OVERRIDES = "/var/lib/dpkg/statoverride"  # the other part of that. `man 1 dpkg-statoverride`
-_LARGE = "/var/lib/dpkg/info"  # where everybody may read everything
+_LARGE = "/var/lib/dpkg/info"  # everybody may read everything in it
 
 _NAMES = ("/etc/passwd", "/etc/group")
 
@@ -178,7 +178,7 @@ def _copy_public(upper: UpperLayer) -> None:
 
 
 def _entries(path: str) -> list[os.DirEntry[str]]:
-    """What is in a folder, looked at; nothing where there is none, or not for us."""
+    """What is in a folder, with the status of each; nothing if there is none, or we may not look."""
     found: list[os.DirEntry[str]] = []
     if not is_folder(path):
         return found

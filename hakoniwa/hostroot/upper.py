@@ -22,7 +22,7 @@ class UpperLayer:
         self._kind = "trusted" if self.by_root else "user"
 
     def open_folder(self, path: str) -> int:
-        """The folder for a folder of the host, made with the same owner and mode where it is missing."""
+        """The folder for a folder of the host, made with the same owner and mode if it is missing."""
         try:
             return paths.open_beneath(self._root, path, paths.O_PATH | os.O_DIRECTORY)
         except FileNotFoundError:
@@ -68,14 +68,14 @@ class UpperLayer:
             os.close(folder)
 
     def empty(self, path: str) -> None:
-        """Show a folder empty; where there is none, none that comes later."""
+        """Show a folder empty; if there is none, show none that comes later."""
         if is_folder(path):
             self.make_opaque(path)
         else:
             self.remove(path)
 
     def remove(self, path: str) -> None:
-        """Show nothing of a name, whatever is there or comes later; where a folder on the way is missing, not that."""
+        """Show nothing of a name, whatever is there or comes later; if a folder on the way is missing, not that."""
         above, _, name = path.rpartition("/")
         while above and not is_folder(above):
             above, _, name = above.rpartition("/")

@@ -97,7 +97,7 @@ def replace_file(path: str, content: bytes, *, mode: int = 0o600, end: str = ".n
 
 
 def exchange(one: str, other: str) -> None:
-    """Swap two files or folders, at once. Raises OSError: EXDEV, or EINVAL where the file system cannot. `man 2 rename`."""
+    """Swap two files or folders, at once. Raises OSError: EXDEV, or EINVAL if the file system cannot. `man 2 rename`."""
     from hakoniwa.kernel.libc import AT_FDCWD, call
 
     rename_exchange = 2

@@ -1,6 +1,6 @@
 """Snapshots of a rootfs, the way back to one, and clones.
 
-Where a rootfs lies on layers, a snapshot is its upper layer taken out and put on top of them, and nothing is copied.
+A snapshot of a rootfs on layers is its upper layer, taken out and put on top of them: nothing is copied.
 A crash at any point loses nothing: what is frozen is a layer of the rootfs before it is taken out of it.
 """
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from hakoniwa.spec.records import Container
 
 
-class _Held:
+class _LockedRootfs:
     """A rootfs that nothing runs on, its mark, and the store of layers, until the block ends."""
 
     def __init__(self, path: str) -> None:
@@ -48,7 +48,7 @@ class _Held:
         self.mark = mark
         self._store = layers.hold_store()
 
-    def __enter__(self) -> _Held:
+    def __enter__(self) -> _LockedRootfs:
         return self
 
     def __exit__(self, *failure: object) -> None:
@@ -60,15 +60,23 @@ class _Held:
         self.mark = self.mark.replace(**changes)
         write_mark(self.path, self.mark)
 
+    def snapshot(self, name: str) -> Snapshot:
+        """The snapshot of that name. Raises HakoError."""
+        known = self.mark.snapshots
+        if name not in known:
+            hint = f"known: {' '.join(known)}" if known else "it has none: hako snapshot makes one"
+            raise HakoError(f"there is no snapshot {name!r} of {self.path}", hint=hint)
+        return known[name]
+
     def must_be_whole(self) -> None:
-        """Raise HakoError where provisioning has stopped half-way."""
+        """Raise HakoError if provisioning has stopped half-way."""
         if self.mark.provisioning is not None:
             raise HakoError(f"the provisioning of {self.path} has stopped at {self.mark.provisioning!r}")
 
 
 def snapshot(path: str, name: str) -> None:
     """Keep a rootfs as it is now under a name. Raises HakoError."""
-    with _Held(path) as held:
+    with _LockedRootfs(path) as held:
         held.must_be_whole()
         if name in held.mark.snapshots:
             hint = "choose another name, or remove that one: hako snapshot --delete"
@@ -87,10 +95,8 @@ def snapshot(path: str, name: str) -> None:
 
 def rollback(path: str, name: str) -> None:
     """Put a rootfs back to what it was at a snapshot. What was done since is gone. Raises HakoError."""
-    with _Held(path) as held:
-        kept = held.mark.snapshots.get(name)
-        if kept is None:
-            raise HakoError(f"there is no snapshot {name!r} of {path}", hint=_known(held.mark))
+    with _LockedRootfs(path) as held:
+        kept = held.snapshot(name)
         if (kept.form == "host") != (held.mark.form == "host"):
             hint = "set the strategy that it had, and hako create --rebuild"
             raise HakoError(f"the snapshot {name!r} is of another kind than {path} is now", hint=hint)
@@ -101,16 +107,10 @@ def rollback(path: str, name: str) -> None:
 
 def delete(path: str, name: str) -> None:
     """Forget a snapshot, and remove what only it was made of. Raises HakoError."""
-    with _Held(path) as held:
-        kept = held.mark.snapshots.get(name)
-        if kept is None:
-            raise HakoError(f"there is no snapshot {name!r} of {path}", hint=_known(held.mark))
+    with _LockedRootfs(path) as held:
+        kept = held.snapshot(name)
         held.change(snapshots={other: found for other, found in held.mark.snapshots.items() if other != name})
         layers.remove_snapshots(kept.layers)
-
-
-def _known(mark: Mark) -> str:
-    return "known: " + " ".join(mark.snapshots) if mark.snapshots else "it has none: hako snapshot makes one"
 
 
 def clone(path: str, container: Container) -> None:
@@ -129,8 +129,8 @@ def clone(path: str, container: Container) -> None:
 
 
 def _clone(path: str, container: Container) -> None:
-    """The place of the clone is locked."""
-    with _Held(path) as held:
+    """Make the clone, whose place the caller has locked."""
+    with _LockedRootfs(path) as held:
         held.must_be_whole()
         if (held.mark.form == "host") != container.files.rootfs.layered:
             told = "a clone of strategy 'host' must be of that strategy, and others not"
@@ -150,12 +150,12 @@ def _clone(path: str, container: Container) -> None:
                 layers.remove_snapshots(chain)
 
 
-def _keep(held: _Held, what: str) -> tuple[str, ...]:
+def _keep(held: _LockedRootfs, what: str) -> tuple[str, ...]:
     """Make a rootfs as it is now a layer, or find that it is one. Returns the layers that it consists of."""
     return _freeze(held, what) if held.mark.form == "stack" else (_copy(held, what),)
 
 
-def _freeze(held: _Held, what: str) -> tuple[str, ...]:
+def _freeze(held: _LockedRootfs, what: str) -> tuple[str, ...]:
     """Make the upper layer of a rootfs one of those that it lies on. Returns these."""
     upper, chain = os.path.join(held.path, "upper"), held.mark.layers
     if not os.listdir(upper) and _look(upper) == _look(layer_tree(chain[-1])):
@@ -190,7 +190,7 @@ def _give_look(source: str, target: str) -> None:
     os.chmod(target, stat.S_IMODE(mode))
 
 
-def _copy(held: _Held, what: str) -> str:
+def _copy(held: _LockedRootfs, what: str) -> str:
     """A layer with a copy of a plain folder, or of the private layer of strategy `host`."""
     layer = layers.new(layers.Facts(what=what, kind="snapshot"))
     try:

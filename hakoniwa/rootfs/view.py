@@ -1,4 +1,4 @@
-"""A program of the host that sees a rootfs as its container would: whole, in the place where it lies, for as long as it runs."""
+"""A program of the host that sees a rootfs as its container would: whole and in its place, for as long as it runs."""
 
 from __future__ import annotations
 

@@ -47,11 +47,14 @@ def open_folder(path: str, where: str, file: str) -> int:
     except FileNotFoundError:
         raise HakoError(f"the rootfs {path} is missing", where=where, hint=f"hako create {file}") from None
     except NotADirectoryError:
-        raise HakoError(
-            f"the rootfs {path} is not a folder", where=where, hint="name a folder in chroot_to()"
-        ) from None
+        raise not_a_folder(path, where) from None
     except OSError as error:
         raise HakoError(f"the rootfs {path} cannot be opened: {error.strerror}", where=where) from None
+
+
+def not_a_folder(path: str, where: str) -> HakoError:
+    """The error for something else in the place of a rootfs."""
+    return HakoError(f"the rootfs {path} is not a folder", where=where, hint="name a folder in chroot_to()")
 
 
 class _Root(Step):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from hakoniwa.rootfs.archives.headers import BadArchive, Passing
+from hakoniwa.rootfs.archives.headers import BadArchive, MemberFilter
 from tests.conftest import Hako
 
 Writer = Callable[..., Path]
@@ -222,7 +222,7 @@ def test_tar_can_write_to_nothing_else(hako: Hako, write_file: Writer, places: P
 # The headers alone
 
 
-def passed(content: bytes, **limits: int) -> tuple[bytes, Passing]:
+def passed(content: bytes, **limits: int) -> tuple[bytes, MemberFilter]:
     sink = os.memfd_create("sink")
     reader, writer = os.pipe()
 
@@ -234,7 +234,7 @@ def passed(content: bytes, **limits: int) -> tuple[bytes, Passing]:
 
     feeder = threading.Thread(target=feed)
     feeder.start()
-    passing = Passing(reader, sink, **{"most_bytes": 1 << 30, **limits})
+    passing = MemberFilter(reader, sink, **{"most_bytes": 1 << 30, **limits})
     try:
         passing.run()
         return os.pread(sink, len(content) + 1, 0), passing

@@ -1,4 +1,4 @@
-"""Hash what is read, while it is read: who hashes a file and then reads it again may read another one."""
+"""The hash of a file, taken while it is read: whoever hashes a file first, and then reads it, may read another one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 20
 
 
-class Passed:
+class HashedStream:
     """A file that a process of its own hashes, and passes on through the pipe `stream`. The file's offset moves along."""
 
     def __init__(self, file: int) -> None:
@@ -33,7 +33,7 @@ class Passed:
         os.close(tell)
 
     def end(self, *, kill: bool = False) -> str:
-        """The SHA-256 of all that was in the file, once it is read to its end; nothing where that was not to be had."""
+        """The SHA-256 of all that was in the file, once it is read to its end; nothing if that failed."""
         if kill:
             os.kill(self._pid, signal.SIGKILL)
         digest = os.read(self._told, 64).decode()
@@ -55,7 +55,7 @@ def _pass_on(file: int, writer: int, tell: int) -> NoReturn:
                 try:
                     more = more[os.write(writer, more) :]
                 except BrokenPipeError:
-                    wanted = False  # it has read all that it needs; what follows counts all the same
+                    wanted = False  # the reader has all that it needs; what follows counts all the same
         os.write(tell, hashed.hexdigest().encode())
     finally:
         os._exit(0)

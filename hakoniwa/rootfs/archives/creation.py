@@ -14,7 +14,7 @@ import subprocess
 
 from hakoniwa import marks
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import mount, process
+from hakoniwa.kernel import mount
 from hakoniwa.record import Record
 from hakoniwa.rootfs.archives import tar
 from hakoniwa.rootfs.store.locks import hold_rootfs
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from hakoniwa.spec.records import Container
 
 # Filters that compress, the first that is installed; xz and zstd use every core, pigz and lbzip2 stand in for what cannot.
-# Where there is one core, xz would otherwise write another format: a single block (`man 1 xz`, --threads).
+# On one core, xz would otherwise write another format: a single block (`man 1 xz`, --threads).
 _CORES = max(2, os.cpu_count() or 1)
 COMPRESSIONS: dict[str, tuple[list[str], ...]] = {
     "gzip": (["pigz", "-c", "-n"], ["gzip", "-c", "-n"]),
@@ -52,7 +52,7 @@ _ENDINGS = {
 _NEEDED = ["cap_dac_override", "cap_dac_read_search"]
 
 
-class Packing(Record):
+class ArchiveRequest(Record):
     """What is asked of one archive."""
 
     target: str
@@ -68,7 +68,7 @@ def kind_of(target: str) -> str | None:
 
 
 def check_target(target: str) -> None:
-    """Raise HakoError where no archive can be written."""
+    """Raise HakoError if no archive can be written there."""
     folder = os.path.dirname(target) or "."
     if os.path.isdir(target):
         raise HakoError(f"{target} is a folder", where="archive", hint="name the file to write with -d")
@@ -78,30 +78,30 @@ def check_target(target: str) -> None:
         raise HakoError(f"the folder {folder} is not writable", where="archive")
 
 
-def archive(container: Container, packing: Packing, progress: Progress) -> None:
+def create_archive(container: Container, request: ArchiveRequest, progress: Progress) -> None:
     """Write the archive beside its place, and put it there when it is complete. Raises HakoError; then none is left."""
     path = container.files.rootfs.path
-    check_target(packing.target)
-    if os.path.realpath(packing.target).startswith(os.path.realpath(path) + "/"):
-        raise HakoError(f"{packing.target} lies in the rootfs that is to be packed", where="archive")
-    compressor = _compressor(packing.kind)
+    check_target(request.target)
+    if os.path.realpath(request.target).startswith(os.path.realpath(path) + "/"):
+        raise HakoError(f"{request.target} lies in the rootfs that is to be packed", where="archive")
+    compressor = _compressor(request.kind)
     lock = _hold(container)
     try:
-        with UnnamedFile(packing.target) as file:
-            _pack(container, packing, compressor, file.descriptor, progress)
+        with UnnamedFile(request.target) as file:
+            _pack(container, request, compressor, file.descriptor, progress)
             file.give_name()
     except OSError as error:
-        raise HakoError(f"cannot write {packing.target}: {error.strerror}", where="archive") from error
+        raise HakoError(f"cannot write {request.target}: {error.strerror}", where="archive") from error
     finally:
         os.close(lock)
 
 
-def measure(container: Container, packing: Packing, progress: Progress) -> int:
+def measure(container: Container, request: ArchiveRequest, progress: Progress) -> int:
     """How many bytes the archive has before it is compressed; no file is read for that."""
     lock = _hold(container)
     null = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
     try:
-        said = _run_tar(container, packing.replace(verbose=False), null, ["--totals"], progress)
+        said = _run_tar(container, request.replace(verbose=False), null, ["--totals"], progress)
     finally:
         os.close(null)
         os.close(lock)
@@ -112,7 +112,7 @@ def measure(container: Container, packing: Packing, progress: Progress) -> int:
 
 
 def _hold(container: Container) -> int:
-    """The lock of the rootfs. Raises HakoError where it is not complete, or in use."""
+    """The lock of the rootfs. Raises HakoError if it is not complete, or in use."""
     mark = marks.read(container.files.rootfs.path)
     if mark is not None:
         must_be_provisioned(container, mark)
@@ -131,9 +131,9 @@ def _compressor(kind: str) -> list[str]:
     )
 
 
-def _pack(container: Container, packing: Packing, compressor: list[str], file: int, progress: Progress) -> None:
+def _pack(container: Container, request: ArchiveRequest, compressor: list[str], file: int, progress: Progress) -> None:
     if not compressor:
-        _run_tar(container, packing, file, [], progress)
+        _run_tar(container, request, file, [], progress)
         return
     reader, writer = os.pipe2(os.O_CLOEXEC)
     tar.enlarge(writer)
@@ -144,9 +144,9 @@ def _pack(container: Container, packing: Packing, compressor: list[str], file: i
     assert child.stderr is not None
     failure: HakoError | None = None
     try:
-        _run_tar(container, packing, writer, [], progress)
+        _run_tar(container, request, writer, [], progress)
     except HakoError as error:
-        failure = error  # it may be that the compressor has failed, and tells why
+        failure = error  # the compressor may have failed: then it tells why
     except BaseException:
         child.kill()
         raise
@@ -162,25 +162,25 @@ def _pack(container: Container, packing: Packing, compressor: list[str], file: i
         raise failure
 
 
-def _run_tar(container: Container, packing: Packing, output: int, more: list[str], progress: Progress) -> list[str]:
+def _run_tar(
+    container: Container, request: ArchiveRequest, output: int, more: list[str], progress: Progress
+) -> list[str]:
     """Pack to a descriptor. Returns the last lines of what tar has said. Raises HakoError."""
     program = tar.find("tar", "tar")
-    # Of the host's files it gets those that are for everybody (steps/root.py), and goes on.
+    # Of the host's files, tar can read those that everybody may read (steps/root.py), and goes on.
     partly = container.files.rootfs.layered
     passing_over = ["--ignore-failed-read", "--warning=no-failed-read"] if partly else []
-    words = [program, *_words(packing), *passing_over, *more]
+    words = [program, *_words(request), *passing_over, *more]
     reader, writer = os.pipe2(os.O_CLOEXEC)
-    pid, pidfd = process.clone(tar.NAMESPACES)
-    if pid == 0:
-        null = os.open("/dev/null", os.O_RDONLY)
 
-        def make_words(tree: int) -> list[str]:
-            devices = [f"--exclude={name}" for name in _devices(tree, partly)]
-            return [*words, "--anchored", "--no-wildcards", *devices, "--", "."]
+    def make_words(tree: int) -> list[str]:
+        devices = [f"--exclude={name}" for name in _devices(tree, partly)]
+        return [*words, "--anchored", "--no-wildcards", *devices, "--", "."]
 
-        tar.become_tar(make_words, lambda: _open_tree(container), (null, output, writer), _NEEDED)
+    null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    pid = tar.start_tar(make_words, lambda: _open_tree(container), (null, output, writer), _NEEDED)
+    os.close(null)
     os.close(writer)
-    os.close(pidfd)
     try:
         with progress.stage(f"packing {container.files.rootfs.path}") as stage:
             last = follow(reader, "tar", progress, stage)
@@ -195,7 +195,7 @@ def _run_tar(container: Container, packing: Packing, output: int, more: list[str
     return last
 
 
-def _words(packing: Packing) -> list[str]:
+def _words(request: ArchiveRequest) -> list[str]:
     words = ["--create", "--file=-", f"--directory={tar.TARGET}", "--numeric-owner", "--sort=name", "--sparse"]
     words += ["--format=posix", "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime"]
     words += ["--acls", "--xattrs", "--xattrs-include=*"]
@@ -204,8 +204,8 @@ def _words(packing: Packing) -> list[str]:
         if not epoch.isdecimal():
             raise HakoError(f"SOURCE_DATE_EPOCH must be a number of seconds, not {epoch!r}", where="archive")
         words += [f"--mtime=@{epoch}", "--clamp-mtime"]
-    words += ["--verbose"] if packing.verbose else []
-    return [*words, *(f"--exclude={pattern}" for pattern in packing.excluded), *packing.options]
+    words += ["--verbose"] if request.verbose else []
+    return [*words, *(f"--exclude={pattern}" for pattern in request.excluded), *request.options]
 
 
 def _open_tree(container: Container) -> int:
@@ -219,7 +219,7 @@ def _open_tree(container: Container) -> int:
 
 
 def _devices(tree: int, partly: bool) -> list[str]:
-    """The device nodes of a tree: they have no effect in a rootfs, and unpacking leaves them out.
+    """The device nodes of a tree: they have no effect in a rootfs, and extraction leaves them out.
 
     `partly`: some folders of it cannot be read, nor will tar.
     """

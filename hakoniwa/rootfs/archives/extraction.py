@@ -1,4 +1,4 @@
-"""Unpack an archive that is not trusted: GNU tar in a root of its own, fed through a pipe with checked headers.
+"""Extraction of an archive that is not trusted: GNU tar in a root of its own, fed through a pipe with checked headers.
 
 The root has the programs and libraries of the host, read-only, and the folder to fill; nothing else. A decompressor runs
 as nobody. Owners, modes, extended attributes and hard links are kept; device nodes are left out.
@@ -12,11 +12,12 @@ import subprocess
 
 from hakoniwa.errors import HakoError
 from hakoniwa.hostpaths import open_outside
-from hakoniwa.kernel import mount, process
+from hakoniwa.kernel import mount
 from hakoniwa.rootfs.archives import tar
-from hakoniwa.rootfs.archives.checksum import Passed
-from hakoniwa.rootfs.archives.headers import Passing
+from hakoniwa.rootfs.archives.checksum import HashedStream
+from hakoniwa.rootfs.archives.headers import MemberFilter
 from hakoniwa.rootfs.tools.environment import environment
+from hakoniwa.rootfs.tools.programs import how_it_ended
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,11 +34,11 @@ _COMPRESSIONS = (
 _NEEDED = ["cap_chown", "cap_dac_override", "cap_fowner", "cap_fsetid", "cap_setfcap"]
 
 
-class Changed(HakoError):
+class ContentChanged(HakoError):
     """What was unpacked is not what was asked for."""
 
 
-def unpack(archive: str, folder: str, options: tuple[str, ...], stage: Stage, *, sha256: str | None) -> Passing:
+def extract(archive: str, folder: str, options: tuple[str, ...], stage: Stage, *, sha256: str | None) -> MemberFilter:
     """Unpack a tar archive (gzip, bzip2, xz, zstd or plain) into a folder. Raises HakoError or OSError.
 
     `sha256`: what was unpacked must have it. It may have been looked at before; what counts is what has been read now.
@@ -46,37 +47,35 @@ def unpack(archive: str, folder: str, options: tuple[str, ...], stage: Stage, *,
     words += ["--same-owner", "--same-permissions", "--acls", "--xattrs", "--xattrs-include=*"]
     words += ["--delay-directory-restore", *options]
     file = open_outside(archive, os.O_RDONLY)
-    passed = Passed(file) if sha256 is not None else None
+    hashed = HashedStream(file) if sha256 is not None else None
     try:
-        passing = _unpack(words, file, passed, folder, stage)
+        members = _extract(words, file, hashed, folder, stage)
     except BaseException:
-        if passed is not None:
-            passed.end(kill=True)
+        if hashed is not None:
+            hashed.end(kill=True)
         raise
     finally:
         os.close(file)
-    if passed is not None and (found := passed.end()) != sha256:
+    if hashed is not None and (found := hashed.end()) != sha256:
         told = f"it was changed in the meantime: its SHA-256 was {found or 'not to be had'}, and not {sha256}"
-        raise Changed(told, hint="try again, once nobody writes to it")
-    return passing
+        raise ContentChanged(told, hint="try again, once nobody writes to it")
+    return members
 
 
-def _unpack(words: list[str], file: int, passed: Passed | None, folder: str, stage: Stage) -> Passing:
-    stream, decompressor, program = _open(file, passed)
+def _extract(words: list[str], file: int, hashed: HashedStream | None, folder: str, stage: Stage) -> MemberFilter:
+    stream, decompressor, program = _open(file, hashed)
     reader, writer = os.pipe2(os.O_CLOEXEC)
     said_reader, said_writer = os.pipe2(os.O_CLOEXEC)
     tar.enlarge(writer)
-    pid, pidfd = process.clone(tar.NAMESPACES)
-    if pid == 0:
-        streams = (reader, said_writer, said_writer)
-        tar.become_tar(lambda _: words, lambda: mount.clone_tree(folder, recursive=False), streams, _NEEDED)
-    for descriptor in (reader, said_writer, pidfd):
-        os.close(descriptor)
-    passing = Passing(stream, writer, most_bytes=_free_bytes(folder))
-    passing.on_member = lambda: stage.advance(os.lseek(file, 0, os.SEEK_CUR) - stage.done)
+    streams = (reader, said_writer, said_writer)
+    pid = tar.start_tar(lambda _: words, lambda: mount.clone_tree(folder, recursive=False), streams, _NEEDED)
+    os.close(reader)
+    os.close(said_writer)
+    members = MemberFilter(stream, writer, most_bytes=_free_bytes(folder))
+    members.on_member = lambda: stage.advance(os.lseek(file, 0, os.SEEK_CUR) - stage.done)
     failure: BaseException | None = None
     try:
-        _pass(passing)
+        _pass(members)
     except BrokenPipeError:
         pass  # tar has ended, and tells why
     except BaseException as error:  # raised below, once nothing writes into the folder any more
@@ -91,23 +90,23 @@ def _unpack(words: list[str], file: int, passed: Passed | None, folder: str, sta
     if failure is not None:
         raise failure
     if status:
-        raise HakoError(f"tar failed with {f'exit status {status}' if status > 0 else f'signal {-status}'}", hint=said)
-    return passing
+        raise HakoError(f"tar failed with {how_it_ended(status)}", hint=said)
+    return members
 
 
-def _pass(passing: Passing) -> None:
-    """Pass the archive on; a reader that has gone is an exception and not our end."""
+def _pass(members: MemberFilter) -> None:
+    """Pass the archive on. A reader that has gone raises an exception, and does not end this process."""
     before = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     try:
-        passing.run()
+        members.run()
     finally:
         signal.signal(signal.SIGPIPE, before)
 
 
-def _open(file: int, passed: Passed | None) -> tuple[int, subprocess.Popen[bytes], str]:
+def _open(file: int, hashed: HashedStream | None) -> tuple[int, subprocess.Popen[bytes], str]:
     """The archive as a pipe of plain tar, the process that decompresses it, and its program."""
     first = os.pread(file, 8, 0)
-    source = passed.stream if passed is not None else file
+    source = hashed.stream if hashed is not None else file
     words = ["cat"]
     for magic, program, package in _COMPRESSIONS:
         if first.startswith(magic):
@@ -115,8 +114,8 @@ def _open(file: int, passed: Passed | None) -> tuple[int, subprocess.Popen[bytes
     child = subprocess.Popen(
         tar.as_nobody(words), stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", env=environment()
     )
-    if passed is not None:
-        os.close(passed.stream)
+    if hashed is not None:
+        os.close(hashed.stream)
     assert child.stdout is not None
     stream = os.dup(child.stdout.fileno())
     child.stdout.close()
@@ -125,7 +124,7 @@ def _open(file: int, passed: Passed | None) -> tuple[int, subprocess.Popen[bytes
 
 
 def _end(decompressor: subprocess.Popen[bytes], program: str, failure: BaseException | None) -> None:
-    """Reap the decompressor. Raises HakoError where it is what has failed: a broken pipe is our own stopping early."""
+    """Reap the decompressor. Raises HakoError if it has failed by itself: a broken pipe is our own stopping early."""
     assert decompressor.stderr is not None
     said = decompressor.stderr.read().decode(errors="replace").strip()
     decompressor.stderr.close()

@@ -1,6 +1,6 @@
 """The headers of a tar archive, checked as it passes by. POSIX.1-2017 `pax`, "ustar Interchange Format"; GNU tar manual.
 
-Unpacking is GNU tar's, in a root of its own (unpack.py). What it would do as it is told, and must not, is stopped here:
+Unpacking is GNU tar's, in a root of its own (extraction.py). What it would do as it is told, and must not, is stopped here:
 members with names that lead out, devices, and archives that would fill the disk or never end.
 """
 
@@ -29,10 +29,10 @@ _DEVICES = (_CHARACTER, _BLOCK_DEVICE)
 
 
 class BadArchive(HakoError):
-    """The archive is not one, is cut off, or wants what it must not."""
+    """The file is no archive, is cut off, or asks for what is not allowed."""
 
 
-class Passing:
+class MemberFilter:
     """Passes an archive from one descriptor to another, member by member. Raises BadArchive; then part of it has passed."""
 
     def __init__(self, source: int, sink: int, *, most_bytes: int, most_members: int = MOST_MEMBERS) -> None:
@@ -174,7 +174,7 @@ class Passing:
             rest -= moved
 
     def _fill(self, count: int) -> None:
-        """Have `count` bytes behind the position in the buffer, unless the end comes first."""
+        """Read until `count` bytes follow the position in the buffer, unless the end comes first."""
         if self._at + count <= len(self._buffer):
             return
         self._flush(self._pending)

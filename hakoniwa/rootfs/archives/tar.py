@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 TARGET = "/rootfs"  # where tar finds the tree
-NAMESPACES = sum(process.NAMESPACES[name] for name in ("mount", "pid", "net", "ipc", "uts"))
+_NAMESPACES = sum(process.NAMESPACES[name] for name in ("mount", "pid", "net", "ipc", "uts"))
 _SHOWN = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")  # what programs are made of (`man 7 file-hierarchy`)
 _SEARCHED = "/usr/local/bin:/usr/bin:/bin"
 _PIPE = 1 << 20
@@ -40,30 +40,44 @@ def as_nobody(words: list[str]) -> list[str]:
     dropped = ["--bounding-set=-all", "--no-new-privs", "--", *words]
     setpriv = find("setpriv", "util-linux")
     if not idmap.is_host_root():
-        return [setpriv, *dropped]  # nobody may not be mapped
+        return [setpriv, *dropped]  # `nobody` need not be mapped here
     return [setpriv, "--reuid=65534", "--regid=65534", "--clear-groups", *dropped]
 
 
 def enlarge(pipe: int) -> None:
-    """Have a pipe hold more."""
+    """Let a pipe hold more."""
     import fcntl
 
     try:
         fcntl.fcntl(pipe, _SET_PIPE_SIZE, _PIPE)
     except OSError:
-        pass  # above what this user may have (`man 7 pipe`)
+        pass  # more than this user may have (`man 7 pipe`)
 
 
-def become_tar(
+def start_tar(
+    make_words: Callable[[int], list[str]],
+    open_tree: Callable[[], int],
+    streams: tuple[int, int, int],
+    needed: list[str],
+) -> int:
+    """GNU tar as a child, with these standard streams and at most these capabilities: its pid.
+
+    `open_tree` gives the tree as a detached mount, once the mounts are private; `make_words` gets that.
+    """
+    pid, pidfd = process.clone(_NAMESPACES)
+    if pid == 0:
+        _become_tar(make_words, open_tree, streams, needed)
+    os.close(pidfd)
+    return pid
+
+
+def _become_tar(
     make_words: Callable[[int], list[str]],
     open_tree: Callable[[], int],
     streams: tuple[int, int, int],
     needed: list[str],
 ) -> NoReturn:
-    """In a child in NAMESPACES: enter the small root, give up what is not needed, execute tar. Errors go to its stderr.
-
-    `open_tree` gives the tree as a detached mount, once the mounts are private; `make_words` gets that.
-    """
+    """In the child: enter the small root, give up what is not needed, execute tar. Errors go to its stderr."""
     try:
         for number, held in enumerate(streams):
             os.dup2(held, number)

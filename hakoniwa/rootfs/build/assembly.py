@@ -9,7 +9,7 @@ from hakoniwa.errors import HakoError
 from hakoniwa.kernel import tree
 from hakoniwa.places import layer_tree
 from hakoniwa.rootfs.build.strategy import described, load_strategy, must_be_possible, summary
-from hakoniwa.rootfs.build.strays import Watch
+from hakoniwa.rootfs.build.strays import StrayWatch
 from hakoniwa.rootfs.provision import provisioning
 from hakoniwa.rootfs.provision.stepprocess import run_inside
 from hakoniwa.rootfs.store import layers
@@ -42,7 +42,7 @@ class Assembly:
         self.mark = provisioning.new_mark(container)
         self.store = -1  # keeps the layers from being pruned until they are marked as used
         self._identity: Any = None
-        self._failed = False  # at a step, on its own
+        self._failed = False  # at a step that ended by itself
         self._options = options
         self._progress = progress
         self._maps = maps
@@ -82,7 +82,7 @@ class Assembly:
         return True
 
     def _differs(self, left: Mark) -> bool:
-        """Whether a step that was taken would be another one now: its work cannot be taken back."""
+        """Whether a step that was taken has changed since: its work cannot be undone."""
         due = {identity for step, identity, _ in provisioning.pending(self.container, left) if not step.always}
         taken = {identity for _, identity, _ in provisioning.identified(self.container)} & set(left.steps)
         return bool(due & taken) or not set(left.steps) <= taken
@@ -126,7 +126,7 @@ class Assembly:
         self.mark = provisioning.new_mark(self.container, chain, steps)
 
     def _profile(self) -> list[object]:
-        """What of the container bears on its steps."""
+        """The settings of the container that its steps depend on."""
         return [list(self.container.security.capabilities.named), self.container.security.seccomp.profile]
 
     def _base_key(self) -> str:
@@ -173,7 +173,7 @@ class Assembly:
         container, bootstrap = self.container, self.container.build.bootstrap
         boot = Boot(container, folder, self._progress, self._identity)
         must_be_possible(container, self._strategy)
-        with Watch(container.files.rootfs.path, folder, self._progress):
+        with StrayWatch(container.files.rootfs.path, folder, self._progress):
             if hasattr(self._strategy, "fill"):
                 self._strategy.fill(boot, bootstrap)
             else:

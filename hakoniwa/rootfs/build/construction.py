@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def build(container: Container, options: BuildOptions, *, shared: bool, maps: Maps | None) -> None:
-    """Build the rootfs of one container, whose siblings may share it. Raises HakoError; then nothing half-made is there."""
+    """Build the rootfs of one container, whose siblings may share it. Raises HakoError, and leaves nothing half-made."""
     path = container.files.rootfs.path
     started = time.monotonic()
     progress = progress_for(container.name, quiet=options.quiet, verbose=options.verbose)
@@ -65,7 +65,7 @@ def build(container: Container, options: BuildOptions, *, shared: bool, maps: Ma
 def _assemble(
     container: Container, options: BuildOptions, progress: Progress, aside: str, maps: Maps | None, *, shared: bool
 ) -> Assembly:
-    """Make it in the folder aside and put it in place, both of which are locked."""
+    """Assemble it in the folder aside, and put it in place; the caller holds the locks of both."""
     assembly = Assembly(container, aside, options, progress, maps)
     try:
         assembly.make(shared=shared)
@@ -87,7 +87,7 @@ def _assemble(
 
 
 def _must_be_replaceable(container: Container) -> None:
-    """Raise HakoError where a rootfs is somebody else's work, or something is mounted in it."""
+    """Raise HakoError if the rootfs is somebody else's work, or something is mounted in it."""
     path, where = container.files.rootfs.path, container.files.rootfs.where
     mark, record = salvage_mark(path), state.read_record(container.name)
     made_here = bool(mark.asked) if mark is not None else is_marked(path)

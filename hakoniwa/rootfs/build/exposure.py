@@ -13,7 +13,7 @@ _AS_ANOTHER = stat.S_ISUID | stat.S_ISGID
 
 
 def program_for_others(path: str) -> str | None:
-    """A set-user-ID program in the rootfs at `path` that any user of the host can execute, or None where there is none.
+    """A set-user-ID program in the rootfs at `path` that any user of the host can execute, or None.
 
     Layers are not looked at: they lie in a folder that is closed to others.
     """

@@ -1,4 +1,4 @@
-"""Which rootfs of a file are to be built. What builds them is loaded where one is."""
+"""Which rootfs of a file are to be built. What builds them is loaded once there is one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 
 from hakoniwa import log, state
 from hakoniwa.errors import HakoError
+from hakoniwa.steps.root import not_a_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,15 +63,13 @@ def is_built(container: Container) -> bool:
             raise HakoError(f"the rootfs {path} is a symlink that leads nowhere", where=where) from None
         return False
     except NotADirectoryError:
-        raise HakoError(
-            f"the rootfs {path} is not a folder", where=where, hint="name a folder in chroot_to()"
-        ) from None
+        raise not_a_folder(path, where) from None
     except OSError as error:
         raise HakoError(f"the rootfs {path} cannot be read: {error.strerror}", where=where) from None
 
 
 def _tell_what_is_there(container: Container, options: BuildOptions) -> None:
-    """Say that it is left alone, and where it is not what the file describes. Raises HakoError where it is half done."""
+    """Say that it is left alone, and what the file describes otherwise. Raises HakoError if it is half provisioned."""
     from hakoniwa import marks
     from hakoniwa.rootfs.provision.provisioning import pending
     from hakoniwa.rootfs.tools.digests import asked

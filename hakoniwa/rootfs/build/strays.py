@@ -1,4 +1,4 @@
-"""Code of a file that fills the place of the rootfs itself, as haconiwa's does, and not the folder that it is given."""
+"""What a file's code puts into the place of the rootfs itself, as haconiwa's does, and not into the folder that it is given."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 _HINT = "fill the folder $ROOTFS (boot.rootfs); it gets its own name when it is complete"
 
 
-class Watch:
-    """Looks at the place while a strategy runs: what it has put there becomes the rootfs, or goes where that has failed.
+class StrayWatch:
+    """Looks at the place while a strategy runs: what that puts there becomes the rootfs, or goes if the strategy fails.
 
     A folder that is there already is left alone, whatever happens to it.
     """
@@ -60,7 +60,7 @@ class Watch:
             return False
 
     def _take(self) -> bool:
-        """Move it to the folder that is built in. False where that is on another file system."""
+        """Move it to the folder that is built in. False if that is on another file system."""
         entries = os.listdir(self._place)
         if os.stat(self._place).st_dev != os.stat(self._folder).st_dev:
             return False

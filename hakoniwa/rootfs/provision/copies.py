@@ -20,7 +20,7 @@ _NEW = ".hakoniwa-copy"
 
 
 def copy_in(step: ProvisionStep, root: int, hashed: str) -> None:
-    """Copy a file to `target` (or below it where that is a folder), or a folder's content into it. Raises HakoError.
+    """Copy a file to `target` (below it if that is a folder), or a folder's content into it. Raises HakoError.
 
     `hashed` is what the step is remembered by: what is copied must be what it was made from.
     """
@@ -85,7 +85,7 @@ def _make_folder(
     target = os.path.join(step.target, name) if name else step.target
     there = _is_folder(root, target)
     folder = paths.make_inside(root, target, folder=True)
-    if name or not there:  # the target itself keeps its owner, where it was there
+    if name or not there:  # a target that was there keeps its owner
         status = os.fstat(entry)
         os.chown(f"/proc/self/fd/{folder}", *owner)
         os.chmod(f"/proc/self/fd/{folder}", stat.S_IMODE(status.st_mode))

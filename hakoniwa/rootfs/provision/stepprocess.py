@@ -61,11 +61,11 @@ def run_inside(container: Container, step: ProvisionStep, hashed: str, root: Ste
 
     Raises HakoError with its name, exit status and last lines.
     """
-    working = _Working(container, step, hashed, root, _load_pychroot() if step.kind != "copy" else None)
+    processes = _StepProcesses(container, step, hashed, root, _load_pychroot() if step.kind != "copy" else None)
     reader, writer = os.pipe2(os.O_CLOEXEC)
     with progress.stage(f"provisioning: {step.label}") as stage:
         namespaces = sum(process.NAMESPACES[name] for name in _NAMESPACES)
-        task = Task(lambda report: working.be_first_process(writer, report), namespaces, ending=signals.SIGKILL)
+        task = Task(lambda report: processes.be_first_process(writer, report), namespaces, ending=signals.SIGKILL)
         os.close(writer)
         try:
             last = follow(reader, step.label, progress, stage)
@@ -87,7 +87,7 @@ def run_inside(container: Container, step: ProvisionStep, hashed: str, root: Ste
             raise HakoError(told, where=step.where, hint=quoted(last))
 
 
-class _Working:
+class _StepProcesses:
     """The processes of one step."""
 
     def __init__(self, container: Container, step: ProvisionStep, hashed: str, root: Step, entering: Any) -> None:
@@ -202,7 +202,7 @@ def _explain(error: BaseException) -> None:
 
 
 def _load_pychroot() -> type:
-    """pychroot's context with mounts of ours. Loaded before the rootfs is entered, and only where a step is taken."""
+    """pychroot's context with mounts of ours. Loaded before the rootfs is entered, and only if a step is taken."""
     from pychroot import Chroot
 
     class Entering(Chroot):

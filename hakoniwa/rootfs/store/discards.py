@@ -17,11 +17,11 @@ from hakoniwa.rootfs.store.locks import try_place
 
 REMOVING = ".removing"
 _MOST_REMAINS = 100
-REPLACED = ".replaced"  # where there is no swapping: what is out of its place until the new one is there
+REPLACED = ".replaced"  # what is out of its place until the new one is there, if the two cannot be swapped
 
 
 def take_out(path: str) -> tuple[str, int] | None:
-    """Rename what is to be removed; None where nothing is there. Returns its new path and the lock of that."""
+    """Rename what is to be removed. Returns its new path and the lock of that, or None if nothing is there."""
     gone, lock = new_place_to_remove(path)
     try:
         os.rename(path, gone)
@@ -39,7 +39,7 @@ def new_place_to_remove(path: str) -> tuple[str, int]:
         gone = aside_of(path, f".{number}{REMOVING}" if number else REMOVING)
         lock = try_place(gone)
         if lock == -1:
-            continue  # an earlier one is being removed yet
+            continue  # an earlier one is still being removed
         try:
             remove_tree(gone)
         except OSError:
@@ -50,7 +50,7 @@ def new_place_to_remove(path: str) -> tuple[str, int]:
 
 
 def discard(gone: str) -> None:
-    """Remove what was replaced. The new one is in place already: that this fails is no failure of the command."""
+    """Remove what was replaced. The new one is in place already, so a failure here does not fail the command."""
     try:
         remove_tree(gone)
     except OSError as error:
@@ -76,14 +76,14 @@ def put_back(path: str) -> bool:
 
 
 def must_hold_no_mount(path: str) -> None:
-    """Raise HakoError where something is mounted on a folder or below it: to remove the one would empty the other."""
+    """Raise HakoError if something is mounted on a folder or below it: removing the folder would empty it."""
     mounted = mount.points_below(os.path.realpath(path), itself=True)
     if mounted:
         raise HakoError(f"something is mounted on {mounted[0]}", hint=f"umount {mounted[0]}")
 
 
 def remove_tree(path: str) -> None:
-    """Remove a file, or a folder of any depth; nothing where none is there. Raises OSError."""
+    """Remove a file, or a folder of any depth, if it is there. Raises OSError."""
     try:
         if stat.S_ISDIR(os.lstat(path).st_mode):
             tree.remove(path)

@@ -91,7 +91,7 @@ def _try_aside(aside: str) -> int:
 
 
 def _newest(key: str, *, anew: bool) -> str:
-    """The name of the last that was built of a key, or of the next. The first is the key itself."""
+    """The name of the newest layer of a key, or of the next one. The first is called by the key itself."""
     name, number = key, 0
     while os.path.isdir(os.path.join(layers_dir(), following := f"{key}.{number + 1}")):
         name, number = following, number + 1
@@ -160,7 +160,7 @@ def users() -> dict[str, int]:
 
 
 def unused(candidates: list[str]) -> list[str]:
-    """Those that nothing lies on. Where a mark cannot be read, that is told, and what cannot be built again is kept."""
+    """Those that nothing lies on. If a mark cannot be read, this warns, and keeps what cannot be built again."""
     used = users()
     found = [layer for layer in candidates if layer not in used]
     damaged = [place for place in every_mark()[1] if not is_stale(place)]
@@ -172,7 +172,7 @@ def unused(candidates: list[str]) -> list[str]:
 
 
 def remove_unused(candidates: list[str]) -> list[str]:
-    """Remove those of the layers that nothing lies on. Returns them. What cannot be removed is told, and stays aside."""
+    """Remove those of the layers that nothing lies on, and return them. Warns of what cannot be removed; it stays aside."""
     found = unused(candidates)
     for layer in found:
         remove(layer)

@@ -20,7 +20,7 @@ from hakoniwa.trust import check_place
 
 
 def put_in_place(folder: str, path: str) -> None:
-    """Rename a marked folder to `path`; what is there goes. Raises HakoError where that is a mount point, or a symlink."""
+    """Rename a marked folder to `path`; what is there goes. Raises HakoError if that is a mount point, or a symlink."""
     if os.path.islink(path):
         raise HakoError(f"the rootfs {path} is a symlink", hint="name the folder itself in chroot_to()")
     if not is_filled(path):
@@ -48,7 +48,7 @@ def _replace(folder: str, path: str) -> None:
         except OSError as error:
             if error.errno != errno.EINVAL:  # this file system cannot swap
                 raise
-            # What is killed in between is put back by the next command: `put_back`.
+            # If we are killed in between, the next command puts it back: `put_back`.
             replaced = aside_of(path, REPLACED)
             os.rename(path, replaced)
             os.rename(folder, path)
@@ -93,12 +93,13 @@ def _make_folder(aside: str) -> None:
     try:
         os.mkdir(aside, 0o700)
     except FileExistsError:
-        check_place(aside)  # whose it is can change what is built there
+        check_place(aside)  # its owner can change what is built there
         if not stat.S_ISDIR(os.lstat(aside).st_mode):
             raise HakoError(f"{aside} is not a folder", hint="remove it") from None
 
 
 def is_filled(path: str) -> bool:
+    """Whether something is in a folder, which need not be there."""
     try:
         return bool(os.listdir(path))
     except FileNotFoundError:

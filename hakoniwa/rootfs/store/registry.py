@@ -32,7 +32,7 @@ def write_mark(path: str, mark: Mark, *, folder: str | None = None) -> None:
 
 
 def salvage_mark(path: str) -> Mark | None:
-    """The mark, for who replaces or removes the rootfs anyway: None if it cannot be read, which is told."""
+    """The mark, for commands that replace or remove the rootfs anyway: if it cannot be read, they get a warning and None."""
     try:
         return marks.read(path)
     except HakoError as error:

@@ -1,4 +1,4 @@
-"""Copy a tree of any depth with all that it has: owners, modes, times, links, attributes, holes, devices.
+"""A copy of a tree of any depth, with all that it has: owners, modes, times, links, attributes, holes, devices.
 
 `cp` goes by paths, which end at PATH_MAX; what a container has nested deeper could not be copied.
 """
@@ -25,24 +25,24 @@ def copy_tree(source: str, target: str) -> None:
     """Copy the content of a folder, and what the folder itself looks like, into another. Raises HakoError."""
     try:
         with tree.Place(source) as there, tree.Place(target) as here:
-            copying = _Copying(there, here)
+            copy = _TreeCopy(there, here)
             try:
-                copying.run()
+                copy.run()
             except OSError as error:
-                raise OSError(error.errno, error.strerror, there.path(copying.name)) from error
+                raise OSError(error.errno, error.strerror, there.path(copy.name)) from error
     except OSError as error:
         raise HakoError(f"cannot copy {os.path.join(source, error.filename)}: {error.strerror}") from error
 
 
-class _Copying:
+class _TreeCopy:
     """A copy under way: two places that move together."""
 
     def __init__(self, there: tree.Place, here: tree.Place) -> None:
         self.there = there
         self.here = here
-        self.name = ""  # what is being copied, in the folder where we are
+        self.name = ""  # what is being copied, in the folder that we are in
         self._clones = True  # until the file system says that it cannot
-        # Where the first of each set of hard links has a second name, since its first may lie too deep for a path.
+        # A folder in which the first of each set of hard links has a second name: its own may lie too deep for a path.
         self._links = -1
         self._awaited: dict[str, int] = {}  # how many links to each of these are still to come
 
@@ -127,7 +127,7 @@ class _Copying:
             os.close(source)
 
     def _clone(self, source: int, target: int) -> bool:
-        """Share the blocks, where the file system can."""
+        """Share the blocks, if the file system can."""
         if self._clones:
             try:
                 fcntl.ioctl(target, _CLONE, source)

@@ -40,7 +40,7 @@ _PATIENCE = 60.0  # seconds to name a commit
 
 
 def identify(boot: Boot, bootstrap: Bootstrap) -> Any:
-    """The commit that the branch or tag is at now: its hash tells all. Raises HakoError where it cannot be had."""
+    """The commit that the branch or tag points to now: its hash stands for all. Raises HakoError if it cannot be had."""
     return _commit(bootstrap)
 
 
@@ -73,7 +73,7 @@ def _commit_of(url: str, ref: str, where: str) -> str:
 def fill(boot: Boot, bootstrap: Bootstrap) -> None:
     """Fetch that commit, check it out, and leave the repository itself out."""
     options = _checked(bootstrap.settings.get("git_options", ()), bootstrap.where)
-    commit = boot.identity or _commit(bootstrap)  # not where the branch may have gone since
+    commit = boot.identity or _commit(bootstrap)  # the branch may have moved since
     url = bootstrap.settings["git_url"]
     folder = str(boot.rootfs)
 

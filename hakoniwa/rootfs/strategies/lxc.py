@@ -60,7 +60,7 @@ def fill(boot: Boot, bootstrap: Bootstrap) -> None:
     options = [*settings.get("lxc_options", ())]
     for flag, name in (("--release", "debian_release"), ("--arch", "arch"), ("--mirror", "mirror_url")):
         options += [f"{flag}={settings[name]}"] if name in settings else []
-    # Templates lock a file in it, and stop where it is missing, as it is on machines without systemd.
+    # Templates lock a file in it, and stop if it is missing, as it is on machines without systemd.
     make_parents(os.path.join(os.path.realpath("/var/lock"), "lxc"))
     # Beside the folder that is filled, and called so that `gc` knows it for what a killed build has left.
     folder = aside_of(str(boot.rootfs), f".lxc{BUILDING}")

@@ -85,7 +85,7 @@ def folders(beside: str) -> list[str]:
 
 
 def find(bootstrap: Bootstrap, beside: str) -> str:
-    """The recipe that is meant. Raises HakoError where there is none, or none that may be executed.
+    """The path of the recipe. Raises HakoError if there is none, or none that may be executed.
 
     What somebody else has put in the way is passed over: in a folder such as /tmp anybody can make a `bootstrap`.
     """

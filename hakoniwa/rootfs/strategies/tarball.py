@@ -6,7 +6,7 @@ import os
 
 from hakoniwa.errors import HakoError
 from hakoniwa.places import cache_dir
-from hakoniwa.rootfs.archives.extraction import Changed, unpack
+from hakoniwa.rootfs.archives.extraction import ContentChanged, extract
 from hakoniwa.rootfs.tools.boot import Boot
 from hakoniwa.rootfs.tools.digests import file_digest
 from hakoniwa.rootfs.tools.download import download
@@ -27,7 +27,7 @@ KEPT = True
 
 
 def identify(boot: Boot, bootstrap: Bootstrap) -> Any:
-    """The archive by its content, wherever it lies. Raises HakoError where it is not the one that is asked for."""
+    """The archive by its content, wherever it lies. Raises HakoError if it is not the one that the file asks for."""
     return [_digest(bootstrap), bootstrap.settings.get("tar_options", ())]
 
 
@@ -58,14 +58,14 @@ def fill(boot: Boot, bootstrap: Bootstrap) -> None:
     try:
         with boot.progress.stage(f"unpacking {os.path.basename(archive)}", os.stat(archive).st_size) as stage:
             options = bootstrap.settings.get("tar_options", ())
-            passing = unpack(archive, boot.rootfs, options, stage, sha256=wanted)
+            members = extract(archive, boot.rootfs, options, stage, sha256=wanted)
     except HakoError as error:
-        if isinstance(error, Changed) and _is_remote(bootstrap):
+        if isinstance(error, ContentChanged) and _is_remote(bootstrap):
             os.unlink(archive)  # what lies in the cache was damaged there: the next command fetches it again
         told = f"cannot unpack {archive}: {error.message}"
         raise HakoError(told, where=bootstrap.where, hint=error.hint) from error
-    if passing.devices:
-        boot.log(f"left out {passing.devices} device nodes: the private /dev has what is needed")
+    if members.devices:
+        boot.log(f"left out {members.devices} device nodes: the private /dev has what is needed")
 
 
 def _is_remote(bootstrap: Bootstrap) -> bool:

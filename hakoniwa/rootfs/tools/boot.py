@@ -29,7 +29,7 @@ class Boot:
         self.options: dict[str, Any] = container.build.bootstrap.settings.get("options", {})
         self.progress = progress
         self.file = container.file
-        self.identity = identity  # by which the strategy has said that what it makes is kept: it must be that
+        self.identity = identity  # under which what the strategy makes is kept: it must make that
         self._where = container.build.bootstrap.where
 
     def log(self, text: str, level: str = "info") -> None:
@@ -58,7 +58,7 @@ class Boot:
             raise HakoError(told, where=self._line_of(error) or where, hint="--debug shows the traceback") from error
 
     def _line_of(self, error: Exception) -> str:
-        """The innermost line of users' code that an exception came through; nothing where there is none."""
+        """The innermost line of users' code that an exception came through; nothing if there is none."""
         found, trace = "", error.__traceback__
         while trace is not None:
             file, line = trace.tb_frame.f_code.co_filename, trace.tb_lineno

@@ -9,7 +9,7 @@ from hakoniwa.kernel import tree
 
 
 def remove_devices(folder: str) -> None:
-    """Remove those of `dev`, where the tools that build a system put them. No symlink is followed."""
+    """Remove those of `dev`, into which the tools that build a system put them. No symlink is followed."""
     top = os.path.join(folder, "dev")
     if os.path.islink(top) or not os.path.isdir(top):
         return

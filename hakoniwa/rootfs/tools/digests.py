@@ -51,7 +51,7 @@ def _object_text(strategy: object) -> list[object]:
 
 
 def step_digest(step: ProvisionStep) -> str:
-    """What a step does. Raises HakoError where what it copies cannot be read."""
+    """What a step does. Raises HakoError if what it copies cannot be read."""
     if step.kind == "copy":
         return copy_digest(step, content_digest(step))
     return digest([step.kind, [step.text, step.shell, function_text(step.function) if step.function else ""]])

@@ -36,7 +36,7 @@ _PACKAGES = {
     "lxc-create": "lxc",
     "setpriv": "util-linux",
     "unshare": "util-linux",
-}  # where it is not the program's name
+}  # of programs whose package has another name
 
 
 def run_step(
@@ -81,7 +81,7 @@ def how_it_ended(status: int) -> str:
 
 
 def must_be_executable(name: str, program: str, where: str, *, package: str = "") -> None:
-    """Raise HakoError where a program is not there, or cannot be executed."""
+    """Raise HakoError if a program is not there, or cannot be executed."""
     if shutil.which(program, path=PATH):
         return
     if os.path.exists(program):

@@ -46,7 +46,7 @@ class Progress:
         """One line that a program has printed; `noise` is what only tells that it goes on."""
 
     def stage(self, text: str, total: int | None = None) -> Stage:
-        """Something that takes its time begins; `total` bytes are ahead where that is known."""
+        """Something that takes its time begins; `total` bytes are ahead, if that is known."""
         return Stage(self, text, total)
 
     def draw(self, stage: Stage) -> None:

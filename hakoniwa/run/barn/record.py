@@ -91,12 +91,9 @@ def needed(name: str) -> list[str]:
 
 
 def forget(name: str, lock: int) -> None:
-    """Remove the folder of a barn, whose lock is held; the lock goes last."""
+    """Remove the folder of a barn, whose lock is held."""
     folder = barn_folder_of(name)
-    for entry in sorted(os.listdir(folder), key=lambda entry: entry == LOCK):
-        os.unlink(os.path.join(folder, entry))
-    os.rmdir(folder)
-    os.close(lock)
+    state.forget_folder(folder, lock)
     try:
         os.rmdir(os.path.dirname(folder))
     except OSError:
