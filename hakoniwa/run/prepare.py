@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import log, marks
+from hakoniwa import log
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import capabilities
+from hakoniwa.markglance import glance
 from hakoniwa.places import layer_trees
 from hakoniwa.plan.container import Launch
 from hakoniwa.plan.flavours import flavour_of
@@ -108,7 +109,7 @@ def _launch(container: Container, wanted: Wanted, *, alone: bool) -> Launch:
 
 def _find_layers(container: Container) -> tuple[str, ...]:
     """What the rootfs lies on. Raises HakoError if its provisioning has stopped half-way."""
-    mark = marks.read(container.files.rootfs.path)
+    mark = glance(container.files.rootfs.path)
     if mark is None:
         return ()
     must_be_provisioned(container, mark)

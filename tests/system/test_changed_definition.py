@@ -111,5 +111,5 @@ def test_a_mark_of_an_earlier_version_tells_nothing(hako: Hako, write_file: Writ
     write_file(FILL.format(busybox, "; true"))
     assert told(hako, path) == ""
     mark.write_text(json.dumps({**found, "said": 7}))
-    assert "said: must be an object | None" in hako("start", path, *TRUE, status=125).stderr
+    assert "said: must be an outline" in hako("start", path, *TRUE, status=125).stderr
     hako("rm", "--rootfs", path)

@@ -13,6 +13,7 @@ import pytest
 from hakoniwa import marks
 from hakoniwa.errors import HakoError
 from hakoniwa.haco.loader import load
+from hakoniwa.markglance import glance
 from hakoniwa.marks import Mark
 from hakoniwa.options import Command, Option, read
 from hakoniwa.rootfs.store.layers import MOST_LAYERS
@@ -190,6 +191,64 @@ def _must_be_damaged(folder: Path, mark: Path) -> None:
     folder.rmdir()
     assert is_stale(str(mark))
     assert marks.read(str(folder)) is None
+
+
+GLANCED = {
+    "name": "box",
+    "layers": ["one", "two"],
+    "said": {"bootstrap": {"strategy": "'host'"}, "steps": {}},
+    "provisioning": "n",
+}
+
+
+def marked(places: Path, **content: object) -> str:
+    """A folder whose mark says this, as an earlier version has written it."""
+    folder = places / "box"
+    folder.mkdir()
+    write_mark(str(folder), Mark(**MARK))
+    (mark,) = (places / "lib" / ".boxes").iterdir()
+    mark.write_text(json.dumps({**MARK, **content, "schema": 1, "path": str(folder)}))
+    return str(folder)
+
+
+def test_a_start_glances_at_the_mark_that_others_read(places: Path) -> None:
+    folder = marked(places, **GLANCED)
+    seen, mark = glance(folder), marks.read(folder)
+    assert seen is not None
+    assert mark is not None
+    for field in GLANCED:
+        assert getattr(seen, field) == getattr(mark, field)
+    assert seen.layers == ("one", "two")
+    assert glance(str(places)) is None
+
+
+def test_a_mark_of_an_earlier_version(places: Path) -> None:
+    """It has neither said nor failed."""
+    folder = marked(places, name="box")
+    mark, seen = marks.read(folder), glance(folder)
+    assert mark is not None
+    assert seen is not None
+    assert (mark.said, mark.failed, seen.said) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": 3},
+        {"layers": "abc"},
+        {"layers": ["../x"]},
+        {"layers": None},
+        {"provisioning": 3},
+        {"said": 7},
+        {"said": {"bootstrap": {}}},
+        {"said": {"bootstrap": {}, "steps": {"one": 3}}},
+    ],
+)
+def test_a_mark_that_a_start_cannot_use(places: Path, change: dict[str, object]) -> None:
+    folder = marked(places, **{**GLANCED, **change})
+    for look in (glance, marks.read):
+        with pytest.raises(HakoError, match="is damaged"):
+            look(folder)
 
 
 def test_words_after_the_file(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ FLOORS = [
     ["ids", "rewritable", "seccomp"],
     ["hostpaths", "hostwalk"],
     ["statefile"],
-    ["state", "marks"],
+    ["state", "marks", "markglance"],
     ["ranges"],
     ["haco"],
     ["steps"],

@@ -8,6 +8,7 @@ from hakoniwa import log, marks
 from hakoniwa.errors import HakoError
 from hakoniwa.fastjson import document
 from hakoniwa.kernel.files import entries_of, replace_file
+from hakoniwa.markglance import SCHEMA, file_of, marks_dir
 from hakoniwa.marks import Mark
 from hakoniwa.places import aside_of, ensure_private, file_name_for, lib_dir
 from hakoniwa.record import Unreadable
@@ -22,10 +23,10 @@ def write_mark(path: str, mark: Mark, *, folder: str | None = None) -> None:
     Raises HakoError.
     """
     try:
-        file = marks.file_of(path, os.stat(folder or path).st_ino)
+        file = file_of(path, os.stat(folder or path).st_ino)
         ensure_private(lib_dir())
-        ensure_private(marks.marks_dir())
-        replace_file(file, document(mark.replace(path=path), marks.SCHEMA))
+        ensure_private(marks_dir())
+        replace_file(file, document(mark.replace(path=path), SCHEMA))
     except OSError as error:
         told = f"cannot write down what is known of the rootfs {path}: {error.strerror}"
         raise HakoError(told, hint=f"is there room in {lib_dir()}?") from error
@@ -43,7 +44,7 @@ def salvage_mark(path: str) -> Mark | None:
 def is_marked(path: str) -> bool:
     """Whether there is a mark of the rootfs at `path`, damaged or not."""
     try:
-        return os.path.exists(marks.file_of(path, os.stat(path).st_ino))
+        return os.path.exists(file_of(path, os.stat(path).st_ino))
     except OSError:
         return False
 
@@ -51,13 +52,13 @@ def is_marked(path: str) -> bool:
 def remove_stale_marks(path: str) -> None:
     """Remove the marks of folders that lie at `path` no more."""
     try:
-        kept = os.path.basename(marks.file_of(path, os.stat(path).st_ino))
+        kept = os.path.basename(file_of(path, os.stat(path).st_ino))
     except FileNotFoundError:
         kept = ""
-    for entry in entries_of(marks.marks_dir()):
+    for entry in entries_of(marks_dir()):
         if entry.startswith(f"{file_name_for(path)}@") and entry != kept:
             try:
-                os.unlink(os.path.join(marks.marks_dir(), entry))
+                os.unlink(os.path.join(marks_dir(), entry))
             except FileNotFoundError:
                 continue
 
@@ -65,8 +66,8 @@ def remove_stale_marks(path: str) -> None:
 def every_mark() -> tuple[list[Mark], list[str]]:
     """All marks, also of a folder that is about to be put in place; and the files that hold none, by path."""
     found, damaged = [], []
-    for entry in entries_of(marks.marks_dir()):
-        file = os.path.join(marks.marks_dir(), entry)
+    for entry in entries_of(marks_dir()):
+        file = os.path.join(marks_dir(), entry)
         try:
             if entry.endswith(".json"):  # else it is being written
                 mark = marks.parse(read_own(file))
@@ -82,7 +83,7 @@ def every_mark() -> tuple[list[Mark], list[str]]:
 
 def half_written_marks() -> list[str]:
     """What killed commands have left of marks that they were writing."""
-    return [os.path.join(marks.marks_dir(), entry) for entry in entries_of(marks.marks_dir()) if entry.endswith(".new")]
+    return [os.path.join(marks_dir(), entry) for entry in entries_of(marks_dir()) if entry.endswith(".new")]
 
 
 def path_of(file: str) -> str:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import log, marks, state
+from hakoniwa import log, state
 from hakoniwa.errors import HakoError
 from hakoniwa.hostpaths import open_outside
+from hakoniwa.markglance import trees_under
 from hakoniwa.places import lock_rootfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from hakoniwa.markglance import Glance
     from hakoniwa.marks import Mark
     from hakoniwa.plan.container import Launch
     from hakoniwa.spec.records import Container, Rootfs
     from hakoniwa.undo import Undo
 
 
-def must_be_provisioned(container: Container, mark: Mark) -> None:
+def must_be_provisioned(container: Container, mark: Mark | Glance) -> None:
     """Raise HakoError if provisioning has stopped half-way, or goes on."""
     rootfs = container.files.rootfs
     if mark.provisioning is None:
@@ -90,7 +92,7 @@ def claim_rootfs(container: Container, launch: Launch, undo: Undo) -> None:
         except BlockingIOError:
             raise _in_use(rootfs, layered=layered, gathered=gathered) from None
         undo.add("release the rootfs", lambda: os.close(lock))
-        if launch.layers != marks.trees_under(rootfs.path):
+        if launch.layers != trees_under(rootfs.path):
             raise HakoError(
                 f"the rootfs {rootfs.path} was replaced by another command in the meantime",
                 where=rootfs.where,
