@@ -171,7 +171,7 @@ def test_layers_provisioning_snapshots_and_archives(user: Ordinary) -> None:
 @pytest.mark.parametrize("body", ['"debootstrap"\nb.debian_release = "bookworm"', '"lxc"\nb.os_type = "busybox"'])
 def test_strategies_that_take_root(user: Ordinary, body: str) -> None:
     path = user.write(f"b = config.bootstrap\nb.strategy = {body}")
-    assert "takes root (without root: tarball, git, " in user.hako("create", path, status=125).stderr
+    assert "takes root (without root: git, host, " in user.hako("create", path, status=125).stderr
 
 
 def test_a_build_that_fails_leaves_nothing(user: Ordinary) -> None:

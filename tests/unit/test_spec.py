@@ -21,6 +21,7 @@ from hakoniwa.spec.recorded import read_recorded
 from hakoniwa.spec.records import Barn, Container, Hook, Hooks, Mount
 from hakoniwa.spec.schema import schema
 from hakoniwa.spec.shapes import Shape, published, shapes_of
+from hakoniwa.spec.strategies import SETTINGS
 from hakoniwa.spec.values import VALUES
 from hakoniwa.statefile import Definition
 from tests.unit.test_structure import EXAMPLES
@@ -552,7 +553,7 @@ def test_every_field_of_a_document_is_checked_as_a_container_file_is() -> None:
         for field, shape in published(kind).items():
             if is_free(shape) and (name, field) not in free:
                 assert field in VALUES.get(kind, {}), (name, field)
-    assert {name for names in buildchecks.SETTINGS.values() for name in names} <= set(buildchecks.CHECKS)
+    assert {name for names in SETTINGS.values() for name in names} <= set(buildchecks.CHECKS)
 
 
 def is_free(shape: Shape) -> bool:
