@@ -10,9 +10,12 @@ from hakoniwa.spec.records import Hook
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable, Sequence
-    from typing import Any, Literal, Self
+    from collections.abc import Callable
+    from typing import Any, Self
+
+    from hakoniwa.haco.strategysettings import StrategySettings
+else:
+    StrategySettings = object
 
 _COMMON = ("strategy", "cache", "skip")
 
@@ -47,7 +50,7 @@ def load_installed(name: str) -> object:
     return found() if isinstance(found, type) else found
 
 
-class BootstrapSection(Section):
+class BootstrapSection(Section, StrategySettings):
     """`config.bootstrap`."""
 
     _word = "config.bootstrap"
@@ -56,45 +59,11 @@ class BootstrapSection(Section):
 
     if TYPE_CHECKING:
         strategy: object
-        """"host", "debootstrap", "tarball", "git", "lxc", "recipe", "shell", "python", that of a package, or an object."""
+        """The name of a strategy, such as "host", or that of a package; or an object."""
         cache: bool | None
         """Whether what is made is kept as a layer; None: as is usual for the strategy."""
         skip: bool
         """Whether a sibling that shares the rootfs makes it."""
-        debian_release: str | None
-        """The release, such as "bookworm"."""
-        variant: str | None
-        """The variant of debootstrap, such as "minbase"."""
-        components: Sequence[str] | str | None
-        """The components of the archive, such as "main"."""
-        mirror_url: str | None
-        """The mirror; the one that apt uses unless set."""
-        arch: str | None
-        """The architecture."""
-        tool: Literal["debootstrap", "mmdebstrap"] | None
-        """What makes it."""
-        archive_path: str | os.PathLike[str] | None
-        """A tar archive, or an https:// URL of one."""
-        sha256: str | None
-        """Its digest."""
-        tar_options: Sequence[str] | None
-        """Further options of GNU tar."""
-        git_url: str | None
-        """The repository."""
-        git_ref: str | None
-        """A branch, a tag, or a commit by its whole hash."""
-        git_options: Sequence[str] | None
-        """Further options of `git fetch`."""
-        os_type: str | None
-        """A template of lxc-create."""
-        project_name: str | None
-        """The name that the template is told."""
-        lxc_options: Sequence[str] | None
-        """Further options of the template."""
-        recipe: str | None
-        """The name of a recipe."""
-        code: str | Callable[[Any], object] | None
-        """A shell script, or Python: a function or a text."""
         options: dict[str, Any] | None
         """What a strategy of another package is told."""
 

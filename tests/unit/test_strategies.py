@@ -25,6 +25,7 @@ NEW = '''
 from pathlib import Path
 
 SETTINGS = {"label": "argument", "colour": ("red", "green")}
+HELP = {"label": "what it is called", "colour": "how it looks"}
 EXAMPLE = """\\
 b.strategy = "empty"
 b.label = "mine"
@@ -71,6 +72,7 @@ def copied(places: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     copy = places / "copy"
     (copy / "hakoniwa" / "rootfs" / "strategies" / "empty.py").write_text(NEW)
     subprocess.run([sys.executable, "-I", str(copy / "tools" / "write_strategies.py")], check=True)  # `make install`
+    assert "colour: Literal" in (copy / "hakoniwa" / "haco" / "strategysettings.py").read_text()
     # `-I` keeps the folder of the test out, and the checkout comes in by way of its packages: ours goes before.
     code = f"import sys; sys.path.insert(0, {str(copy)!r}); from hakoniwa.cli import main; main()"
 
@@ -105,8 +107,8 @@ def test_a_new_strategy_is_one_file(copied: Callable[..., subprocess.CompletedPr
 def test_strategies_that_differ_in_what_a_setting_takes_are_told(places: Path) -> None:
     folder = places / "copy" / "hakoniwa" / "rootfs" / "strategies"
     folder.mkdir(parents=True)
-    (folder / "one.py").write_text('SETTINGS = {"label": "argument"}')
-    (folder / "two.py").write_text('SETTINGS = {"label": "name"}')
+    (folder / "one.py").write_text('SETTINGS = {"label": "argument"}\nHELP = {"label": ""}')
+    (folder / "two.py").write_text('SETTINGS = {"label": "name"}\nHELP = {"label": ""}')
     tools = places / "copy" / "tools"
     tools.mkdir()
     shutil.copy(PROJECT / "tools" / "write_strategies.py", tools)

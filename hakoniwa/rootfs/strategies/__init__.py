@@ -3,7 +3,8 @@
 A strategy has
 * `fill(boot, bootstrap)`, which fills the folder `boot.rootfs`;
 * `SETTINGS`, a literal: the settings that it takes, each with the kind of its values (spec/buildchecks.py) or a tuple of
-  words. The first is one that it cannot do without. `make install` gathers them (tools/write_strategies.py);
+  words. The first is one that it cannot do without;
+* `HELP`, a literal: of each setting, what editors show. `make install` gathers both (tools/write_strategies.py);
 * `EXAMPLE`, the lines that `hako new` writes.
 It may have
 * `KEPT`: what it makes is kept as a layer, under the name that `identify(boot, bootstrap)`, if it is there, returns;

@@ -25,6 +25,14 @@ SETTINGS = {
     "arch": "argument",
     "tool": ("debootstrap", "mmdebstrap"),
 }
+HELP = {
+    "debian_release": 'the release, such as "bookworm"',
+    "variant": 'such as "minbase"',
+    "components": 'of the mirror, such as "main"',
+    "mirror_url": "the mirror; the one that apt uses unless set",
+    "arch": "the architecture",
+    "tool": "the program that builds it",
+}
 EXAMPLE = """\
 b.strategy = "debootstrap"
 b.debian_release = "bookworm"

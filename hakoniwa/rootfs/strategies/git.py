@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from hakoniwa.spec.records import Bootstrap
 
 SETTINGS = {"git_url": "repository", "git_ref": "argument", "git_options": "texts"}
+HELP = {
+    "git_url": "the repository",
+    "git_ref": "a branch, a tag, or a commit by its whole hash",
+    "git_options": "further options of git fetch",
+}
 EXAMPLE = """\
 b.strategy = "git"
 b.git_url = "https://example.org/rootfs.git"

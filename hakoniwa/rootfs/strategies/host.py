@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hakoniwa.spec.records import Bootstrap
 
 SETTINGS: dict[str, str] = {}
+HELP: dict[str, str] = {}
 EXAMPLE = """\
 # This system, read-only, below a private writable layer: no download.
 b.strategy = "host"

@@ -26,6 +26,14 @@ SETTINGS = {
     "arch": "argument",
     "lxc_options": "texts",
 }
+HELP = {
+    "os_type": "a template of lxc-create",
+    "project_name": "the name that the template is told; the container's unless set",
+    "debian_release": "--release of the template",
+    "mirror_url": "--mirror of the template",
+    "arch": "--arch of the template",
+    "lxc_options": "further options of the template",
+}
 EXAMPLE = """\
 b.strategy = "lxc"
 b.os_type = "busybox"               # a template of lxc-create

@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from hakoniwa.spec.records import Bootstrap
 
 SETTINGS = {"code": "code"}
+HELP = {
+    "code": "a function that gets boot, or a text that finds boot and rootfs",
+}
 EXAMPLE = """\
 import shutil
 

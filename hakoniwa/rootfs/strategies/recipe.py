@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 
 SETTINGS = {"recipe": "name"}
+HELP = {
+    "recipe": "the name of an executable in bootstrap/",
+}
 EXAMPLE = """\
 b.strategy = "recipe"
 b.recipe = "busybox"                # a script of bootstrap/

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 FOLDER = "$ROOTFS"
 SETTINGS = {"code": "code"}
+HELP = {
+    "code": "a script for /bin/sh -e",
+}
 EXAMPLE = '''\
 b.strategy = "shell"
 b.code = """

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from hakoniwa.spec.records import Bootstrap
 
 SETTINGS = {"archive_path": "archive", "sha256": "digest", "tar_options": "texts"}
+HELP = {
+    "archive_path": "a tar archive beside the file, or its https:// URL",
+    "sha256": "the digest of the archive, needed with a URL",
+    "tar_options": "further options of GNU tar",
+}
 EXAMPLE = """\
 b.strategy = "tarball"
 b.archive_path = "rootfs.tar.gz"    # beside this file, or an https:// URL
