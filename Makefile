@@ -5,7 +5,7 @@ PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 VENV := .venv
 BIN := $(VENV)/bin
 APT := apt-get -q -y -o Dpkg::Use-Pty=0
-NEEDED := gcc libc6-dev libcap-dev python3-dev python3-venv busybox-static libseccomp2 tini uidmap bzip2 xz-utils zstd \
+NEEDED := gcc libc6-dev libcap-dev python3-dev python3-venv busybox-static libseccomp2 tini catatonit uidmap bzip2 xz-utils zstd \
 	pigz openssl libcap2-bin git debootstrap debian-archive-keyring mmdebstrap lxc lxc-templates rsync
 VM_NEEDED := debootstrap e2fsprogs qemu-system-x86 uidmap
 PYTHONS := 3.13 3.14

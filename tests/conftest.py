@@ -15,6 +15,12 @@ from tests.leaks import mark_ourselves
 mark_ourselves()
 HAKO = Path(sys.executable).with_name("hako")
 ROOT_ONLY = ("system", "security")
+# The programs that `config.init` may name here: later than in version 13, Debian has no static tini.
+INITS = [
+    name
+    for name, file in {"tini": "tini-static", "catatonit": "catatonit"}.items()
+    if os.path.exists(f"/usr/bin/{file}")
+]
 LONGEST = 60.0  # seconds that any single command of a test may take
 
 

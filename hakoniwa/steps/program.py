@@ -221,16 +221,19 @@ def find_program(program: str, search: str, where: str = "") -> str:
 def _open_init(name: str, where: str) -> int:
     """The program of an installed init, copied to sealed memory: the rootfs need not have it, and cannot change it."""
     folders = [*DEFAULT_PATH.split(":"), "/usr/libexec/podman"]
+    hint = f"apt-get install {name}"
     for candidate in (f"{name}-static", name) if name == "tini" else (name,):
         for folder in folders:
+            path = os.path.join(folder, candidate)
             try:
-                with open(os.path.join(folder, candidate), "rb") as file:
+                with open(path, "rb") as file:
                     content = file.read()
             except OSError:
                 continue
             if _is_static(content):
                 return trampoline.sealed(content, name)
-    raise HakoError(f"no static {name} is installed", where=where, hint=f"apt-get install {name}")
+            hint = f'{path} needs libraries, which the rootfs may lack: config.init = "catatonit" needs none'
+    raise HakoError(f"no static {name} is installed", where=where, hint=hint)
 
 
 def _is_static(elf: bytes) -> bool:

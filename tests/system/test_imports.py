@@ -19,7 +19,7 @@ import pytest
 
 import hakoniwa.steps
 from hakoniwa.steps.step import Step
-from tests.conftest import LONGEST, Hako
+from tests.conftest import INITS, LONGEST, Hako
 from tests.ordinary import Ordinary, user
 from tests.system.test_namespaces import bystander, child_of
 from tests.system.test_terminal import Terminal
@@ -112,7 +112,7 @@ def test_a_start_with_all_that_a_file_can_say(watched: Watched, box: Writer, pla
     body = f"""
 config.mount_independent("cgroup")
 config.lxcfs_root = {str(places / "lxcfs")!r}
-config.init = "tini"
+config.init = {INITS[0]!r}
 config.uid = "alice"
 config.workdir = "/bin"
 config.hostname = "here"

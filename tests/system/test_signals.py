@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hakoniwa.kernel.pidfd import takes
-from tests.conftest import HAKO, LONGEST, Hako, wait_for_log
+from tests.conftest import HAKO, INITS, LONGEST, Hako, wait_for_log
 from tests.system.test_rootfs import await_line, remains
 
 Writer = Callable[..., Path]
@@ -318,8 +318,9 @@ def test_a_start_that_is_asked_to_end_asks_such_a_program(hako: Hako, taking: Ta
     assert (out, front.returncode) == (b"taken\n", 9)
 
 
-def test_under_tini_the_command_gets_the_signal(hako: Hako, box: Writer) -> None:
-    path = box('config.init = "tini"')
+@pytest.mark.parametrize("init", INITS)
+def test_under_an_init_the_command_gets_the_signal(hako: Hako, box: Writer, init: str) -> None:
+    path = box(f"config.init = {init!r}")
     hako("start", "-D", path, *POLITE)
     wait_for_log(hako, path, "ready")
     hako("kill", path)

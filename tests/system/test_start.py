@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import HAKO, Hako
+from tests.conftest import HAKO, INITS, Hako
 
 Writer = Callable[..., Path]
 
@@ -342,11 +342,12 @@ def test_a_file_inside_is_opened_as_the_containers_user(hako: Hako, box: Writer)
     assert "Permission denied" in hako("start", box(body), "--", "true", status=125).stderr
 
 
-def test_an_init_before_the_command(hako: Hako, box: Writer) -> None:
-    path = box('config.init = "tini"')
+@pytest.mark.parametrize("init", INITS)
+def test_an_init_before_the_command(hako: Hako, box: Writer, init: str) -> None:
+    path = box(f"config.init = {init!r}")
     found = sh(hako, path, "echo $$; cat /proc/1/comm; (sleep 0 &); exit 9", 9).split()
     assert found[0] != "1"
-    assert found[1].endswith("tini")
+    assert found[1].endswith(init)
     assert "there is no program 'nope'" in hako("start", path, "--", "nope", status=127).stderr
 
 

@@ -21,6 +21,8 @@ from hakoniwa.kernel.libc import compile_file
 from hakoniwa.kernel.pidfd import identify
 from hakoniwa.kernel.users import Account, UnknownUser, find_account
 from hakoniwa.record import Record, Unreadable, plain
+from hakoniwa.steps import program
+from hakoniwa.steps.step import Context
 from hakoniwa.undo import Undo
 
 # Records
@@ -615,3 +617,21 @@ def test_what_only_tells_that_a_build_goes_on_is_left_out(
     progress.output("step", "said", noise=False)
     progress.output("debootstrap", "I: Retrieving x", noise=True)
     assert capfd.readouterr().err.splitlines() == told
+
+
+# An init
+
+
+def test_an_init_that_needs_libraries_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy("/bin/sh", tmp_path / "tini")
+    monkeypatch.setattr(program, "DEFAULT_PATH", str(tmp_path))
+    step = program.Execute(command=("true",), init="tini", init_where="box.haco.py:3")
+    context = Context(supervisor=-1, status=-1, environ={})
+    with pytest.raises(HakoError, match="no static tini is installed") as raised:
+        step.prepare(context)
+    os.close(context.trampoline)
+    assert raised.value.where == "box.haco.py:3"
+    assert (
+        raised.value.hint
+        == f'{tmp_path}/tini needs libraries, which the rootfs may lack: config.init = "catatonit" needs none'
+    )
