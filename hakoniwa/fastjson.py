@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+class Written:
+    """A value that is JSON already."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, value: Any) -> None:
+        self.text = dumps(value)
+
+
 def dumps(value: Any) -> str:
     """`value`, which may hold records, as JSON on one line. Raises TypeError or ValueError for what JSON cannot say."""
     pieces: list[str] = []
@@ -50,6 +59,8 @@ def _write(value: Any, put: Callable[[str], None]) -> None:
             _write(item, put)
             before = ", "
         put("}" if named else "{}")
+    elif isinstance(value, Written):
+        put(value.text)
     elif isinstance(value, float) and value - value == 0:  # neither infinite nor no number
         put(float.__repr__(value))
     else:

@@ -73,7 +73,7 @@ class Definition(Record):
     resources: Resources
     security: Security
     metadata: dict[str, Any]
-    siblings: tuple[str, ...] = ()
+    siblings: str = ""
 
     @classmethod
     def of(cls, container: Container) -> Self:
@@ -205,6 +205,11 @@ def _bring_up(value: dict[str, Any], schema: int) -> None:
     from hakoniwa.earlier import bring_up
 
     bring_up(value, schema)
+    definition = value.get("definition")
+    if isinstance(definition, dict) and isinstance(names := definition.get("siblings"), list):
+        from hakoniwa.spec.complete import mark_of
+
+        definition["siblings"] = mark_of(map(str, names)) if names else ""
 
 
 def ended(path: str, **known: str) -> bool:

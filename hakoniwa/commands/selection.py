@@ -130,7 +130,8 @@ def _of_file(file: str, acting: str, *, every: bool) -> list[State | Made]:
     names = {one.name for one in found}
     if not acting or every or _are_of_one_barn(found):
         return found
-    if all(names <= {one.name, *one.definition.siblings} for one in found):
+    marks = {one.definition.siblings for one in found}
+    if len(names) == 1 or (len(marks) == 1 and "" not in marks):  # one start has made them all
         return found
     return _of_those_now(file, found, acting)
 

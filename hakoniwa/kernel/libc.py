@@ -84,6 +84,7 @@ def _find(name: str, arguments: int) -> Callable[..., int]:
 
 _syscall = _find("syscall", 7)
 _functions: dict[str, Callable[..., int]] = {}
+_fork_hooks: list[Callable[[], int]] = []
 
 
 def _raise(path: str | bytes | None) -> None:
@@ -138,8 +139,7 @@ def raise_in_thread(ident: int, kind: type[BaseException]) -> None:
 
 def fork_hooks() -> tuple[Callable[[], int], Callable[[], int], Callable[[], int]]:
     """CPython's own work around a fork: before it, after it in the parent, after it in the child."""
-    return (
-        _find("PyOS_BeforeFork", 0),
-        _find("PyOS_AfterFork_Parent", 0),
-        _find("PyOS_AfterFork_Child", 0),
-    )
+    if not _fork_hooks:
+        _fork_hooks.extend(_find(f"PyOS_{name}", 0) for name in ("BeforeFork", "AfterFork_Parent", "AfterFork_Child"))
+    before, in_parent, in_child = _fork_hooks
+    return before, in_parent, in_child

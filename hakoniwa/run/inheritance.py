@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from hakoniwa.statefile import Definition
+    from hakoniwa.statefile import ProcessRecord
 
 
 class Inheritance(Record):
     """What the barn's process hands to a supervisor. What is an `int` is a descriptor."""
 
     tell: Callable[..., None]  # takes the kind of a message and its parts
-    is_barn: bool  # the supervisor is the barn's process itself
+    barn: ProcessRecord  # the barn's process, which may be the supervisor itself
     ending: tuple[int, ...]  # the signals that ask it to end
     lifeline: int  # readable once the front process has ended, or the program that the container is bound to; or -1
     files: set[int] | None  # that the container file has open for hooks in the first process; None without such hooks
@@ -27,7 +27,6 @@ class Inheritance(Record):
     notes: int  # a pipe to the front process, which writes there what we have to say; -1 without a terminal
     term: str  # the TERM of the payload
     background: bool
-    definition: Definition | None  # for the state, where the barn's process has made it to be shared
     watch: bool  # reload when the file changes
     wait: bool  # the caller waits until the container is ready
     shared: Mapping[str, int] = NOTHING  # the namespaces that the barn shares, open

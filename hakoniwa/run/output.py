@@ -31,9 +31,8 @@ def open_log(name: str) -> int:
         raise HakoError(f"cannot open the log {path}: {error.strerror}") from None
 
 
-def divert_output(name: str) -> None:
-    """Lead our streams to nowhere and to the log of `name`: the caller's must not stay open behind its back."""
-    file = open_log(name)
+def divert_output(file: int) -> None:
+    """Lead our streams to nowhere and to a log, which is closed: the caller's must not stay open behind its back."""
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     os.dup2(null, 0)
     _lead_to(file)

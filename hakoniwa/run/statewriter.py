@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import state
+from hakoniwa import fastjson, state
 from hakoniwa.errors import HakoError
 from hakoniwa.hostpaths import open_outside, remove_file
 from hakoniwa.kernel.pidfd import boot_id, start_time
@@ -29,48 +29,49 @@ class StateWriter:
         self._launch = launch
         self._created_at = base.created_at
         self._log = state.log_file(container.name) if inherited.background else None
-        self._barn = 0 if inherited.is_barn else os.getppid()
-        self._processes: tuple[ProcessRecord, ProcessRecord, ProcessRecord | None] | None = None
+        self._barn = inherited.barn
+        self._processes: tuple[ProcessRecord, ProcessRecord] | None = None
         self._boot = ""
-        self.definition: Definition | None = None
+        self._definition: fastjson.Written | None = None  # it is the same each time
         self.cgroups: tuple[str, ...] = ()
         self.assigned_cgroup: str | None = None
         self.devpts: int | None = None
 
+    def prepare(self) -> None:
+        """Make the greater part of what is to be written, unless that was done."""
+        if self._definition is None:
+            self._boot = boot_id()
+            self.define(self._container)
+
+    def define(self, container: Container) -> None:
+        """Have this definition written from now on."""
+        self._definition = fastjson.Written(Definition.of(container))
+
     def identify(self, init: int) -> None:
         """Note what tells the processes from any later ones with their pids; while others are busy."""
-        self._boot = boot_id()
-        own = _process(os.getpid())
-        self._processes = _process(init), own, self._barn_process() if self._barn else own
-
-    def _barn_process(self) -> ProcessRecord | None:
-        """The process that has forked this one, unless it was killed: then its pid may be somebody else's by now."""
-        try:
-            found = _process(self._barn)
-        except ProcessLookupError:
-            return None
-        return found if os.getppid() == self._barn else None
+        own = self._barn if self._barn.pid == os.getpid() else own_process()
+        self._processes = _process(init), own
 
     def write(
         self, status: Literal["running", "stopped", "failed"], base: ContainerView, error: HakoError | None
     ) -> None:
         """Write it down, whole; nothing where the run came to its end before there was anything to tell. Raises HakoError."""
-        if self._processes is None or self.definition is None:
+        if self._processes is None:
             return
         container, ended = self._container, base.exit_status
-        init, supervisor, barn = self._processes
+        init, supervisor = self._processes
         found = State(
             name=container.name,
             barn=container.barn,
             file=container.file,
             rootfs=container.files.rootfs.path,
             created_at=self._created_at,
-            definition=self.definition,
+            definition=self._definition,  # type: ignore[arg-type]  # it is written, and not read
             status=status,
             boot_id=self._boot,
             init=init,
             supervisor=supervisor,
-            barn_process=barn,
+            barn_process=self._barn,
             command=self._launch.command,
             capabilities=self._launch.capabilities,
             user_namespace=container.has_user_namespace(),
@@ -109,6 +110,11 @@ def write_pid_file(container: Container, undo: Undo) -> None:
         raise HakoError(
             f"cannot write the pid file {path}: {error.strerror}", where=container.place("container_pid_file")
         ) from None
+
+
+def own_process() -> ProcessRecord:
+    """What tells this process from any later one with its pid."""
+    return _process(os.getpid())
 
 
 def _process(pid: int) -> ProcessRecord:

@@ -13,7 +13,7 @@ from hakoniwa.run.barn import messages
 from hakoniwa.run.hooks.view import ExitStatus
 from hakoniwa.run.inheritance import Inheritance
 from hakoniwa.run.life import Life
-from hakoniwa.run.output import LogPipe, divert_output, lead_through
+from hakoniwa.run.output import LogPipe, divert_output, lead_through, open_log
 from hakoniwa.run.payload import Payload
 from hakoniwa.run.process import report
 from hakoniwa.run.process.streams import Streams
@@ -22,7 +22,6 @@ from hakoniwa.run.start.claims import claim_ids, claim_name, claim_rootfs
 from hakoniwa.run.start.firstprocess import FirstProcess
 from hakoniwa.run.statewriter import write_pid_file
 from hakoniwa.spec.records import HOOK_SIGNALS
-from hakoniwa.statefile import Definition
 from hakoniwa.steps.join import open_groups
 
 TYPE_CHECKING = False
@@ -54,6 +53,8 @@ class Supervisor:
         self._streams = Streams()
         self._terminal = life.inherited.terminal
         self._log: LogPipe | None = None  # in the background
+        self._log_file = -1
+        self._prepared = False
         self._error: HakoError | None = None  # why the payload never ran, or was ended
         self.ended_by: int | None = None  # the signal that asked for it, if one did
 
@@ -61,10 +62,37 @@ class Supervisor:
     def _container(self) -> Container:
         return self._life.container
 
+    def prepare(self) -> None:
+        """Do what can be done in the barn's process, whose memory is shared until it is written to. Raises HakoError."""
+        self._claim()
+        self._life.statewriter.prepare()
+        self._prepared = True
+
+    def descriptors(self) -> list[int]:
+        """What `prepare` has opened."""
+        logs = [self._log_file] if self._log is None else [self._log_file, self._log.reader, self._log.writer]
+        return [
+            number for number in (*self._life.undo.descriptors, *logs, *self._reloader.descriptors()) if number != -1
+        ]
+
+    def let_go(self) -> None:
+        """Close that in the barn's process, once the supervisor has it."""
+        self._reloader.let_go()
+        for number in {*self.descriptors()} - {*self._reloader.descriptors()}:
+            os.close(number)
+
+    def give_up(self) -> None:
+        """Undo, in the barn's process, what was prepared."""
+        for failure in self._life.undo.run():
+            log.write(f"{self._container.name}: {failure}", "warning")
+        self._life.undo.descriptors.clear()
+        self.let_go()
+
     def live(self) -> None:
         """From the lock to the last message, whatever fails."""
-        # What was loaded stays shared with the barn's process: the collector writes to every object that it looks at.
-        gc.freeze()
+        if not self._prepared:
+            # What was loaded stays shared with the barn's process: the collector writes to every object that it looks at.
+            gc.freeze()
         gc.enable()
         try:
             self._go_through()
@@ -82,7 +110,10 @@ class Supervisor:
     def _go_through(self) -> None:
         """All stages, as long as nothing fails."""
         self._be_supervisor()
-        self._claim()
+        if not self._prepared:
+            self._claim()
+        if self._inherited.background:
+            divert_output(self._log_file)
         self._life.run_hooks("before_fork", may_refuse=True, files=self._inherited.files)
         first = self._clone()
         try:
@@ -99,7 +130,8 @@ class Supervisor:
     def _be_supervisor(self) -> None:
         """Be a process of its own, unless it is the barn's, and hear signals."""
         log.set_level(self._container.log_level)
-        if not self._inherited.is_barn:
+        self._life.base.supervisor_pid = os.getpid()
+        if self._inherited.barn.pid != os.getpid():
             os.setsid()
         prctl.set_name(f"hako:{self._container.name}")
         self._wakeup = signals.listen((*self._inherited.ending, signals.SIGCHLD, *HOOK_SIGNALS.values()))
@@ -112,8 +144,9 @@ class Supervisor:
         claim_rootfs(life.container, life.launch, life.undo)
         life.launch = claim_ids(life.container, life.launch, life.undo)
         if self._inherited.background:
-            divert_output(self._container.name)
+            self._log_file = open_log(self._container.name)
             self._log = LogPipe(self._container.name)
+            self._reloader.open()
 
     # Start: from the clone to the program
 
@@ -167,7 +200,7 @@ class Supervisor:
         """Do this side's part of the set-up, and wait until the program runs. Raises HakoError when it does not."""
         life = self._life
         self._listen()
-        life.statewriter.definition = self._inherited.definition or Definition.of(self._container)
+        life.statewriter.prepare()
         life.statewriter.identify(life.base.pid)
         life.run_hooks("immediately_after_fork_on_parent", may_refuse=True)
         life.run_hooks("after_network_created", may_refuse=True)
@@ -266,7 +299,6 @@ class Supervisor:
         life.run_hooks("teardown_container")
         if not life.base.exit_status.success:
             life.run_hooks("after_failure")
-        self._loop.attempt("remove the control socket", self._reloader.end)
         for failure in self._undo_but_lock():
             log.write(f"{self._container.name}: {failure}", "warning")
         try:

@@ -9,6 +9,8 @@ from hakoniwa.spec.records import INDEPENDENT_MOUNTS, Mount, Namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from hakoniwa.spec.records import Barn, Build, Container, Files
 
 NETWORK_FILES = ("resolv.conf", "hosts")
@@ -19,9 +21,17 @@ def complete(barn: Barn) -> Barn:
     members = barn.containers
     name = barn.name or (members[0].name if members else "")
     several = len(members) > 1 or any(one.name != name for one in members)
-    siblings = tuple(one.name for one in members) if several else ()
+    siblings = mark_of([one.name for one in members]) if several else ""
     own = {"barn": name, "file": barn.file, "origin": barn.origin, "siblings": siblings}
     return barn.replace(name=name, containers=tuple(complete_container(one.replace(**own)) for one in members))
+
+
+def mark_of(names: Iterable[str]) -> str:
+    """What tells a set of names from others, and is as short for a thousand of them."""
+    from zlib import crc32
+
+    every = sorted({*names})
+    return f"{len(every)}:{crc32(chr(10).join(every).encode()):08x}"
 
 
 def complete_container(container: Container) -> Container:

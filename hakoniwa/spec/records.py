@@ -392,7 +392,7 @@ class Container(Record):
     reloadable: tuple[str, ...] = ()  # groups of settings: "cgroup", "resource", "hooks"
     where: str = ""
     places: Mapping[str, str] = NOTHING  # the lines of settings that are no records of their own
-    siblings: tuple[str, ...] = ()  # the names of a barn's containers, where it has several
+    siblings: str = ""  # a mark of the names of a barn's containers, if it has several
 
     def place(self, *settings: str) -> str:
         """The line of the first of these settings that the file has."""

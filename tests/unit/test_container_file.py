@@ -9,6 +9,7 @@ import pytest
 
 from hakoniwa.errors import HakoError
 from hakoniwa.haco.loader import load
+from hakoniwa.spec.complete import mark_of
 from hakoniwa.spec.records import Barn, Container
 
 Writer = Callable[..., Path]
@@ -329,7 +330,7 @@ with config.define() as c:
     )
     one, two = barn.containers
     assert barn.name == "box"
-    assert one.siblings == two.siblings == (one.name, two.name)
+    assert one.siblings == two.siblings == mark_of(["two", "one"]) != mark_of(["one", "two", "three"])
     assert (one.name, two.name) == ("one", "two")
     assert (one.process.environ, two.process.environ) == ({"A": "2"}, {"A": "1", "LATE": "x"})
     assert (one.process.uid, two.process.uid) == (5, 6)

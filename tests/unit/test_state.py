@@ -98,7 +98,7 @@ import os, resource, sys
 sys.path[:0] = {path!r}
 from hakoniwa.run import output
 output.LARGEST = 100
-output.divert_output("box")
+output.divert_output(output.open_log("box"))
 pipe = output.LogPipe("box")
 
 def pass_on(text):

@@ -28,7 +28,7 @@ def read_member(document: str, barn: Barn) -> Container:
         raise HakoError(f"a document adds one container, and this has {len(described.containers)}", where=_CALLED)
     if described.shared.namespaces:
         raise HakoError("what is shared is said by the barn, and not by a container", where=f"{_CALLED}: shared")
-    return described.containers[0].replace(barn=barn.name, file=barn.file, origin=barn.origin, siblings=())
+    return described.containers[0].replace(barn=barn.name, file=barn.file, origin=barn.origin, siblings="")
 
 
 def tell_whether_admitted(document: str, barn: Barn, pipe: int) -> NoReturn:

@@ -12,6 +12,7 @@ from hakoniwa import log
 from hakoniwa.kernel import signals
 from hakoniwa.run.inheritance import Inheritance
 from hakoniwa.run.life import Life
+from hakoniwa.run.statewriter import own_process
 from hakoniwa.run.supervisor import Supervisor
 
 TYPE_CHECKING = False
@@ -77,7 +78,7 @@ def supervise(
     """
     inherited = Inheritance(
         tell=tell,
-        is_barn=True,
+        barn=own_process(),
         ending=ending,
         lifeline=lifeline,
         files=files,
@@ -87,7 +88,6 @@ def supervise(
         notes=-1,
         term="dumb",
         background=background,
-        definition=None,
         wait=wait,
         watch=watch,
     )

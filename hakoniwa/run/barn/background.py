@@ -10,8 +10,8 @@ from hakoniwa.kernel import signals
 from hakoniwa.run.barn import alone, messages
 from hakoniwa.run.barn.process import BarnProcess
 from hakoniwa.run.loop import Loop
-from hakoniwa.run.output import divert_output
-from hakoniwa.statefile import Definition, barn_folder_of
+from hakoniwa.run.output import divert_output, open_log
+from hakoniwa.statefile import barn_folder_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,20 +91,18 @@ def _be_daemon(process: BarnProcess, caller: int, wait: bool, watch: bool) -> No
     try:
         os.setsid()
         os.chdir("/")
-        divert_output(process.barn.name)
+        divert_output(open_log(process.barn.name))
         if alone.can_be_in_background(process.barn):
             _supervise_alone(process, caller, wait, watch)
             os._exit(0)
         process.listen(signals.ENDING)
-        import hakoniwa.run.control  # noqa: F401  # here once, to be shared by all supervisors
-
         process.set_up()
         door = _open_door(process)
-        for member in process.members:
-            assert member.container is not None
-            member.definition = Definition.of(member.container)
-            process.spawn(member, background=True, wait=wait, watch=watch, before=lambda: _close(caller, door))
-        process.loop.run(lambda: all(member.is_settled(wait=wait) for member in process.members))
+        if process.members:
+            from hakoniwa.run.barn.row import start_in_rows
+
+            start_in_rows(process, [caller, *(door.descriptors() if door else ())], wait=wait, watch=watch)
+            _await_settled(process, wait)
         for member in process.members:
             _tell_caller(caller, member, wait)
         messages.send(caller, messages.MADE)
@@ -146,11 +144,15 @@ def _open_door(process: BarnProcess) -> Door | None:
     return door
 
 
-def _close(caller: int, door: Door | None) -> None:
-    """Close what a supervisor has of these."""
-    os.close(caller)
-    if door is not None:
-        door.close_in_child()
+def _await_settled(process: BarnProcess, wait: bool) -> None:
+    unsettled = process.members[::-1]
+
+    def are_settled() -> bool:
+        while unsettled and unsettled[-1].is_settled(wait=wait):
+            unsettled.pop()
+        return not unsettled
+
+    process.loop.run(are_settled)
 
 
 def _tell_caller(caller: int, member: Member, wait: bool) -> None:
@@ -192,6 +194,6 @@ def _reopen_log(barn: Barn) -> None:
     """What the last hooks say belongs in the log as it is now: it may have been rotated."""
     if barn.hooks:
         try:
-            divert_output(barn.name)
+            divert_output(open_log(barn.name))
         except HakoError:
             pass  # the old one goes on

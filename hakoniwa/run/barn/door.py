@@ -62,6 +62,10 @@ class Door:
             visitor.leave()
         self._socket.close()
 
+    def descriptors(self) -> list[int]:
+        """What it has open."""
+        return [self._socket.fileno(), *(visitor.connection.fileno() for visitor in self.visitors)]
+
     def close_in_child(self) -> None:
         """Close what a forked process has of it."""
         for connection in (self._socket, *(visitor.connection for visitor in self.visitors)):

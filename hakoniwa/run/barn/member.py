@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from hakoniwa.plan.container import Launch
     from hakoniwa.run.barn.requests import Fare
     from hakoniwa.spec.records import Barn, Container
-    from hakoniwa.statefile import Definition
 
 
 class Member:
@@ -33,7 +32,6 @@ class Member:
         self.inbox: messages.Inbox | None = None
         self.pid = 0
         self.ready = False
-        self.definition: Definition | None = None
         self.code: int | None = None
         self.signal: int | None = None
         self.error: HakoError | None = None

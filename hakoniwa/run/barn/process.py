@@ -7,7 +7,7 @@ import os
 from hakoniwa import log, state
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import signals
-from hakoniwa.kernel.pidfd import boot_id, start_time
+from hakoniwa.kernel.pidfd import boot_id
 from hakoniwa.run.barn import record
 from hakoniwa.run.barn.member import Member
 from hakoniwa.run.barn.messages import FAILED, Inbox, parts_of, send
@@ -15,9 +15,9 @@ from hakoniwa.run.hooks.general import print_by_line, run_hooks
 from hakoniwa.run.hooks.view import BarnView, ExitStatus
 from hakoniwa.run.inheritance import Inheritance
 from hakoniwa.run.loop import Loop
+from hakoniwa.run.statewriter import own_process
 from hakoniwa.run.supervisor import supervise
 from hakoniwa.spec.records import INNER_POINTS, NOTHING
-from hakoniwa.statefile import ProcessRecord
 from hakoniwa.undo import Undo
 
 TYPE_CHECKING = False
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hakoniwa.run.barn.shared import Shared
     from hakoniwa.run.terminal.front import UserTerminal
     from hakoniwa.spec.records import Barn
+    from hakoniwa.statefile import ProcessRecord
 
 
 class BarnProcess:
@@ -42,6 +43,7 @@ class BarnProcess:
         self.loop = Loop(barn.name if background else "")
         self.on_news: Callable[[], None] = lambda: None  # when a supervisor has told something
         self.front: UserTerminal | None = None  # while a container has it
+        self._process: ProcessRecord | None = None
         self._wakeup = -1  # readable when signals have arrived
         self.ended_by: int | None = None  # the signal that has asked this process to end
         self.keeps = barn.keep or not barn.containers  # it goes on without containers
@@ -63,6 +65,12 @@ class BarnProcess:
         resized = (signals.SIGWINCH,) if self._has_terminals else ()
         self._wakeup = signals.listen(ending + resized)
         self.loop.hear(self._wakeup, self._take_signal)
+
+    def _own(self) -> ProcessRecord:
+        """This process, which is the barn's by now."""
+        if self._process is None:
+            self._process = own_process()
+        return self._process
 
     def set_up(self) -> None:
         """Run the `setup` hooks, and make what the barn shares. Raises HakoError when that fails, or the barn runs already."""
@@ -122,7 +130,7 @@ class BarnProcess:
             name=self.barn.name,
             file=self.barn.file,
             boot_id=boot_id(),
-            process=ProcessRecord(pid=os.getpid(), started=start_time(os.getpid())),
+            process=self._own(),
             keep=self.keeps,
             shared=self.barn.shared.namespaces,
             first=self.shared.first_record if self.shared else None,
@@ -136,6 +144,8 @@ class BarnProcess:
 
     def tell_failures(self) -> None:
         """Run `system_failure` for each container that hakoniwa itself has failed on, as soon as that is over."""
+        if not self.barn.hooks:
+            return
         for member in self.members:
             if member.error is not None and member.inbox is None and not member.failure_told:
                 member.failure_told = True
@@ -188,35 +198,17 @@ class BarnProcess:
         before: Callable[[], None] = lambda: None,
     ) -> None:
         """Fork the supervisor of a container; `before` runs in it first. None is forked once we were asked to end."""
-        for number in signals.take(self._wakeup):
-            self._take_signal(number)
-        if self.ended_by is not None:
+        if self.is_asked_to_end():
             return
         reader, writer = os.pipe2(os.O_CLOEXEC)
+        inherited = self.bequeath(writer, term=term, background=background, wait=wait, watch=watch, front=front)
         log.flush_prints()
         signals.block()  # until the supervisor listens by itself
-        member.supervisor = os.fork()
-        if member.supervisor == 0:
+        pid = os.fork()
+        if pid == 0:
             os.close(reader)
             self.close_in_child()
             before()
-            inherited = Inheritance(
-                tell=lambda kind, *parts: send(writer, kind, *parts),
-                is_barn=False,
-                ending=signals.ENDING,
-                lifeline=self.lifeline[0],
-                files=self.files,
-                front=front.theirs.fileno() if front else -1,
-                terminal=front.terminal if front else -1,
-                saved=front.saved if front else None,
-                notes=front.notes if front else -1,
-                term=term,
-                background=background,
-                definition=member.definition,
-                wait=wait,
-                watch=watch,
-                shared=self.shared.descriptors if self.shared else NOTHING,
-            )
             try:
                 container, launch = member.take_up(self.barn)
             except HakoError as error:
@@ -224,17 +216,59 @@ class BarnProcess:
                 os._exit(0)
             supervise(container, launch, inherited)
         os.close(writer)
-        member.inbox = Inbox(reader)
-        self.loop.add(reader, lambda: self.hear(member), f"hear the supervisor of {member.name}")
+        self.listen_to(member, pid, reader)
         signals.unblock()
+
+    def is_asked_to_end(self) -> bool:
+        """Whether a signal has asked for that by now."""
+        for number in signals.take(self._wakeup):
+            self._take_signal(number)
+        return self.ended_by is not None
+
+    def bequeath(
+        self,
+        report: int,
+        *,
+        term: str = "dumb",
+        background: bool = False,
+        wait: bool = False,
+        watch: bool = False,
+        front: UserTerminal | None = None,
+    ) -> Inheritance:
+        """What a supervisor gets of us. `report` is a pipe that it tells through how its container fares."""
+        return Inheritance(
+            tell=lambda kind, *parts: send(report, kind, *parts),
+            barn=self._own(),
+            ending=signals.ENDING,
+            lifeline=self.lifeline[0],
+            files=self.files,
+            front=front.theirs.fileno() if front else -1,
+            terminal=front.terminal if front else -1,
+            saved=front.saved if front else None,
+            notes=front.notes if front else -1,
+            term=term,
+            background=background,
+            wait=wait,
+            watch=watch,
+            shared=self.shared.descriptors if self.shared else NOTHING,
+        )
+
+    def listen_to(self, member: Member, supervisor: int, pipe: int) -> None:
+        """Hear the supervisor of a container, which was forked just now."""
+        member.supervisor = supervisor
+        member.inbox = Inbox(pipe)
+        self.loop.add(pipe, lambda: self.hear(member), f"hear the supervisor of {member.name}")
+
+    def descriptors(self) -> list[int]:
+        """What the barn's process has open for itself, and not for its containers."""
+        inboxes = [member.inbox.pipe for member in self.members if member.inbox is not None]
+        first = self.shared.first if self.shared else -1
+        return [number for number in (*inboxes, self.lifeline[1], self._lock, first) if number != -1]
 
     def close_in_child(self) -> None:
         """Close what a forked process has of the barn's, but what its containers get."""
-        inboxes = [member.inbox.pipe for member in self.members if member.inbox is not None]
-        first = self.shared.first if self.shared else -1
-        for descriptor in (*inboxes, self.lifeline[1], self._lock, first):
-            if descriptor != -1:
-                os.close(descriptor)
+        for descriptor in self.descriptors():
+            os.close(descriptor)
 
     def hear(self, member: Member) -> None:
         """Take what a supervisor tells."""

@@ -11,7 +11,6 @@ from _thread import allocate_lock
 from hakoniwa import log
 from hakoniwa.errors import HakoError, explained
 from hakoniwa.log import flush_prints
-from hakoniwa.statefile import Definition
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,6 +46,7 @@ class Reloader:
     def __init__(self, life: Life) -> None:
         self._life = life
         self._control: Control | None = None
+        self._listens = False
         self._notice = -1  # an eventfd: there are requests
         self._requests: list[_Request] = []
         self._watcher: Watcher | None = None
@@ -58,28 +58,47 @@ class Reloader:
         self._begun = False  # a thread reloads without anybody who waits for its answer
         self._again = False  # and is to do so once more
 
-    def listen(self, loop: Loop, watch: bool) -> None:
-        """Open the control socket, and with `watch` begin to look at the file. Raises HakoError."""
+    def open(self) -> None:
+        """Open the control socket. Who connects waits until we `listen`. Raises HakoError."""
         from hakoniwa.run.control import Control
 
-        container = self._life.container
+        name = self._life.container.name
         try:
             self._notice = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            self._control = Control(container.name, self._answer)
+            self._control = Control(name, self._answer)
         except OSError as error:
-            raise HakoError(f"cannot make the control socket of {container.name!r}: {error.strerror}") from None
+            raise HakoError(f"cannot make the control socket of {name!r}: {error.strerror}") from None
+        self._life.undo.add("remove the control socket", self._end)
+
+    def listen(self, loop: Loop, watch: bool) -> None:
+        """Take requests, and with `watch` begin to look at the file. Raises HakoError."""
+        if self._control is None:
+            self.open()
+        assert self._control is not None
         loop.add(self._notice, self._serve, "reload")
         loop.add(self._control.descriptor, self._control.accept, "take a request")
+        self._listens = True
         if watch:
             from hakoniwa.run.hooks.watch import Watcher, escape
 
-            self._watcher = Watcher((escape(container.file),), 0.2, lambda _: self.begin())
+            self._watcher = Watcher((escape(self._life.container.file),), 0.2, lambda _: self.begin())
 
-    def end(self) -> None:
-        """Remove the socket, and let go of it: the last that is written may need its descriptor."""
+    def descriptors(self) -> list[int]:
+        """Those that `open` has opened."""
+        opened = [] if self._control is None else [self._control.descriptor]
+        return opened if self._notice == -1 else [self._notice, *opened]
+
+    def let_go(self) -> None:
+        """Close them, in a process that is not the supervisor."""
+        if self._notice != -1:
+            os.close(self._notice)
         if self._control is not None:
             self._control.close()
-            self._control.remove(self._life.container.name)
+
+    def _end(self) -> None:
+        assert self._control is not None
+        self._control.close()  # and not removed alone: the last that is written may need its descriptor
+        self._control.remove(self._life.container.name)
 
     def _serve(self) -> None:
         """Apply what has been loaded."""
@@ -96,7 +115,7 @@ class Reloader:
 
     def begin(self) -> None:
         """Reload, and log what came of it: nobody waits for an answer. What comes while one is at it is done after it."""
-        if self._notice == -1:
+        if not self._listens:
             return  # it is only just being started from the file as it is
         with self._beginning:
             self._again = self._begun
@@ -212,7 +231,7 @@ class Reloader:
             changes += made
         if other_hooks:
             changes.append(reload.Change(what="hooks", outcome="applied"))
-        life.statewriter.definition = Definition.of(life.container)
+        life.statewriter.define(life.container)
         life.statewriter.write("running", life.base, None)
         life.run_hooks("after_reload")
         return changes

@@ -50,7 +50,7 @@ def claim_name(container: Container, undo: Undo) -> None:
             f"cannot make the state of {name!r}: {error.strerror}: {error.filename}",
             hint="is the disk full, or the folder not writable?",
         ) from None
-    undo.add("release the lock", lambda: state.release(name, lock))
+    undo.add("release the lock", lambda: state.release(name, lock), holds=lock)
     for what in state.clear_leftovers(name):
         log.write(f"{name}: cleared what a killed supervisor had left: {what}", "warning")
     state.must_belong(container)
@@ -91,7 +91,7 @@ def claim_rootfs(container: Container, launch: Launch, undo: Undo) -> None:
             lock = lock_rootfs(rootfs.path, shared=not alone)
         except BlockingIOError:
             raise _in_use(rootfs, layered=layered, gathered=gathered) from None
-        undo.add("release the rootfs", lambda: os.close(lock))
+        undo.add("release the rootfs", lambda: os.close(lock), holds=lock)
         if launch.layers != trees_under(rootfs.path):
             raise HakoError(
                 f"the rootfs {rootfs.path} was replaced by another command in the meantime",

@@ -1,0 +1,147 @@
+"""The supervisors of a barn in the background: prepared in its process, and then forked in a row.
+
+A fork shares all memory until either side writes to it. Whatever the barn's process writes between two forks stays, as it was,
+with those that were forked before; and whatever a supervisor does by itself is done in pages of its own. So everything that
+one needs is done before, for as many as there are descriptors for, and then nothing but forks.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+
+from hakoniwa import log
+from hakoniwa.errors import HakoError, explained
+from hakoniwa.kernel import prctl, signals
+from hakoniwa.kernel.libc import fork_hooks
+from hakoniwa.run.life import Life
+from hakoniwa.run.supervisor import Supervisor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import NoReturn
+
+    from hakoniwa.run.barn.member import Member
+    from hakoniwa.run.barn.process import BarnProcess
+
+    Runs = list[tuple[int, int]]
+
+_LONGEST = 50  # supervisors in a row
+_EACH = 10  # descriptors that are open for one meanwhile, at most
+
+
+class _Prepared:
+    """A supervisor that is to be forked."""
+
+    def __init__(self, member: Member, supervisor: Supervisor, reader: int, writer: int) -> None:
+        self.member = member
+        self.supervisor = supervisor
+        self.reader = reader
+        self.writer = writer
+        self.descriptors = {writer, *supervisor.descriptors()}
+        self.others: Runs = []  # runs of descriptors that are not its own
+
+    def become(self) -> NoReturn:
+        """Be that supervisor."""
+        try:
+            for first, last in self.others:
+                os.closerange(first, last + 1)
+            self.supervisor.live()
+        finally:
+            os._exit(0)
+
+
+def start_in_rows(process: BarnProcess, others: Sequence[int], *, wait: bool, watch: bool) -> None:
+    """Start all containers, unless we are asked to end before. `others` are descriptors that supervisors must not keep."""
+    ahead = process.members[::-1]
+    _warm_up(process.barn.name)
+    while ahead and not process.is_asked_to_end():
+        members = [ahead.pop() for _ in range(min(len(ahead), _room()))]
+        row = [ready for member in members if (ready := _prepare(process, member, wait=wait, watch=watch))]
+        _fork(process, row, [*others, *process.descriptors()])
+        process.tell_failures()
+
+
+def _warm_up(name: str) -> None:
+    """Have what each supervisor would make when it first needs it."""
+    fork_hooks()
+    prctl.set_name(f"hako:{name}")
+    gc.collect()
+
+
+def _room() -> int:
+    """How many supervisors can be prepared at once."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return _LONGEST
+    return max(1, min(_LONGEST, (limit - len(os.listdir("/proc/self/fd"))) // _EACH))
+
+
+def _prepare(process: BarnProcess, member: Member, *, wait: bool, watch: bool) -> _Prepared | None:
+    """The supervisor of a container, but for its process; None where that fails, which is noted."""
+    opened: list[int] = []
+    supervisor: Supervisor | None = None
+    try:
+        opened += os.pipe2(os.O_CLOEXEC)
+        inherited = process.bequeath(opened[1], background=True, wait=wait, watch=watch)
+        supervisor = Supervisor(Life(*member.take_up(process.barn), inherited))
+        supervisor.prepare()
+        return _Prepared(member, supervisor, *opened)
+    except Exception as error:
+        _note(member, error)
+    if supervisor is not None:
+        supervisor.give_up()
+    for descriptor in opened:
+        os.close(descriptor)
+    return None
+
+
+def _note(member: Member, error: Exception) -> None:
+    known = error if isinstance(error, HakoError) else HakoError(explained(error), where=member.name)
+    member.error = known
+
+
+def _fork(process: BarnProcess, row: list[_Prepared], ours: list[int]) -> None:
+    """Fork them all, and nothing else between."""
+    readers = [ready.reader for ready in row]
+    always = _runs([*ours, *readers])
+    every = {descriptor for ready in row for descriptor in ready.descriptors}
+    for ready in row:
+        ready.others = [*always, *_runs(every - ready.descriptors)]
+    pids = [0] * len(row)
+    failure: OSError | None = None
+    log.flush_prints()
+    gc.freeze()
+    signals.block()  # until the supervisors listen by themselves
+    for number, ready in enumerate(row):
+        try:
+            pids[number] = os.fork()
+        except OSError as error:
+            failure = error
+            break
+        if pids[number] == 0:
+            ready.become()
+    for pid, ready in zip(pids, row, strict=True):
+        os.close(ready.writer)
+        if pid:
+            process.listen_to(ready.member, pid, ready.reader)
+            ready.supervisor.let_go()
+        else:
+            assert failure is not None
+            _note(ready.member, failure)
+            ready.supervisor.give_up()
+            os.close(ready.reader)
+    signals.unblock()
+
+
+def _runs(numbers: Iterable[int]) -> Runs:
+    """Numbers as runs without gaps: (first, last)."""
+    found: Runs = []
+    for number in sorted(numbers):
+        if found and found[-1][1] == number - 1:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    return found
