@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -29,6 +30,8 @@ def sharing(said: dict[str, Any]) -> Sharing:
 def make(file: str, said: dict[str, Any]) -> None:
     """The barn of a file (`empty`: without its containers) that shares what is said; the rest is fields of `Barn`."""
     barn = load(file, "start")
+    if "die_at" in said:
+        die_at(said["die_at"])
     changes: dict[str, Any] = {name: said[name] for name in ("keep", "immutable") if name in said}
     if said.get("empty"):
         changes["containers"] = ()
@@ -36,6 +39,28 @@ def make(file: str, said: dict[str, Any]) -> None:
     print(json.dumps({"running": dict(running)}))
     if errors:
         raise errors[0]
+
+
+def die_at(place: str) -> None:
+    """Have the barn's process kill itself where it would call a function: `module:Class.function`."""
+    module, _, path = place.partition(":")
+    *outer, name = path.split(".")
+    holder: Any = importlib.import_module(f"hakoniwa.run.barn.{module}")
+    for word in outer:
+        holder = getattr(holder, word)
+    original, forks = getattr(holder, name), [0]
+
+    def count() -> None:
+        forks[0] += 1
+
+    os.register_at_fork(after_in_child=count)
+
+    def die(*arguments: object, **options: object) -> object:
+        if forks[0] == 1:  # neither the front nor what the barn's process has forked
+            os.kill(os.getpid(), 9)
+        return original(*arguments, **options)
+
+    setattr(holder, name, die)
 
 
 def act(action: str, barn: str, said: dict[str, Any]) -> None:

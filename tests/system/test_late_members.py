@@ -201,3 +201,40 @@ def test_the_end_of_the_first_process_of_a_shared_pid_namespace(hako: Hako, box:
     barns("stop", "box", name="late")
     assert "was killed, and nothing can be started in it" in barns("start", "box", name="late", status=125)
     barns("end", "box")
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "record:clear_leftovers",
+        "shared:Shared._choose_maps",
+        "shared:Shared._open",
+        "process:BarnProcess.write_record",
+        "record:write",
+        "shared:Shared._persist",
+        "shared:Shared._let_go",
+        "door:Door.__init__",
+        "process:BarnProcess.spawn",
+        "messages:Inbox.__init__",
+        "process:BarnProcess.is_over",
+        "process:BarnProcess.tear_down",
+        "shared:Shared._end_first",
+        "record:forget",
+    ],
+)
+def test_a_barn_that_is_killed_at_any_moment(hako: Hako, box: Writer, barns: Barns, places: Path, place: str) -> None:
+    kept, path = places / "kept", box('config.init_command = ["/bin/sleep", "1000"]')
+    said: dict[str, Any] = {"namespaces": ["user", "net", "pid"], "persisted": {"net": str(kept)}}
+    ending = place.split(":")[1] in ("BarnProcess.tear_down", "Shared._end_first", "forget")
+    if ending:
+        barns("make", path, die_at=place, **said)
+        hako("kill", path)
+    else:
+        barns("make", path, status=125 if place != "process:BarnProcess.is_over" else 0, die_at=place, **said)
+        hako("kill", path)  # a supervisor lives on
+    hako("gc")
+    assert barns.names() == []
+    assert not kept.exists()
+    assert not list((places / "lib").glob(".ids/+*"))
+    barns("make", path, **said)  # and it can be made again
+    hako("kill", path)

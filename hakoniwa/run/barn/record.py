@@ -12,7 +12,7 @@ from hakoniwa.errors import HakoError
 from hakoniwa.kernel.files import entries_of, replace_file
 from hakoniwa.kernel.pidfd import Identity
 from hakoniwa.kernel.signals import SIGKILL, pidfd_send_signal
-from hakoniwa.places import ensure_private
+from hakoniwa.places import ensure_private, run_dir
 from hakoniwa.record import Record, Unreadable
 from hakoniwa.statefile import LOCK, Damaged, Later, ProcessRecord, barn_folder_of
 from hakoniwa.trust import read_own
@@ -44,8 +44,8 @@ def take_lock(name: str) -> int:
     folder = barn_folder_of(name)
     while True:
         try:
-            ensure_private(os.path.dirname(folder))
-            ensure_private(folder)
+            for one in (run_dir(), os.path.dirname(folder), folder):
+                ensure_private(one)
         except FileNotFoundError:
             continue  # the last barn has gone, just now
         lock = state.lock_file_alone(os.path.join(folder, LOCK))
