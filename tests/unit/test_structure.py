@@ -205,6 +205,8 @@ def test_what_the_hot_commands_load(command: str) -> None:
     done = subprocess.run([sys.executable, "-ISc", paths + code], capture_output=True, text=True, check=True)
     foreign = {name for name in done.stdout.split() if name.split(".")[0] != "hakoniwa"}
     assert foreign <= ALLOWED, f"loaded as well: {foreign - ALLOWED}"
+    if command == "start":  # it reads nothing but what it glances at
+        assert {"hakoniwa.recordreader", "hakoniwa.marks", "hakoniwa.rootfs"}.isdisjoint(done.stdout.split())
 
 
 def test_the_launcher_finds_every_module_in_the_bundle() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import fastjson, recordreader, state
+from hakoniwa import fastjson, state
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.files import entries_of, replace_file
 from hakoniwa.kernel.pidfd import Identity
@@ -67,7 +67,10 @@ def read(name: str) -> BarnRecord | None:
     """The record of a barn; None if it has none. Raises Damaged."""
     path = os.path.join(barn_folder_of(name), _RECORD)
     try:
-        return recordreader.read(BarnRecord, fastjson.read_document(read_own(path), _SCHEMA))
+        content = read_own(path)
+        from hakoniwa import recordreader  # few barns have a record, and starts look for one
+
+        return recordreader.read(BarnRecord, fastjson.read_document(content, _SCHEMA))
     except FileNotFoundError:
         return None
     except fastjson.Later as later:
