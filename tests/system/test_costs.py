@@ -1,0 +1,78 @@
+"""What a start, an attach and a kill ask of the kernel: the system calls of each of their processes have an upper bound.
+
+That of the interpreter is left out: the calls of an empty one are counted, too.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Hako
+
+HAKO = Path(sys.executable).with_name("hako")
+
+Counting = Callable[..., list[int]]
+
+# The calls of each process at most, in the order in which the processes begin. To be made smaller when they become fewer; what
+# makes them more is worth a look.
+START = (400, 420)  # hako itself, which is the supervisor, and the first process
+ATTACH = (400, 250)  # hako itself, and the process inside
+KILL = (200,)
+VERSION = (60,)
+
+
+@pytest.fixture
+def calls(tmp_path: Path, hako: Hako) -> Counting:
+    """How many calls each process of a command makes, without what an empty interpreter does."""
+
+    def trace(*words: str | Path) -> list[int]:
+        told = tmp_path / "told"
+        command = ["strace", "-f", "-qq", "-e", "signal=none", "-o", str(told), *map(str, words)]
+        subprocess.run(
+            command,
+            cwd=hako.folder,
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        # A call that is interrupted by another process has two lines.
+        lines = [line.split(None, 1) for line in told.read_text().splitlines()]
+        return list(Counter(pid for pid, line in lines if not line.startswith("<...")).values())
+
+    (empty,) = trace(sys.executable, "-IS", "-c", "pass")
+
+    def count(*words: str | Path) -> list[int]:
+        first, *others = trace(HAKO, *words)
+        return [first - empty, *others]
+
+    return count
+
+
+def must_hold(found: list[int], most: tuple[int, ...]) -> None:
+    assert len(found) == len(most), f"other processes than expected: {found}"
+    assert all(number <= limit for number, limit in zip(found, most, strict=True)), f"{found} calls, not {most}"
+
+
+def test_a_start(calls: Counting, hako: Hako, box: Callable[..., Path]) -> None:
+    path = box()
+    hako("start", path, "--", "/bin/true")  # makes what is kept: the program of the filter, folders
+    must_hold(calls("start", path, "--", "/bin/true"), START)
+
+
+def test_an_attach_and_a_kill(calls: Counting, hako: Hako, box: Callable[..., Path]) -> None:
+    path = box()
+    hako("start", "-D", path, "--", "sleep", "1000")
+    hako("attach", path, "--", "/bin/true")
+    must_hold(calls("attach", path, "--", "/bin/true"), ATTACH)
+    must_hold(calls("kill", path), KILL)
+
+
+def test_a_version(calls: Counting) -> None:
+    must_hold(calls("version"), VERSION)
