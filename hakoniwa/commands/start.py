@@ -11,7 +11,6 @@ from hakoniwa.haco.loader import load_given
 from hakoniwa.kernel import signals
 from hakoniwa.options import Command, Given, Option, usage_error
 from hakoniwa.plan.flavours import plan
-from hakoniwa.run.barn.background import run_in_background
 from hakoniwa.run.barn.foreground import run_in_foreground
 from hakoniwa.run.prepare import Wanted, check_real_id, for_caller, prepare, resolve_capabilities
 
@@ -108,6 +107,8 @@ def _show(prepared: Prepared) -> None:
 
 
 def _start_in_background(prepared: Prepared, *, wait: bool, watch: bool) -> int:
+    from hakoniwa.run.barn.background import run_in_background
+
     running, errors = run_in_background(prepared.barn, prepared.launches, wait=wait, watch=watch)
     for name, pid in running:
         print(f"{name} {pid}")

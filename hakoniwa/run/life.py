@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from hakoniwa.run.barn import messages
-from hakoniwa.run.hooks.general import run_hooks
 from hakoniwa.run.hooks.view import ContainerView
 from hakoniwa.run.inheritance import Inheritance
 from hakoniwa.run.loop import Loop
@@ -27,6 +26,8 @@ class Life:
     """One run of a container."""
 
     def __init__(self, container: Container, launch: Launch, inherited: Inheritance) -> None:
+        if container.hooks.general:
+            from hakoniwa.run.hooks import general  # noqa: F401  # the first process, once inside, could not load it
         self.container = container
         self.launch = launch
         self.inherited = inherited
@@ -49,6 +50,8 @@ class Life:
         """Run the general hooks of one point."""
         hooks = self.container.hooks_at(point)
         if hooks:
+            from hakoniwa.run.hooks.general import run_hooks
+
             run_hooks(hooks, self.base, may_refuse=may_refuse, files=files)
 
     def hooks_beside(self) -> HooksBeside:

@@ -13,21 +13,20 @@ from hakoniwa.run.barn import messages
 from hakoniwa.run.hooks.view import ExitStatus
 from hakoniwa.run.inheritance import Inheritance
 from hakoniwa.run.life import Life
-from hakoniwa.run.output import LogPipe, divert_output, lead_through, open_log
 from hakoniwa.run.payload import Payload
 from hakoniwa.run.process import report
 from hakoniwa.run.process.streams import Streams
-from hakoniwa.run.reload.reloader import Reloader
 from hakoniwa.run.start.claims import claim_ids, claim_name, claim_rootfs
 from hakoniwa.run.start.firstprocess import FirstProcess
 from hakoniwa.run.statewriter import write_pid_file
 from hakoniwa.spec.records import HOOK_SIGNALS
-from hakoniwa.steps.join import open_groups
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from hakoniwa.run.output import LogPipe
+    from hakoniwa.run.reload.reloader import Reloader
     from hakoniwa.spec.records import Container
 
 _MOMENT = 0.02  # seconds
@@ -48,7 +47,9 @@ class Supervisor:
         self._life = life
         self._inherited = life.inherited
         self._loop = life.loop
-        self._reloader = Reloader(life)
+        # It looks at a file that the container could change. In the foreground it is else made once there may be requests.
+        early = life.inherited.background or life.launch.exposed.fixed
+        self._reloader = self._make_reloader() if early else None
         self._wakeup = -1  # readable when signals have arrived
         self._streams = Streams()
         self._terminal = life.inherited.terminal
@@ -70,15 +71,18 @@ class Supervisor:
 
     def descriptors(self) -> list[int]:
         """What `prepare` has opened."""
+        others = [] if self._reloader is None else self._reloader.descriptors()
+        return self._own_descriptors() + [number for number in others if number != -1]
+
+    def _own_descriptors(self) -> list[int]:
         logs = [self._log_file] if self._log is None else [self._log_file, self._log.reader, self._log.writer]
-        return [
-            number for number in (*self._life.undo.descriptors, *logs, *self._reloader.descriptors()) if number != -1
-        ]
+        return [number for number in (*self._life.undo.descriptors, *logs) if number != -1]
 
     def let_go(self) -> None:
         """Close that in the barn's process, once the supervisor has it."""
-        self._reloader.let_go()
-        for number in {*self.descriptors()} - {*self._reloader.descriptors()}:
+        if self._reloader is not None:
+            self._reloader.let_go()
+        for number in {*self._own_descriptors()}:
             os.close(number)
 
     def give_up(self) -> None:
@@ -113,6 +117,8 @@ class Supervisor:
         if not self._prepared:
             self._claim()
         if self._inherited.background:
+            from hakoniwa.run.output import divert_output
+
             divert_output(self._log_file)
         self._life.run_hooks("before_fork", may_refuse=True, files=self._inherited.files)
         first = self._clone()
@@ -144,8 +150,11 @@ class Supervisor:
         claim_rootfs(life.container, life.launch, life.undo)
         life.launch = claim_ids(life.container, life.launch, life.undo)
         if self._inherited.background:
+            from hakoniwa.run.output import LogPipe, open_log
+
             self._log_file = open_log(self._container.name)
             self._log = LogPipe(self._container.name)
+            assert self._reloader is not None
             self._reloader.open()
 
     # Start: from the clone to the program
@@ -179,6 +188,8 @@ class Supervisor:
         life.statewriter.cgroups, life.statewriter.assigned_cgroup = tuple(life.groups.paths), life.groups.assigned
         if not self._container.has_pid_namespace():
             prctl.adopt_orphans()
+        from hakoniwa.steps.join import open_groups
+
         return open_groups(life.groups.joined())
 
     def _run_hooks_in_child(self, point: str) -> None:
@@ -194,6 +205,8 @@ class Supervisor:
         if self._log is not None:
             os.close(self._log.writer)
         if self._inherited.notes != -1:
+            from hakoniwa.run.output import lead_through
+
             self._terminal = lead_through(self._inherited.notes, self._terminal)
 
     def _start(self, first: FirstProcess) -> None:
@@ -258,7 +271,13 @@ class Supervisor:
         if life.unready is not None:
             raise life.unready
 
+    def _make_reloader(self) -> Reloader:
+        from hakoniwa.run.reload.reloader import Reloader  # what runs for a moment does without
+
+        return Reloader(self._life)
+
     def _hear_requests(self) -> None:
+        self._reloader = self._reloader or self._make_reloader()
         self._reloader.listen(self._loop, self._inherited.watch)
 
     def _pass_log_on(self) -> None:
@@ -271,7 +290,8 @@ class Supervisor:
         if number == signals.SIGCHLD:
             self._life.the_payload().reap_adopted()
         elif number == signals.SIGHUP and self._inherited.background:
-            self._reloader.begin()
+            if self._reloader is not None:
+                self._reloader.begin()
         elif number in signals.ENDING:
             self.ended_by = self.ended_by or number
             self._life.the_payload().ask_to_end()

@@ -11,6 +11,7 @@ from hakoniwa.run.barn import alone, messages
 from hakoniwa.run.barn.process import BarnProcess
 from hakoniwa.run.loop import Loop
 from hakoniwa.run.output import divert_output, open_log
+from hakoniwa.run.reload import reloader  # noqa: F401  # every supervisor needs it: loaded here, they share it
 from hakoniwa.statefile import barn_folder_of
 
 TYPE_CHECKING = False
