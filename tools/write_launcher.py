@@ -41,9 +41,10 @@ COMMANDS = {
 }
 # What they import at times.
 AT_TIMES = (
-    "haco.bootstrap haco.callfilter haco.cgroup haco.functions haco.namespace haco.provision haco.seccomp haco.sections spec.buildrules "
-    "hostroot.shadows hostwalk kernel.idle kernel.tree run.barn.process run.control run.process.pump run.start.groups run.start.helper "
-    "spec.outline steps.gather steps.scheduling"
+    "haco.bootstrap haco.callfilter haco.cgroup haco.functions haco.namespace haco.provision haco.seccomp haco.sections "
+    "hostroot.shadows hostwalk kernel.idle kernel.tree run.barn.background run.control run.hooks.general run.output "
+    "run.process.pump run.reload.reloader run.start.groups run.start.helper spec.buildrules spec.outline steps.gather "
+    "steps.scheduling"
 )
 FIRST = "quickos cli options commands"  # by all commands
 ANY = "*"  # the same for every command that is not named here, as quickimport has it

@@ -21,10 +21,10 @@ Counting = Callable[..., list[int]]
 
 # The calls of each process at most, in the order in which the processes begin. To be made smaller when they become fewer; what
 # makes them more is worth a look.
-START = (400, 420)  # hako itself, which is the supervisor, and the first process
-ATTACH = (400, 250)  # hako itself, and the process inside
-KILL = (200,)
-VERSION = (60,)
+START = (430, 430)  # hako itself, which is the supervisor, and the first process
+ATTACH = (300, 250)  # hako itself, and the process inside
+KILL = (280,)
+VERSION = (40,)
 
 
 @pytest.fixture
