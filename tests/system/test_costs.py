@@ -24,7 +24,7 @@ Counting = Callable[..., list[int]]
 START = (430, 430)  # hako itself, which is the supervisor, and the first process
 ATTACH = (325, 200)  # hako itself, and the process inside
 KILL = (280,)
-VERSION = (40,)
+VERSION = (62,)
 
 
 @pytest.fixture
