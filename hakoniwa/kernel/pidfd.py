@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from hakoniwa.kernel.files import read_file, wait_readable
@@ -29,7 +30,7 @@ def start_time(pid: int) -> int:
         # The second field, the name, may hold spaces and parentheses; none follow the last ")".
         return int(read_file(f"/proc/{pid}/stat").rpartition(b")")[2].split()[19])
     except FileNotFoundError:
-        raise ProcessLookupError(3, "no such process", str(pid)) from None
+        raise ProcessLookupError(errno.ESRCH, "no such process", str(pid)) from None
 
 
 def is_stopped(pid: int) -> bool:
