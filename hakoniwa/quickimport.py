@@ -13,6 +13,7 @@ import marshal
 import posix
 import sys
 from _frozen_importlib import ModuleSpec
+from _frozen_importlib_external import ExtensionFileLoader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,13 +30,17 @@ if TYPE_CHECKING:
 ANY = "*"  # among the commands of a part: every other command, too
 
 
-def load(bundle: str, file: int, begin: bytes, parts: Sequence[Part], command: str) -> None:
+def load(bundle: str, file: int, begin: bytes, parts: Sequence[Part], libraries: dict[str, str], command: str) -> None:
     """Execute what a command needs, and have the import system ask the bundle for the rest.
+
+    `libraries` are modules of Python's own that are shared objects, with their files: to look for one takes half as long as
+    to load it.
 
     Once a module fails, it and all after it are left to the import system, which fails where `hako` can tell it.
     """
     gc.disable()  # a supervisor, which lives on, switches it on again
-    finder = _BundleFinder(bundle, begin, parts)
+    finder = _BundleFinder(bundle, begin, parts, libraries)
+    sys.meta_path.insert(0, finder)
     modules = sys.modules
     name = ""
     try:
@@ -51,8 +56,8 @@ def load(bundle: str, file: int, begin: bytes, parts: Sequence[Part], command: s
     except Exception:
         modules.pop(name, None)
     posix.close(file)
-    if __package__ in modules:
-        sys.meta_path.insert(0, finder)
+    if __package__ not in modules:
+        sys.meta_path.remove(finder)
 
 
 def _execute(spec: ModuleSpec, code: CodeType) -> None:
@@ -75,15 +80,18 @@ def _execute(spec: ModuleSpec, code: CodeType) -> None:
 class _BundleFinder:
     """Finder and loader in one, for what is imported later."""
 
-    def __init__(self, bundle: str, begin: bytes, parts: Sequence[Part]) -> None:
+    def __init__(self, bundle: str, begin: bytes, parts: Sequence[Part], libraries: dict[str, str]) -> None:
         self._bundle = bundle
         self._begin = begin
         self._parts = parts
+        self._libraries = libraries
         self._read: dict[int, Sequence[Entry]] = {}  # by where they begin
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        if name in self._libraries:
+            return self._spec_of_library(name)
         for _, start, size, names in self._parts if path is not None else ():
             if name in names:
                 if start not in self._read:
@@ -93,6 +101,16 @@ class _BundleFinder:
                         spec.loader_state = entry[5]
                         return spec
         return None
+
+    def _spec_of_library(self, name: str) -> ModuleSpec | None:
+        file = self._libraries[name]
+        try:
+            posix.stat(file)
+        except OSError:
+            return None
+        spec = ModuleSpec(name, ExtensionFileLoader(name, file), origin=file)
+        spec.has_location = True
+        return spec
 
     def spec_of(self, entry: Entry) -> ModuleSpec | None:
         """The specification of a module. None if its source has changed since it was compiled."""

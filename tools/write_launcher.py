@@ -19,7 +19,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
-from importlib.util import MAGIC_NUMBER
+from importlib.util import MAGIC_NUMBER, find_spec
 from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING
@@ -46,6 +46,7 @@ AT_TIMES = (
     "run.process.pump run.reload.reloader run.start.groups run.start.helper spec.buildrules spec.outline steps.gather "
     "steps.scheduling"
 )
+LIBRARIES = ("_ctypes", "_json")  # Python's own that they import
 FIRST = "quickos cli options commands"  # by all commands
 ANY = "*"  # the same for every command that is not named here, as quickimport has it
 BEGIN = 20  # bytes at the beginning that say what the file is and where its head lies
@@ -64,10 +65,10 @@ except OSError:
     begin = b""
 if begin.startswith(MAGIC_NUMBER):
     at, size = int.from_bytes(begin[-8:-4], "little"), int.from_bytes(begin[-4:], "little")
-    code, parts = marshal.loads(posix.pread(file, size, at))
+    code, parts, libraries = marshal.loads(posix.pread(file, size, at))
     names = {{"__name__": "hakoniwa.quickimport", "__package__": "hakoniwa"}}
     exec(code, names)
-    names["load"]({bundle!r}, file, begin, parts, sys.argv[1] if len(sys.argv) > 1 else "")
+    names["load"]({bundle!r}, file, begin, parts, libraries, sys.argv[1] if len(sys.argv) > 1 else "")
 if "hakoniwa" not in sys.modules:
     # Only our own modules come from the checkout, and the standard library's from nowhere else.
     sys.path.insert(0, {project!r})
@@ -96,7 +97,7 @@ def replace(path: Path, content: bytes, mode: int) -> None:
 
 
 def write_bundle() -> None:
-    """Where the head lies, the parts, the head: the code of quickimport, and what lies where."""
+    """Where the head lies, the parts, the head: the code of quickimport, and what lies where, here and elsewhere."""
     content = bytearray(BEGIN)
     parts: list[Part] = []
     for commands, modules in grouped():
@@ -104,7 +105,7 @@ def write_bundle() -> None:
             part = marshal.dumps(chosen)
             parts.append((commands, len(content), len(part), tuple(entry[0] for entry in chosen)))
             content += part
-    head = marshal.dumps((lean_code(PACKAGE / "quickimport.py"), tuple(parts)))
+    head = marshal.dumps((lean_code(PACKAGE / "quickimport.py"), tuple(parts), libraries()))
     content[:BEGIN] = MAGIC_NUMBER + os.urandom(BEGIN - 12) + struct.pack("<II", len(content), len(head))
     replace(BUNDLE, bytes(content) + head, 0o644)
 
@@ -116,6 +117,12 @@ def entry_of(module: str) -> Entry:
     source = source / "__init__.py" if package else source.with_suffix(".py")
     status = source.stat()
     return (module, str(source), status.st_mtime_ns, status.st_size, package, lean_code(source))
+
+
+def libraries() -> dict[str, str]:
+    """The shared objects of LIBRARIES. None for what is built in."""
+    found = {name: find_spec(name) for name in LIBRARIES}
+    return {name: spec.origin for name, spec in found.items() if spec and spec.has_location and spec.origin}
 
 
 def divided(entries: list[Entry], largest: int) -> Iterator[tuple[Entry, ...]]:

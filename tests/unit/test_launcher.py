@@ -156,3 +156,22 @@ def test_tracebacks_have_files_lines_and_text(project: Path) -> None:
         assert f'{project}/hakoniwa/{file}", line ' in shown
         assert f", in {function}\n" in shown
         assert text in shown
+
+
+def test_shared_objects_are_where_they_were_when_it_was_installed(project: Path) -> None:
+    """Nobody looks for them in folders; one that has gone is looked for as ever."""
+    text = (project / "hako").read_text().removesuffix("main()\n")
+    gone = text.replace('names["load"]', 'libraries = dict.fromkeys(libraries, "/none")\nnames["load"]')
+    assert gone != text
+    show = """
+import _ctypes
+spec = _ctypes.__spec__
+print(spec.loader and type(spec.loader).__name__, spec.origin == getattr(_ctypes, "__file__", None), len(sys.path_importer_cache))
+"""
+    told = []
+    for begin in (text, gone):
+        words = [sys.executable, "-IS", "-c", begin + show, "attach"]
+        told.append(subprocess.run(words, capture_output=True, text=True, check=True).stdout.split())
+    if told[0][0] == "ExtensionFileLoader":
+        assert told[0][:2] == told[1][:2] == ["ExtensionFileLoader", "True"]
+        assert int(told[0][2]) < int(told[1][2])
