@@ -102,7 +102,8 @@ def _be_daemon(process: BarnProcess, caller: int, wait: bool, watch: bool) -> No
         if process.members:
             from hakoniwa.run.barn.row import start_in_rows
 
-            start_in_rows(process, [caller, *(door.descriptors() if door else ())], wait=wait, watch=watch)
+            others = [caller, *(door.descriptors() if door else ())]
+            start_in_rows(process, process.members, others, wait=wait, watch=watch)
             _await_settled(process, wait)
         for member in process.members:
             _tell_caller(caller, member, wait)
@@ -140,7 +141,7 @@ def _open_door(process: BarnProcess) -> Door | None:
             raise told from None
         log.write(str(told), "warning")
         return None
-    members.in_child = door.close_in_child
+    members.descriptors = door.descriptors
     process.on_news = members.tell_who_waits
     return door
 

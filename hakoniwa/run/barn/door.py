@@ -66,11 +66,6 @@ class Door:
         """What it has open."""
         return [self._socket.fileno(), *(visitor.connection.fileno() for visitor in self.visitors)]
 
-    def close_in_child(self) -> None:
-        """Close what a forked process has of it."""
-        for connection in (self._socket, *(visitor.connection for visitor in self.visitors)):
-            connection.close()
-
     def _accept(self) -> None:
         try:
             descriptor, _ = self._socket._accept()  # type: ignore[attr-defined]  # what socket.accept() wraps

@@ -6,11 +6,12 @@ import os
 
 from hakoniwa import log
 from hakoniwa.errors import HakoError, closest, joined
-from hakoniwa.kernel import signals
+from hakoniwa.kernel import process, signals
 from hakoniwa.kernel.pidfd import has_ended
 from hakoniwa.run.barn import messages, requests
 from hakoniwa.run.barn.member import Member
 from hakoniwa.run.barn.requests import Answer
+from hakoniwa.run.barn.row import start_in_rows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Members:
             requests.Remove: self._remove,
             requests.End: self._end,
         }
-        self.in_child: Callable[[], None] = lambda: None  # what a forked process closes
+        self.descriptors: Callable[[], list[int]] = list  # of who asks: what supervisors must not keep
 
     def serve(self, request: Request, visitor: Visitor) -> None:
         """Do what is asked, and answer, now or later. Raises HakoError if it cannot be done."""
@@ -96,18 +97,11 @@ class Members:
         self._process.loop.add(reader, hear, "hear of a document")
 
     def _be_check(self, document: str, writer: int) -> None:
-        self._process.close_in_child()
-        self.close_in_child()
         signals.reset_all()
+        process.close_all_but({writer})
         from hakoniwa.run.barn.admission import tell_whether_admitted
 
         tell_whether_admitted(document, self._process.barn, writer)
-
-    def close_in_child(self) -> None:
-        """Close what a forked process has of all this."""
-        for pipe in self._checks:
-            os.close(pipe)
-        self.in_child()
 
     def _hear_check(self, child: int, pipe: int, visitor: Visitor) -> None:
         heard = self._checks[pipe].receive()
@@ -143,7 +137,8 @@ class Members:
             told = "the first process of the pid namespace that the barn shares was killed, and nothing can be started in it"
             raise HakoError(told, hint="end the barn, and make it anew")
         member.begin_anew()
-        self._process.spawn(member, background=True, wait=request.wait, before=self.close_in_child)
+        others = [*self._checks, *self.descriptors()]
+        start_in_rows(self._process, [member], others, wait=request.wait, watch=False)
         self._must_go_on()  # a signal may have come just before
 
         def answer() -> None:

@@ -41,6 +41,7 @@ class BarnProcess:
         self._has_terminals = any(launch.terminals for launch in launches)
         self.lifeline = (-1, -1)  # the first of them is readable once nobody needs the containers any more
         self.loop = Loop(barn.name if background else "")
+        self.is_warm = False  # for supervisors to be forked in a row
         self.on_news: Callable[[], None] = lambda: None  # when a supervisor has told something
         self.front: UserTerminal | None = None  # while a container has it
         self._process: ProcessRecord | None = None
@@ -191,17 +192,15 @@ class BarnProcess:
         member: Member,
         *,
         term: str = "dumb",
-        background: bool = False,
-        wait: bool = False,
         watch: bool = False,
         front: UserTerminal | None = None,
         before: Callable[[], None] = lambda: None,
     ) -> None:
-        """Fork the supervisor of a container; `before` runs in it first. None is forked once we were asked to end."""
+        """Fork the supervisor of a container in the foreground; `before` runs in it first. None is forked once we were asked to end."""
         if self.is_asked_to_end():
             return
         reader, writer = os.pipe2(os.O_CLOEXEC)
-        inherited = self.bequeath(writer, term=term, background=background, wait=wait, watch=watch, front=front)
+        inherited = self.bequeath(writer, term=term, watch=watch, front=front)
         log.flush_prints()
         signals.block()  # until the supervisor listens by itself
         pid = os.fork()

@@ -53,13 +53,17 @@ class _Prepared:
             os._exit(0)
 
 
-def start_in_rows(process: BarnProcess, others: Sequence[int], *, wait: bool, watch: bool) -> None:
-    """Start all containers, unless we are asked to end before. `others` are descriptors that supervisors must not keep."""
-    ahead = process.members[::-1]
-    _warm_up(process.barn.name)
+def start_in_rows(
+    process: BarnProcess, members: Sequence[Member], others: Sequence[int], *, wait: bool, watch: bool
+) -> None:
+    """Start containers, unless we are asked to end before. `others` are descriptors that supervisors must not keep."""
+    ahead = [*reversed(members)]
+    if not process.is_warm:
+        _warm_up(process.barn.name)
+        process.is_warm = True
     while ahead and not process.is_asked_to_end():
-        members = [ahead.pop() for _ in range(min(len(ahead), _room()))]
-        row = [ready for member in members if (ready := _prepare(process, member, wait=wait, watch=watch))]
+        next_ones = [ahead.pop() for _ in range(min(len(ahead), _room()))]
+        row = [ready for member in next_ones if (ready := _prepare(process, member, wait=wait, watch=watch))]
         _fork(process, row, [*others, *process.descriptors()])
         process.tell_failures()
 
@@ -68,7 +72,7 @@ def _warm_up(name: str) -> None:
     """Have what each supervisor would make when it first needs it."""
     fork_hooks()
     prctl.set_name(f"hako:{name}")
-    gc.collect()
+    gc.collect()  # once: it writes to all that earlier supervisors share
 
 
 def _room() -> int:
