@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 from hakoniwa import log
 from hakoniwa.commands.selection import ALL, PID, NothingKnown, selected
 from hakoniwa.errors import FAILED, nearest
 from hakoniwa.kernel import signals
 from hakoniwa.options import NAME, Command, Given, Option, usage_error
 from hakoniwa.run.end import GRACE, Ending, clear, end
-from hakoniwa.statefile import Made, State
+from hakoniwa.statefile import Made, State, barn_folder_of
 
 COMMAND = Command(
     name="kill",
@@ -28,10 +30,11 @@ COMMAND = Command(
 def run(given: Given) -> int:
     """End what runs, and clear what was lost."""
     ending = _ending(given)
-    found = _known(given)
+    ended = [] if ending.grace is None else _end_kept_barns(given, ending.grace)
+    found = [] if ended else _known(given)
     cleared = [what for known in found if known.status == "dead" for what in clear(known.name)]
     running = [known for known in found if isinstance(known, State) and known.status == "running"]
-    if not running:
+    if not running and not ended:
         log.write("nothing is running")
         for what in cleared:
             log.write(f"cleared what a killed supervisor had left: {what}")
@@ -40,6 +43,20 @@ def run(given: Given) -> int:
     for failure in failures:
         log.write_error(failure)
     return FAILED if failures else 0
+
+
+def _end_kept_barns(given: Given, grace: float) -> list[str]:
+    """End the barns that are meant as a whole, and would go on without containers. Returns their names."""
+    if given.value("target") is not None or given.value("signal") is not None or given.flag("supervisor"):
+        return []
+    if not os.path.isdir(os.path.dirname(barn_folder_of("any"))):
+        return []
+    from hakoniwa.run.barn import management
+
+    names = management.kept_barns(given.value("name"), given.file and os.path.realpath(given.file))
+    for name in names:
+        management.end_barn(name, grace)
+    return names
 
 
 def _known(given: Given) -> list[State | Made]:

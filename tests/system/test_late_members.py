@@ -238,3 +238,36 @@ def test_a_barn_that_is_killed_at_any_moment(hako: Hako, box: Writer, barns: Bar
     assert not list((places / "lib").glob(".ids/+*"))
     barns("make", path, **said)  # and it can be made again
     hako("kill", path)
+
+
+def test_kill_ends_a_kept_barn_that_is_meant_as_a_whole(
+    hako: Hako, pod: Callable[..., str], barns: Barns, places: Path
+) -> None:
+    barns("add", "box", document=pod("late"))
+    barns("start", "box", name="late")
+    hako("kill", "-n", "late")
+    assert barns.fares("box") == {"late": "stopped"}  # it goes on
+    barns("start", "box", name="late")
+    hako("kill", "-n", "box")
+    assert barns.names() == []
+    assert shown(hako, "-a") == {"late": "stopped"}
+    path = places / "box.haco.py"
+    barns("make", path, empty=True)
+    hako("kill", path)
+    assert barns.names() == []
+    barns("make", path, keep=True)
+    hako("kill", "-n", "box", "-s", "TERM")
+    assert barns.names() == ["box"]
+    hako("kill", "-n", "box")  # its only container has the name of the barn
+    assert barns.names() == []
+
+
+def test_an_empty_barn_from_the_command_line(hako: Hako, barns: Barns, places: Path) -> None:
+    path = places / "pod.json"
+    path.write_text(json.dumps({"schema": 1, "name": "pod", "keep": True, "containers": []}))
+    hako("start", "-D", "--spec", path)
+    assert barns("list", "pod") == []
+    hako("kill", "-n", "pod")
+    assert barns.names() == []
+    told = hako("start", "--spec", path, status=125).stderr
+    assert "there is no container to run in the foreground" in told

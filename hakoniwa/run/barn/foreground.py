@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from hakoniwa.errors import HakoError
 from hakoniwa.kernel import signals
 from hakoniwa.run.barn import alone
 from hakoniwa.run.barn.member import Member
@@ -12,7 +13,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hakoniwa.errors import HakoError
     from hakoniwa.plan.container import Launch
     from hakoniwa.run.barn.process import BarnProcess
     from hakoniwa.spec.records import Barn
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 def run_in_foreground(barn: Barn, launches: Sequence[Launch], *, watch: bool) -> tuple[int, list[HakoError]]:
     """Start the containers, and wait for all of them. Returns the status to exit with, and why some did not run or were lost."""
+    if not launches:
+        raise HakoError(
+            "there is no container to run in the foreground", where=barn.name, hint="-D keeps an empty barn"
+        )
     if alone.can_be_in_foreground(barn, launches):
         return alone.run_in_foreground(Member(barn.containers[0].name, barn.containers[0], launches[0]), watch=watch)
     from hakoniwa.run.barn.process import BarnProcess

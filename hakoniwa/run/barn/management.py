@@ -14,7 +14,7 @@ from hakoniwa.kernel.pidfd import wait_end
 from hakoniwa.run.barn import record, requests
 from hakoniwa.run.barn.requests import read_answer, written_request
 from hakoniwa.run.end import GRACE, Ending, end
-from hakoniwa.statefile import State, barn_folder_of
+from hakoniwa.statefile import Damaged, State, barn_folder_of
 from hakoniwa.trust import check_folder
 
 TYPE_CHECKING = False
@@ -75,6 +75,24 @@ def remove_member(barn: str, name: str) -> None:
     state.remove_logs(name)
     state.forget(name, lock)
     ranges.free_forgotten()
+
+
+def kept_barns(name: str | None, file: str | None) -> list[str]:
+    """The barns that go on without containers, of a name or a file. A name that one container of several has means that alone."""
+    return [barn for barn in record.names() if _is_kept(barn, file) and (name is None or _is_meant(barn, name))]
+
+
+def _is_kept(barn: str, file: str | None) -> bool:
+    try:
+        known = record.read(barn)
+    except Damaged:
+        return False  # gc tells
+    return known is not None and known.keep and file in (None, known.file) and known.identity().lives()
+
+
+def _is_meant(barn: str, name: str) -> bool:
+    members = {fare.name for fare in list_members(barn)} if barn == name else set()
+    return barn == name and (name not in members or members == {name})
 
 
 def end_barn(barn: str, seconds: float = GRACE) -> None:
