@@ -25,6 +25,7 @@ COMMANDS = {
     "provision": "take the steps of provisioning that are due",
     "archive": "pack the rootfs into a file",
     "start": "run the container (alias: run)",
+    "release": "have a held container execute its program",
     "attach": "run a command, or a shell, inside",
     "reload": "read the file again, and apply what may change",
     "kill": "end the container",

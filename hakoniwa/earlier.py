@@ -26,6 +26,8 @@ _GROUPS: dict[str, dict[str, str]] = {
     "hooks": {"hooks": "general", "background_hooks": "background"},
 }
 
+_LAST_CREATED = 2  # until that schema, "created" was said of a container whose rootfs was made; today, of a held one
+
 
 def bring_up(value: dict[str, Any], schema: int) -> None:
     """Change what a file of `schema` says of a container into what a file of today would say."""
@@ -36,3 +38,5 @@ def bring_up(value: dict[str, Any], schema: int) -> None:
         for group, words in _GROUPS.items():
             definition[group] = {new: flat.pop(old) for old, new in words.items() if old in flat}
         definition.update(flat)
+    if schema <= _LAST_CREATED and value.get("status") == "created":
+        value["status"] = "built"

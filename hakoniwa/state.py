@@ -18,6 +18,7 @@ from hakoniwa.kernel.signals import SIGKILL, pidfd_send_signal
 from hakoniwa.places import ensure_private, lib_dir, log_dir, run_dir
 from hakoniwa.record import Unreadable
 from hakoniwa.statefile import (
+    ALIVE,
     ENDED,
     LOCK,
     Damaged,
@@ -126,7 +127,7 @@ def write(name: str, state: State) -> None:
 def read(name: str) -> State | None:
     """The state of a container, with `status` as it is now, or None if it has none. Raises Damaged."""
     state = read_known(State, name, os.path.join(folder_of(name), _STATE))
-    if state is not None and state.status == "running" and not identity(state, "supervisor").lives():
+    if state is not None and state.status in ALIVE and not identity(state, "supervisor").lives():
         # Nobody wrote down how it ended. Without a supervisor, the container is being killed by its parent-death signal.
         return state.replace(status="dead")
     return state

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
     Known = TypeVar("Known", "State", "Made")
 
-SCHEMA = 2  # to be raised with each field that is added: a file of a later schema is left alone, and not read
+SCHEMA = 3  # to be raised with each field that is added: a file of a later schema is left alone, and not read
 _BEGIN = b'{"schema": %d, ' % SCHEMA
 ENDED = ("stopped", "failed", "dead")
+ALIVE = ("created", "running")  # held, or executing its program
 LOCK = "lock"
 _BARNS = ".barns"
 _LARGEST_PID = 1 << 22  # PID_MAX_LIMIT, `man 5 proc_sys_kernel`
@@ -115,7 +116,7 @@ class _Known(Record):
 class Made(_Known):
     """A container whose rootfs was made."""
 
-    status: Literal["created"] = "created"
+    status: Literal["built"] = "built"
 
     @classmethod
     def of(cls, container: Container) -> Self:
@@ -133,7 +134,7 @@ class Made(_Known):
 class State(_Known):
     """A container that runs, or has run. What has a default may be missing in what an earlier version has written."""
 
-    status: Literal["running", "stopped", "failed", "dead"]
+    status: Literal["created", "running", "stopped", "failed", "dead"]
     boot_id: str
     init: ProcessRecord
     supervisor: ProcessRecord

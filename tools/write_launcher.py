@@ -43,7 +43,7 @@ COMMANDS = {
 AT_TIMES = (
     "haco.bootstrap haco.callfilter haco.cgroup haco.functions haco.namespace haco.provision haco.seccomp haco.sections "
     "hostroot.shadows hostwalk kernel.idle kernel.tree run.barn.background run.control run.hooks.general run.output "
-    "run.process.pump run.reload.reloader run.start.groups run.start.helper spec.buildrules spec.outline steps.gather "
+    "run.process.pump run.reload.reloader run.requests run.start.groups run.start.helper spec.buildrules spec.outline steps.gather "
     "steps.scheduling"
 )
 LIBRARIES = ("_ctypes", "_json")  # Python's own that they import

@@ -10,7 +10,7 @@ from hakoniwa.errors import FAILED, nearest
 from hakoniwa.kernel import signals
 from hakoniwa.options import NAME, Command, Given, Option, usage_error
 from hakoniwa.run.end import GRACE, Ending, clear, end
-from hakoniwa.statefile import Made, State, barn_folder_of
+from hakoniwa.statefile import ALIVE, Made, State, barn_folder_of
 
 COMMAND = Command(
     name="kill",
@@ -33,7 +33,7 @@ def run(given: Given) -> int:
     ended = [] if ending.grace is None else _end_kept_barns(given, ending.grace)
     found = [] if ended else _known(given)
     cleared = [what for known in found if known.status == "dead" for what in clear(known.name)]
-    running = [known for known in found if isinstance(known, State) and known.status == "running"]
+    running = [known for known in found if isinstance(known, State) and known.status in ALIVE]
     if not running and not ended:
         log.write("nothing is running")
         for what in cleared:

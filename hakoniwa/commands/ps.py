@@ -6,7 +6,7 @@ from hakoniwa import state
 from hakoniwa.commands.table import show_table
 from hakoniwa.options import JSON, Command, Given, Option
 from hakoniwa.record import plain
-from hakoniwa.statefile import Made, State
+from hakoniwa.statefile import ALIVE, Made, State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ SCHEMA = 1
 def run(given: Given) -> int:
     """Read every state, and for `--all` every record."""
     everything = given.flag("all")
-    found = [known for known in state.every(recorded=everything) if everything or known.status == "running"]
+    found = [known for known in state.every(recorded=everything) if everything or known.status in ALIVE]
     if given.flag("json"):
         import json
 
@@ -52,7 +52,7 @@ def run(given: Given) -> int:
 def describe(known: State | Made) -> dict[str, Any]:
     """A container as `--json` shows it. Pids are those of the host, and null where nothing runs."""
     has_run = known if isinstance(known, State) else None
-    runs = has_run if has_run and has_run.status == "running" else None
+    runs = has_run if has_run and has_run.status in ALIVE else None
     return {
         "name": known.name,
         "barn": known.barn,

@@ -7,7 +7,11 @@ import os
 from hakoniwa import state
 from hakoniwa.errors import HakoError, closest
 from hakoniwa.options import Given, Option, usage_error
-from hakoniwa.statefile import Made, State, known_names, said
+from hakoniwa.statefile import ALIVE, Made, State, known_names, said
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,18 +81,23 @@ def alive(given: Given, acting: str) -> list[State]:
     found = selected(given, acting)
     running = [one for one in found if isinstance(one, State) and one.status == "running"]
     if not running:
-        fare = ", ".join(f"{one.name} {_how(one)}" for one in found[:_MOST_SHOWN])
-        raise HakoError(
-            f"no container runs: {fare}", where=given.file or "", hint=f"hako start -D {found[0].file} runs one"
-        )
+        held = next((one for one in found if one.status == "created"), None)
+        hint = f"hako release -n {held.name}" if held else f"hako start -D {found[0].file} runs one"
+        raise HakoError(f"no container runs: {how_it_fares(found)}", where=given.file or "", hint=hint)
     return running
 
 
+def how_it_fares(found: Sequence[State | Made]) -> str:
+    """How containers fare, in words."""
+    return ", ".join(f"{one.name} {_how(one)}" for one in found[:_MOST_SHOWN])
+
+
 def _how(known: State | Made) -> str:
-    """How a container fares that does not run."""
+    if known.status == "running":
+        return "runs"
     ended = known.exit if isinstance(known, State) else None
     if ended is None:
-        return {"created": "was never started", "dead": "was lost"}.get(known.status, known.status)
+        return {"built": "was never started", "created": "is held", "dead": "was lost"}.get(known.status, known.status)
     return f"was ended by signal {ended.signal}" if ended.signal else f"has ended with status {ended.code}"
 
 
@@ -116,7 +125,7 @@ def _by_pid(text: str) -> State:
     if not 0 < number <= _LARGEST_PID:
         raise usage_error(f"a pid must be a number from 1 to {_LARGEST_PID}, not {text!r}", "-t")
     for found in state.every(recorded=False, saying=[b'"pid": %d, ' % number]):
-        if isinstance(found, State) and found.status == "running" and number in (found.init.pid, found.supervisor.pid):
+        if isinstance(found, State) and found.status in ALIVE and number in (found.init.pid, found.supervisor.pid):
             return found
     raise HakoError(f"no container has a first process or supervisor {text}", hint="hako ps shows their pids")
 
@@ -163,7 +172,7 @@ def _of_those_now(file: str, found: list[State | Made], acting: str) -> list[Sta
     return meant
 
 
-_WITH_ALL = ("kill", "rm", "reload")
+_WITH_ALL = ("kill", "release", "rm", "reload")
 
 
 def _listed(names: list[str]) -> str:

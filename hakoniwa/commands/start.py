@@ -30,6 +30,7 @@ COMMAND = Command(
         Option(flags=("--dry-run",), help="print the steps, and take none"),
         Option(flags=("--watch",), help="reload when the file changes"),
         Option(flags=("--wait",), help="with -D: return when the containers are ready"),
+        Option(flags=("--hold",), help="set everything up, and execute the program once `hako release` says so"),
         Option(flags=("--spec",), value="SPEC", help="in place of FILE: a spec as JSON, or - for standard input"),
     ),
     takes_argv=True,
@@ -50,9 +51,8 @@ def run(given: Given) -> int:
         raise usage_error("a command after -- needs a file with one container", "start")
     if given.flag("bootstrap") and not given.flag("dry_run"):
         _build(for_caller(barn), provision=not given.flag("no_provision"))
-    terminals = () if background else tuple(stream for stream in (0, 1, 2) if os.isatty(stream))
     dry = given.flag("dry_run")
-    prepared = prepare(barn, Wanted(command=given.argv, background=background, terminals=terminals, dry=dry))
+    prepared = prepare(barn, _wanted(given, background))
     if barn.file and any(launch.exposed.fixed for launch in prepared.launches):
         close_beside(os.path.dirname(barn.file))
     if dry:
@@ -64,6 +64,17 @@ def run(given: Given) -> int:
     for error in errors:
         log.write_error(error)
     return status
+
+
+def _wanted(given: Given, background: bool) -> Wanted:
+    terminals = () if background else tuple(stream for stream in (0, 1, 2) if os.isatty(stream))
+    return Wanted(
+        command=given.argv,
+        background=background,
+        hold=given.flag("hold"),
+        terminals=terminals,
+        dry=given.flag("dry_run"),
+    )
 
 
 def _load(given: Given) -> Barn:
@@ -85,6 +96,10 @@ def _check_options(given: Given) -> None:
         raise usage_error("-D and -T exclude each other", "start")
     if given.flag("no_provision") and not given.flag("bootstrap"):
         raise usage_error("-N says how to build: it needs -b", "start")
+    if given.flag("wait") and given.flag("hold"):
+        raise usage_error(
+            "--wait is about a program that runs, and --hold keeps it from that", "start", "leave one out"
+        )
     if given.flag("wait") and given.flag("foreground"):
         raise usage_error("--wait is about containers in the background, and -T excludes that", "start")
 

@@ -22,7 +22,7 @@ from hakoniwa.library.definition import describe, read_limits
 from hakoniwa.library.request import Request
 from hakoniwa.spec.checks import Wrong
 from hakoniwa.spec.checks import name as check_name
-from hakoniwa.statefile import State
+from hakoniwa.statefile import ALIVE, State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -136,9 +136,7 @@ class Box:
     def running(self) -> Running | None:
         """The containers of this box that run, or None. Raises HakoError for a definition that cannot be loaded."""
         names = client.call(self._request.replace(what="names")).names
-        running = tuple(
-            name for name in names if (found := state.read(name)) and found.status in ("running", "created")
-        )
+        running = tuple(name for name in names if (found := state.read(name)) and found.status in ALIVE)
         return Running(running) if running else None
 
     def remove(self, *, rootfs: bool = False) -> None:

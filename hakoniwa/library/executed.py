@@ -286,12 +286,13 @@ def _exec(served: Served) -> int:
 def _end(served: Served) -> int:
     from hakoniwa import state
     from hakoniwa.run.end import GRACE, Ending, end
+    from hakoniwa.statefile import ALIVE
 
     request = served.request
     found = state.read(request.name or "")
     number = None if request.signal is None else _signal(request.signal)
     grace = GRACE if request.seconds is None else request.seconds
-    if found is not None and found.status in ("running", "created"):
+    if found is not None and found.status in ALIVE:
         waits = request.signal is None or request.seconds is not None
         errors = end([found], Ending(signal=number, grace=grace if waits else None))
         served.fail(errors)

@@ -62,6 +62,7 @@ class Launch(Record):
     command: tuple[str, ...] | None  # in place of the file's own
     terminals: tuple[int, ...]  # the streams that become the container's own pty
     idle: bool = False  # no program: the container is there to be attached to
+    hold: bool = False  # the program is not executed before the container is released
     capabilities: int  # resolved: a bit mask
     maps: Maps = NO_MAPS  # of a user namespace of its own
     layers: tuple[str, ...] = ()  # that the rootfs lies on: folders of the store, from the bottom up
@@ -77,11 +78,12 @@ class Handed(Record):
     channel: _socket.socket | None = None  # to who does on the host what it cannot do itself
     mounts: int = -1  # a mount namespace that exists, with the mounts of which it begins
     gate: int = -1  # a pipe that opens once the hooks outside have run
+    hold: int = -1  # a socket that the release comes through
 
     def descriptors(self) -> set[int]:
         """What is to stay open in it."""
         channel = -1 if self.channel is None else self.channel.fileno()
-        return {*self.joining, channel, self.mounts, self.gate} - {-1}
+        return {*self.joining, channel, self.mounts, self.gate, self.hold} - {-1}
 
 
 def is_chroot(container: Container) -> bool:
@@ -97,6 +99,8 @@ def steps_of(container: Container, launch: Launch, handed: Handed, process: Proc
 
 def all_steps(container: Container, launch: Launch, handed: Handed, process: ProcessPlan, enter: Step) -> list[Step]:
     """The same for a root that is entered by a step."""
+    if launch.hold:
+        process = process.replace(hold=handed.hold)
     return [
         *_joined(handed),
         *process.scheduling(),

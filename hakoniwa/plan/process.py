@@ -28,6 +28,7 @@ class ProcessPlan(Record):
     command: tuple[str, ...] | None  # None: a shell
     init: str | None = None  # the installed program that the command is a child of, such as tini
     idle: bool = False  # no program: the container is there to be attached to
+    hold: int | None = None  # a socket: the program waits for a byte from it; None: it does not wait
     terminals: tuple[int, ...] = ()  # the standard streams that become a pty
     devpts: int | None = None  # the device number of the container's devpts, if it is mounted already
     attributes: Step | None = None  # takes the folder that an AppArmor profile is asked for in; None: it is opened here
@@ -92,6 +93,7 @@ class ProcessPlan(Record):
             program.EnterWorkdir(path=self.process.workdir, where=self._place("workdir")),
             *([self.attributes or program.OpenAttributes()] if security.apparmor else []),
             *filtered.late,
+            *([] if self.hold is None else self._await_release(self.hold)),
             program.Execute(
                 command=self.command,
                 init=self.init,
@@ -103,6 +105,12 @@ class ProcessPlan(Record):
                 apparmor_where=self._place("apparmor"),
             ),
         ]
+
+    @staticmethod
+    def _await_release(channel: int) -> list[Step]:
+        from hakoniwa.steps.release import AwaitRelease
+
+        return [AwaitRelease(channel=channel)]
 
     def _place(self, *settings: str) -> str:
         """Where the first of these settings was asked for that has a place."""

@@ -6,7 +6,7 @@ from hakoniwa import marks, ranges, state
 from hakoniwa.errors import HakoError, joined
 from hakoniwa.rootfs.removal import remove_rootfs
 from hakoniwa.rootfs.rootless import as_root
-from hakoniwa.statefile import Made, State
+from hakoniwa.statefile import ALIVE, Made, State
 from hakoniwa.steps.namespaces import release
 
 TYPE_CHECKING = False
@@ -21,8 +21,9 @@ def forget(containers: Sequence[State | Made], *, rootfs: bool) -> None:
     are removed, for what could not be.
     """
     for known in containers:
-        if known.status == "running":
-            raise HakoError(f"container {known.name!r} runs", hint=f"hako kill -n {known.name}")
+        if known.status in ALIVE:
+            what = "runs" if known.status == "running" else "is held"
+            raise HakoError(f"container {known.name!r} {what}", hint=f"hako kill -n {known.name}")
     made = {known.rootfs for known in containers if _was_made(known)}
     for known in containers:
         if rootfs and known.rootfs not in made:

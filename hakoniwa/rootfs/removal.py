@@ -11,6 +11,7 @@ from hakoniwa.rootfs.store import layers
 from hakoniwa.rootfs.store.discards import must_hold_no_mount, put_back, remove_tree, take_out
 from hakoniwa.rootfs.store.locks import hold_place
 from hakoniwa.rootfs.store.registry import remove_stale_marks, salvage_mark
+from hakoniwa.statefile import ALIVE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def remove_rootfs(path: str, forget: Callable[[], object]) -> None:
     except OSError as error:
         raise HakoError(f"refusing to remove {path}: {error.strerror}", hint="remove it by hand") from None
     for known in state.every(recorded=False):
-        if known.rootfs == path and known.status == "running":
+        if known.rootfs == path and known.status in ALIVE:
             told = f"the rootfs {path} is in use by container {known.name!r}"
             raise HakoError(told, hint=f"hako kill -n {known.name}")
     must_hold_no_mount(path)

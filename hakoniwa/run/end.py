@@ -9,13 +9,13 @@ from hakoniwa.errors import HakoError
 from hakoniwa.kernel import signals
 from hakoniwa.kernel.pidfd import has_ended, is_stopped, takes, wait_end
 from hakoniwa.record import Record
-from hakoniwa.statefile import said
+from hakoniwa.statefile import ALIVE, said
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hakoniwa.statefile import State
+    from hakoniwa.statefile import ProcessRecord, State
 
 GRACE = 10.0  # seconds between the first signal and KILL
 _CLEANING = 40.0  # seconds that a supervisor may take for its last hooks (30 each at most) and for removing things
@@ -57,6 +57,12 @@ def clear(name: str) -> list[str]:
         state.release(name, lock)
 
 
+def _has_others(barn: ProcessRecord, status: str) -> bool:
+    """Whether a barn has containers of this status."""
+    alike = state.every(recorded=False, tell=False, saying=said(status=status, barn_process=barn))
+    return any(known.status == status for known in alike)
+
+
 def _wait_for_barns(ended: Sequence[State]) -> None:
     """Once the last container of a background barn was ended, wait for the barn's own last hooks."""
     barns = {found.barn_process.pid: found for found in ended if found.log is not None and found.barn_process}
@@ -64,9 +70,7 @@ def _wait_for_barns(ended: Sequence[State]) -> None:
         assert found.barn_process is not None
         if found.barn_process == found.supervisor:
             continue  # which has ended
-        saying = said(status="running", barn_process=found.barn_process)
-        alike = state.every(recorded=False, tell=False, saying=saying)
-        if any(known.status == "running" for known in alike) or _goes_on(found.barn):
+        if any(_has_others(found.barn_process, status) for status in ALIVE) or _goes_on(found.barn):
             continue
         barn = state.identity(found, "barn_process").open()
         if barn is not None:

@@ -14,6 +14,8 @@ from hakoniwa.undo import Undo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Literal
+
     from hakoniwa.errors import HakoError
     from hakoniwa.plan.container import Launch
     from hakoniwa.run.hooks.beside import HooksBeside
@@ -37,6 +39,7 @@ class Life:
         self.statewriter = StateWriter(container, launch, self.base, inherited)
         self.groups: Groups | None = None
         self.payload: Payload | None = None  # from the clone on
+        self.status: Literal["created", "running"] = "running"  # for the state, as long as it lives
         self.unready: HakoError | None = None  # why it was ended, though it ran
         self._hooks_beside: HooksBeside | None = None
         self._told_ready = False

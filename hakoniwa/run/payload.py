@@ -27,6 +27,9 @@ class Payload:
         self.pid = pid
         self.pidfd = pidfd
         self.asked_to_end = False
+        self.held = False  # it waits for `release`
+        self._was_held = False
+        self._release_end = -1  # a socket, if it is to be held
         self._loop = loop
         self._groups = groups
         self._has_pid_namespace = has_pid_namespace
@@ -35,8 +38,20 @@ class Payload:
         self._told = b""
         self._grace: Awaited | None = None  # until it is killed
 
-    def await_program(self) -> bytes:
-        """Wait until the program is executed, or will never be. Returns all that the first process has told."""
+    def hold(self, release_end: int) -> None:
+        """Expect it to wait for a byte from a socket once all is set up."""
+        self._release_end = release_end
+
+    def release(self) -> None:
+        """Have it execute its program."""
+        self.held = False
+        os.write(self._release_end, b".")
+
+    def await_set_up(self) -> bytes:
+        """Wait until the program is executed, or will never be, or the first process is held: call it again after that.
+
+        Returns all that the first process has told.
+        """
         self._loop.add(self._status, self._hear, "hear how the set-up fares")
         # When it has ended, what it had to say is in the pipe, up to its end.
         self._loop.add(self.pidfd, lambda: self._loop.drop(self.pidfd))
@@ -51,7 +66,10 @@ class Payload:
             self._loop.drop(self._status)
             os.close(self._status)
             self._loop.stop()
-        elif self.asked_to_end:
+        elif self._release_end != -1 and not self._was_held and report.read_report(self._told, "").held:
+            self.held = self._was_held = True
+            self._loop.stop()
+        if self.asked_to_end and not self.held:
             self._end_set_up()
 
     def note_program(self) -> None:
@@ -66,9 +84,9 @@ class Payload:
         self._loop.run()
 
     def ask_to_end(self) -> None:
-        """TERM, and KILL when time is up; KILL at once when TERM would be ignored."""
+        """TERM, and KILL when time is up; KILL at once when TERM would be ignored. Who is held takes it, too."""
         self.asked_to_end = True
-        if not self._executing:
+        if not (self._executing or self.held):
             self._end_set_up()
         elif self._grace is not None:
             return

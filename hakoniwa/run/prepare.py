@@ -32,6 +32,7 @@ class Wanted(Record):
     command: tuple[str, ...] | None = None  # in place of the specification's own
     background: bool = False
     terminals: tuple[int, ...] = ()  # those of the caller's standard streams that are terminals
+    hold: bool = False  # they wait to be released, with everything set up
     dry: bool = False  # nothing is started: so nothing is made either
 
 
@@ -99,6 +100,7 @@ def _launch(container: Container, wanted: Wanted, *, alone: bool) -> Launch:
     return Launch(
         command=wanted.command,
         idle=wanted.background and not wanted.command and container.process.command is None,
+        hold=wanted.hold,
         terminals=terminals,
         capabilities=held,
         maps=_choose_maps(container),

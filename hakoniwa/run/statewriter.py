@@ -53,7 +53,7 @@ class StateWriter:
         self._processes = _process(init), own
 
     def write(
-        self, status: Literal["running", "stopped", "failed"], base: ContainerView, error: HakoError | None
+        self, status: Literal["created", "running", "stopped", "failed"], base: ContainerView, error: HakoError | None
     ) -> None:
         """Write it down, whole; nothing where the run came to its end before there was anything to tell. Raises HakoError."""
         if self._processes is None:

@@ -25,8 +25,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from hakoniwa.run.hold import Hold
     from hakoniwa.run.output import LogPipe
     from hakoniwa.run.reload.reloader import Reloader
+    from hakoniwa.run.requests import Requests
     from hakoniwa.spec.records import Container
 
 _MOMENT = 0.02  # seconds
@@ -47,15 +49,17 @@ class Supervisor:
         self._life = life
         self._inherited = life.inherited
         self._loop = life.loop
-        # It looks at a file that the container could change. In the foreground it is else made once there may be requests.
-        early = life.inherited.background or life.launch.exposed.fixed
-        self._reloader = self._make_reloader() if early else None
         self._wakeup = -1  # readable when signals have arrived
         self._streams = Streams()
         self._terminal = life.inherited.terminal
         self._log: LogPipe | None = None  # in the background
         self._log_file = -1
         self._prepared = False
+        self._requests: Requests | None = None  # once the control socket is open
+        self._reloader: Reloader | None = None
+        self._hold: Hold | None = None  # once the container was held
+        file = life.container.file
+        self._guarded = os.stat(file) if file and life.launch.exposed.fixed else None
         self._error: HakoError | None = None  # why the payload never ran, or was ended
         self.ended_by: int | None = None  # the signal that asked for it, if one did
 
@@ -71,19 +75,18 @@ class Supervisor:
 
     def descriptors(self) -> list[int]:
         """What `prepare` has opened."""
-        others = [] if self._reloader is None else self._reloader.descriptors()
-        return self._own_descriptors() + [number for number in others if number != -1]
-
-    def _own_descriptors(self) -> list[int]:
         logs = [self._log_file] if self._log is None else [self._log_file, self._log.reader, self._log.writer]
-        return [number for number in (*self._life.undo.descriptors, *logs) if number != -1]
+        return [number for number in (*self._life.undo.descriptors, *logs, *self._asked()) if number != -1]
+
+    def _asked(self) -> list[int]:
+        return [] if self._requests is None else self._requests.descriptors()
 
     def let_go(self) -> None:
         """Close that in the barn's process, once the supervisor has it."""
-        if self._reloader is not None:
-            self._reloader.let_go()
-        for number in {*self._own_descriptors()}:
+        for number in {*self.descriptors()} - {*self._asked()}:
             os.close(number)
+        if self._requests is not None:
+            self._requests.let_go()
 
     def give_up(self) -> None:
         """Undo, in the barn's process, what was prepared."""
@@ -123,8 +126,8 @@ class Supervisor:
         self._life.run_hooks("before_fork", may_refuse=True, files=self._inherited.files)
         first = self._clone()
         try:
-            self._start(first)
-            self._run()
+            if self._start(first):
+                self._run()
         except BaseException as error:
             self._error = error if isinstance(error, HakoError) else HakoError(f"{type(error).__name__}: {error}")
             first.release()
@@ -154,8 +157,7 @@ class Supervisor:
 
             self._log_file = open_log(self._container.name)
             self._log = LogPipe(self._container.name)
-            assert self._reloader is not None
-            self._reloader.open()
+            self._reloader = self._make_reloader()
 
     # Start: from the clone to the program
 
@@ -173,7 +175,10 @@ class Supervisor:
             first.output = self._log.writer
         if self._container.hooks_at("after_network_created"):
             first.make_gate()
+        if self._life.launch.hold:
+            first.make_hold()
         self._take_over(*first.clone())
+        self._life.the_payload().hold(first.release_end)
         self._streams = first.streams
         return first
 
@@ -209,8 +214,11 @@ class Supervisor:
 
             self._terminal = lead_through(self._inherited.notes, self._terminal)
 
-    def _start(self, first: FirstProcess) -> None:
-        """Do this side's part of the set-up, and wait until the program runs. Raises HakoError when it does not."""
+    def _start(self, first: FirstProcess) -> bool:
+        """Do this side's part of the set-up, and wait until the program runs.
+
+        False if the container was ended while it was held. Raises HakoError when the program does not run for another reason.
+        """
         life = self._life
         self._listen()
         life.statewriter.prepare()
@@ -218,7 +226,7 @@ class Supervisor:
         life.run_hooks("immediately_after_fork_on_parent", may_refuse=True)
         life.run_hooks("after_network_created", may_refuse=True)
         first.open_gate()
-        self._await_program()
+        return self._await_program()
 
     def _listen(self) -> None:
         """Hear what comes from the clone to the end."""
@@ -228,17 +236,37 @@ class Supervisor:
         if self._log is not None:
             self._loop.add(self._log.reader, self._pass_log_on, "write the log")
 
-    def _await_program(self) -> None:
+    def _await_program(self) -> bool:
         payload = self._life.the_payload()
         command = self._life.launch.command or self._container.process.command or ("a shell",)
-        found = report.read_report(payload.await_program(), command[0])
+        told = payload.await_set_up()
+        if payload.held:
+            self._be_held()
+            told = payload.await_set_up()
+        found = report.read_report(told, command[0])
         if (error := found.failure) is not None:
             error.where = error.where or self._container.name
             raise error
+        if payload.held:
+            return False
         if not found.executing:
             raise self._why_ended_early()
         self._life.statewriter.devpts = found.devpts
         payload.note_program()
+        return True
+
+    def _be_held(self) -> None:
+        """Have others know the container, end it, and release it."""
+        from hakoniwa.run.hold import Hold
+
+        life = self._life
+        life.status = "created"
+        write_pid_file(self._container, life.undo)
+        life.statewriter.write(life.status, life.base, None)
+        requests = self._open_requests()
+        self._hold = Hold(life, requests)
+        requests.listen(self._loop)
+        self._inherited.tell(messages.HELD, life.base.pid)
 
     def _why_ended_early(self) -> HakoError:
         groups = self._life.groups
@@ -251,34 +279,47 @@ class Supervisor:
     def _run(self) -> None:
         """Tell that it runs, and wait for its end."""
         life = self._life
-        write_pid_file(self._container, life.undo)
-        life.statewriter.write("running", life.base, None)
+        if self._hold is None:
+            write_pid_file(self._container, life.undo)
+        life.statewriter.write(life.status, life.base, None)
         life.run_hooks("before_start_wait")
         if self._inherited.background:
-            self._hear_requests()
+            self._take_reloads()
         hooks = self._container.hooks.background
         if hooks:  # before the caller hears that it runs: what it does then is not missed
             life.hooks_beside().listen(hooks)
         self._inherited.tell(messages.RUNNING, life.base.pid)
+        if self._hold is not None:
+            self._hold.end(None)
         if hooks:
             life.hooks_beside().begin()
         else:
             life.tell_ready()
         if not self._inherited.background:
             # A payload that ends at once is not made to wait for a control socket that nobody could have asked for.
-            self._loop.after(_MOMENT, self._hear_requests, "hear requests")
+            self._loop.after(_MOMENT, self._take_reloads, "hear requests")
         life.the_payload().await_end()
         if life.unready is not None:
             raise life.unready
 
+    def _open_requests(self) -> Requests:
+        """Open the control socket, unless it is open. Who connects waits until requests are heard."""
+        if self._requests is None:
+            from hakoniwa.run.requests import Requests
+
+            self._requests = Requests(self._container.name, self._life.undo)
+        return self._requests
+
     def _make_reloader(self) -> Reloader:
-        from hakoniwa.run.reload.reloader import Reloader  # what runs for a moment does without
+        from hakoniwa.run.reload.reloader import Reloader
 
-        return Reloader(self._life)
+        return Reloader(self._life, self._open_requests(), self._guarded)
 
-    def _hear_requests(self) -> None:
+    def _take_reloads(self) -> None:
+        """Reload when somebody asks for it, and when the file changes, if it is watched."""
         self._reloader = self._reloader or self._make_reloader()
-        self._reloader.listen(self._loop, self._inherited.watch)
+        self._open_requests().listen(self._loop)
+        self._reloader.listen(watch=self._inherited.watch)
 
     def _pass_log_on(self) -> None:
         assert self._log is not None
@@ -312,6 +353,8 @@ class Supervisor:
     def _end(self) -> list[HakoError]:
         """Reap the first process, run the last hooks, remove all, write down how it ended. Returns what output was lost."""
         life = self._life
+        if self._hold is not None:
+            self._hold.end(self._error)
         wait_status = life.the_payload().reap()
         life.base.exit_status = ExitStatus.of(wait_status, None if life.unready else self._error)
         life.base._pidfd = None

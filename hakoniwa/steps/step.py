@@ -46,6 +46,7 @@ class Context:
         self.devpts_device: int | None = None  # the device number of the container's devpts
         self.run_hooks: Callable[[str], None] = lambda point: None
         self.tell_executing: Callable[[], None] = lambda: None
+        self.tell_held: Callable[[], None] = lambda: None
 
     def opened(self) -> set[int]:
         """What preparing the steps has opened."""

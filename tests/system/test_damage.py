@@ -157,8 +157,8 @@ def test_a_state_of_a_later_version_is_left_alone(hako: Hako, box: Writer, sound
     path = box()
     hako("start", path, "--", "true")
     file = places / "run" / "box" / "state.json"
-    spoil(file, changed(schema=3, surprise=[]))
-    assert "it is of schema 3, which a later version of hakoniwa has written" in hako("ps").stderr
+    spoil(file, changed(schema=4, surprise=[]))
+    assert "it is of schema 4, which a later version of hakoniwa has written" in hako("ps").stderr
     hako("gc", status=None)
     assert file.exists()
     assert "later version" in hako("start", path, "--", "true", status=125).stderr

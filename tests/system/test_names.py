@@ -60,7 +60,7 @@ def test_what_exists_under_the_stem_alone_goes_on(hako: Hako, places: Path, busy
     assert hako("start", path, "--", "hostname").stdout == "dev\n"
     hako("rm", "--rootfs", path)
     hako("create", path)
-    assert states(hako) == {"shop-dev": "created"}
+    assert states(hako) == {"shop-dev": "built"}
     hako("rm", "--rootfs", path)
 
 

@@ -213,20 +213,20 @@ def test_a_stopped_supervisor_keeps_nobody_waiting(hako: Hako, box: Writer) -> N
 def test_a_supervisor_that_never_answers(
     hako: Hako, box: Writer, places: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hakoniwa.commands import reload
     from hakoniwa.errors import HakoError
+    from hakoniwa.run import asking
 
     hako("start", "-D", box(ALL), *SLEEP)
     (known,) = (one for one in state.every() if isinstance(one, State))
     monkeypatch.chdir(places / "run" / "box")
     os.rename("control.sock", "kept")
-    monkeypatch.setattr(reload, "PATIENCE", 0.6)
+    monkeypatch.setattr(asking, "PATIENCE", 0.6)
     with socket.socket(socket.AF_UNIX) as deaf:
         deaf.bind("control.sock")
         deaf.listen(0)
         for _ in range(3):  # the first is taken, the others find the queue full
             with pytest.raises(HakoError, match=r"does not answer: it has not in 0\.6 s \(its pid is "):
-                reload._ask(known, {"command": "reload"})
+                asking.ask(known, {"command": "reload"})
     os.rename("kept", "control.sock")
 
 

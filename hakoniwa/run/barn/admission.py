@@ -11,6 +11,7 @@ from hakoniwa.run.barn.packing import pack
 from hakoniwa.run.prepare import prepare_one
 from hakoniwa.spec.document import parse
 from hakoniwa.spec.plain import from_plain
+from hakoniwa.statefile import ALIVE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,6 +52,6 @@ def _must_be_free(container: Container) -> None:
     """See that the name is neither another file's nor that of what runs. The start sees to that again. Raises HakoError."""
     state.must_belong(container)
     known = state.read(container.name)
-    if known is not None and known.status == "running":
+    if known is not None and known.status in ALIVE:
         told = f"container {container.name!r} is already running: pid {known.init.pid}, from {known.file}"
         raise HakoError(told, hint=f"hako kill -n {container.name}")

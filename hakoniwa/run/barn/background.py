@@ -171,10 +171,17 @@ def _tell_caller(caller: int, member: Member, wait: bool) -> None:
 def _supervise_alone(process: BarnProcess, caller: int, wait: bool, watch: bool) -> None:
     """Be the supervisor of the only container, and let the caller go when it runs, or when all of it is over."""
     (member,) = process.members
+    settles = (
+        messages.READY
+        if wait
+        else messages.HELD
+        if member.launch is not None and member.launch.hold
+        else messages.RUNNING
+    )
 
     def tell(kind: str, *parts: object) -> None:
         member.take(kind, *parts)
-        if kind == (messages.READY if wait else messages.RUNNING):
+        if kind == settles:
             _tell_caller(caller, member, wait)
             os.close(caller)
 

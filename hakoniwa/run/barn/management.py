@@ -14,7 +14,7 @@ from hakoniwa.kernel.pidfd import wait_end
 from hakoniwa.run.barn import record, requests
 from hakoniwa.run.barn.requests import read_answer, written_request
 from hakoniwa.run.end import GRACE, Ending, end
-from hakoniwa.statefile import Damaged, State, barn_folder_of
+from hakoniwa.statefile import ALIVE, Damaged, State, barn_folder_of
 from hakoniwa.trust import check_folder
 
 TYPE_CHECKING = False
@@ -58,7 +58,7 @@ def start_member(barn: str, name: str, *, wait: bool = False) -> Fare:
 def stop_member(barn: str, name: str, seconds: float = GRACE) -> Fare:
     """End a container by TERM, and after some seconds by KILL. What has ended is left as it is. Raises HakoError."""
     fare = find_member(barn, name)
-    if fare.status == "running":
+    if fare.status in ALIVE:
         _end([name], seconds)
     (fare,) = _ask(barn, requests.Stop(name=name))
     return fare
@@ -97,7 +97,7 @@ def _is_meant(barn: str, name: str) -> bool:
 
 def end_barn(barn: str, seconds: float = GRACE) -> None:
     """End all containers of a barn, and the barn. Returns when it has removed everything. Raises HakoError."""
-    running = [fare.name for fare in list_members(barn) if fare.status == "running"]
+    running = [fare.name for fare in list_members(barn) if fare.status in ALIVE]
     known = record.read(barn)
     process = known.identity().open() if known is not None else None
     _ask(barn, requests.End())
@@ -127,7 +127,7 @@ def _end(names: list[str], seconds: float) -> None:
 
 
 def _runs(known: State) -> bool:
-    return known.status == "running"
+    return known.status in ALIVE
 
 
 def _ask(barn: str, request: Request) -> tuple[Fare, ...]:

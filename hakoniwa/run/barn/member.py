@@ -31,6 +31,7 @@ class Member:
         self.supervisor = 0
         self.inbox: messages.Inbox | None = None
         self.pid = 0
+        self.held = False
         self.ready = False
         self.code: int | None = None
         self.signal: int | None = None
@@ -54,10 +55,10 @@ class Member:
         """Forget how it has fared, before a further start: what the host gives for it may be another by now."""
         self.supervisor = self.pid = 0
         self.launch = self.code = self.signal = self.error = None
-        self.ready = self.failure_told = False
+        self.held = self.ready = self.failure_told = False
 
     def is_settled(self, *, wait: bool) -> bool:
-        """Whether it runs (with `wait`: is ready), has run, or could not be started."""
+        """Whether it runs or is held (with `wait`: is ready), has run, or could not be started."""
         return bool((self.ready if wait else self.pid) or self.error or self.inbox is None)
 
     def hear(self) -> bool:
@@ -79,8 +80,8 @@ class Member:
 
     def take(self, kind: str, *parts: Any) -> None:
         """Note what a message of the supervisor tells."""
-        if kind == messages.RUNNING:
-            (self.pid,) = parts
+        if kind in (messages.HELD, messages.RUNNING):
+            (self.pid,), self.held = parts, kind == messages.HELD
         elif kind == messages.READY:
             self.ready = True
         elif kind == messages.EXITED:
@@ -96,7 +97,9 @@ class Member:
         """How it fares, as it is told outside."""
         from hakoniwa.run.barn.requests import Fare
 
-        status: Literal["added", "starting", "running", "stopped", "failed"] = "running" if self.pid else "starting"
+        status: Literal["added", "starting", "created", "running", "stopped", "failed"] = "starting"
+        if self.pid:
+            status = "created" if self.held else "running"
         if self.inbox is None:
             status = "failed" if self.error else "added" if self.code is None else "stopped"
         return Fare(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-RUNNING, READY, EXITED, FAILED = "running", "ready", "exited", "failed"
+HELD, RUNNING, READY, EXITED, FAILED = "held", "running", "ready", "exited", "failed"
 ADMITTED = "admitted"  # of a document: the barn can have its container, whose name and packed record follow
 REFUSED = "refused"  # of a document: it cannot, for these errors
 MADE = "made"  # of a barn: it has told all about its containers, and goes on

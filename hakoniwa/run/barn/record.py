@@ -14,7 +14,7 @@ from hakoniwa.kernel.pidfd import Identity
 from hakoniwa.kernel.signals import SIGKILL, pidfd_send_signal
 from hakoniwa.places import ensure_private, run_dir
 from hakoniwa.record import Record, Unreadable
-from hakoniwa.statefile import LOCK, Damaged, Later, ProcessRecord, barn_folder_of
+from hakoniwa.statefile import ALIVE, LOCK, Damaged, Later, ProcessRecord, barn_folder_of
 from hakoniwa.trust import read_own
 
 _SCHEMA = 1
@@ -90,7 +90,7 @@ def needed(name: str) -> list[str]:
     if known is None or not known.shared:
         return []
     found = state.every(recorded=False, tell=False)
-    return [one.name for one in found if (one.barn, one.file, one.status) == (known.name, known.file, "running")]
+    return [one.name for one in found if one.status in ALIVE and (one.barn, one.file) == (known.name, known.file)]
 
 
 def forget(name: str, lock: int) -> None:

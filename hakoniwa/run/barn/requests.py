@@ -64,7 +64,7 @@ class Fare(Record):
     """How one container of a barn fares."""
 
     name: str
-    status: Literal["added", "starting", "running", "stopped", "failed"]
+    status: Literal["added", "starting", "created", "running", "stopped", "failed"]
     pid: int | None = None  # of its first process, while it runs
     code: int | None = None
     signal: int | None = None

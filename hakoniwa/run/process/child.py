@@ -8,7 +8,7 @@ import sys
 
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import prctl, process, signals
-from hakoniwa.run.process.report import tell_executing, tell_failure
+from hakoniwa.run.process.report import tell_executing, tell_failure, tell_held
 from hakoniwa.steps.step import AwaitsMaps, Context, apply_all, prepare_all
 
 TYPE_CHECKING = False
@@ -82,6 +82,7 @@ def _be_nobody_s(context: Context) -> None:
     signals.reset_all()
     os.umask(0o022)
     context.tell_executing = lambda: tell_executing(context.status, context.devpts_device)
+    context.tell_held = lambda: tell_held(context.status, context.devpts_device)
 
 
 def _report_what_fails(go: Callable[[], None], status: int) -> NoReturn:

@@ -23,14 +23,19 @@ if TYPE_CHECKING:
 
 LARGEST = 32768  # bytes of a whole report: less than a pipe holds, so that nobody waits to be read
 _LONGEST = 6000  # bytes of one text
-_FAILURE, _EXECUTING = b"!", b"+"  # the first byte of a message; the trampoline's first is never one of these
-_FIELDS = {_FAILURE: 4, _EXECUTING: 1}
+_FAILURE, _EXECUTING, _HELD = (
+    b"!",
+    b"+",
+    b"=",
+)  # the first byte of a message; the trampoline's first is never one of these
+_FIELDS = {_FAILURE: 4, _EXECUTING: 1, _HELD: 1}
 PATIENCE = 60.0  # seconds until a program is executed in a container that runs
 
 
 class Report(Record):
     """What was told."""
 
+    held: bool = False  # all was set up, and the program waits for a release
     executing: bool = False  # all was set up, and the program about to be executed
     devpts: int | None = None  # the device number of the container's devpts
     failure: HakoError | None = None
@@ -44,6 +49,11 @@ def tell_failure(status: int, error: HakoError) -> None:
 def tell_executing(status: int, devpts: int | None) -> None:
     """Tell that the program is executed next, and what only this process knows."""
     _tell(status, _EXECUTING, ("" if devpts is None else str(devpts),))
+
+
+def tell_held(status: int, devpts: int | None) -> None:
+    """Tell that all is set up, and what only this process knows."""
+    _tell(status, _HELD, ("" if devpts is None else str(devpts),))
 
 
 def _tell(status: int, kind: bytes, fields: Sequence[str]) -> None:
@@ -88,21 +98,21 @@ def read_to_end(pipe: int, process: int, patience: float | None = None) -> bytes
 
 def read_report(content: bytes, program: str) -> Report:
     """What a whole report says; `program` is the one that was to be executed. Never raises."""
-    executing, devpts = False, None
+    held, executing, devpts = False, False, None
     while content[:1] in _FIELDS:
         kind = content[:1]
         fields, content = _split(content[1:], _FIELDS[kind])
         if fields is None:
-            return Report(executing=executing, devpts=devpts, failure=_garbled())
+            return Report(held=held, executing=executing, devpts=devpts, failure=_garbled())
         if kind == _FAILURE:
-            return Report(executing=executing, devpts=devpts, failure=_failure(fields))
-        executing, devpts = True, _number(fields[0])
+            return Report(held=held, executing=executing, devpts=devpts, failure=_failure(fields))
+        held, executing, devpts = held or kind == _HELD, kind == _EXECUTING, _number(fields[0])
     failure = None
     if len(content) == 8:
         failure = _of_trampoline(-int.from_bytes(content, "little", signed=True), program)
     elif content:
         failure = _garbled()
-    return Report(executing=executing, devpts=devpts, failure=failure)
+    return Report(held=held, executing=executing, devpts=devpts, failure=failure)
 
 
 def _split(content: bytes, count: int) -> tuple[list[str] | None, bytes]:

@@ -9,6 +9,7 @@ from hakoniwa.errors import HakoError
 from hakoniwa.hostpaths import open_outside
 from hakoniwa.markglance import trees_under
 from hakoniwa.places import lock_rootfs
+from hakoniwa.statefile import ALIVE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,9 +60,12 @@ def claim_name(container: Container, undo: Undo) -> None:
 def _already_running(name: str) -> HakoError:
     """Who holds the lock."""
     known = state.read(name)
-    if known is None or known.status != "running":
+    if known is None or known.status not in ALIVE:
         return HakoError(f"container {name!r} is being started or stopped by another command", hint="try again")
     pid, since = known.init.pid, known.created_at
+    if known.status == "created":
+        told = f"container {name!r} is held already: pid {pid}, since {since}, from {known.file or 'standard input'}"
+        return HakoError(told, hint=f"hako release -n {name}, or hako kill -n {name}")
     return HakoError(
         f"container {name!r} is already running: pid {pid}, since {since}, from {known.file or 'standard input'}",
         hint=f"hako attach -n {name}, or hako kill -n {name}",

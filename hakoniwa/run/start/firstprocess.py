@@ -42,10 +42,18 @@ class FirstProcess:
         self.streams = Streams()
         self.run_hooks: Callable[[str], None] = lambda point: None
         self._gate = (-1, -1)  # a pipe: the first process waits at it
+        self.release_end = self._hold = -1  # a pair of sockets: a byte through it releases a held process
 
     def make_gate(self) -> None:
         """Have the first process wait, before anything that users' hooks see, until `open_gate`."""
         self._gate = os.pipe2(os.O_CLOEXEC)
+
+    def make_hold(self) -> None:
+        """Have the first process wait before its program, until a byte is written to `release_end`."""
+        from hakoniwa.kernel import descriptors
+
+        ours, theirs = descriptors.open_pair()
+        self.release_end, self._hold = ours.detach(), theirs.detach()
 
     def open_gate(self) -> None:
         """Let it go on, where it waits."""
@@ -69,13 +77,14 @@ class FirstProcess:
             channel=channel[1] if channel else None,
             mounts=next((descriptor for name, descriptor in entered if name == "mount"), -1),
             gate=self._gate[0],
+            hold=self._hold,
         )
         try:
             pid, pidfd = new.clone(lambda: self._clone(entered), lambda: self._be_first_process(new, handed))
         except OSError as error:
             raise self._refused(error) from None
         namespaces = {*(number for _, number in entered), *self._inherited.shared.values()}
-        for descriptor in (self._gate[0], *self._joining, self._unified, *namespaces):
+        for descriptor in (self._gate[0], self._hold, *self._joining, self._unified, *namespaces):
             if descriptor != -1:
                 os.close(descriptor)
         if channel:
