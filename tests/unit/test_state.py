@@ -140,3 +140,15 @@ def test_only_what_says_so_is_read(write_file: Writer, places: Path, monkeypatch
     found = state.every(saying=statefile.said(file="/srv/é/two.haco.py"), tell=False)
     assert [known.name for known in found] == ["two"]
     assert read == ["three", "two"], "what an earlier version has written is read in any case"
+
+
+def test_what_was_called_created_is_built_today(write_file: Writer, places: Path) -> None:
+    (container,) = load(str(write_file("")), "check").containers
+    state.write_record(statefile.Made.of(container))
+    path = places / "lib" / ".containers" / f"{container.name}.json"
+    value = json.loads(path.read_text())
+    assert value["status"] == "built"
+    path.write_text(json.dumps({**value, "schema": 2, "status": "created"}))
+    found = state.read_record(container.name)
+    assert found is not None
+    assert found.status == "built"
