@@ -7,6 +7,7 @@ keeps the loop free; `Box.run_async` and `Running.run_async` also end what they 
 
 from __future__ import annotations
 
+import atexit
 import os
 import secrets
 import sys
@@ -83,7 +84,7 @@ class Box:
         asked = self._request.replace(
             what="start", argv=_words(argv), wait=wait, limits=read_limits(limit), bound=bound, path=_path()
         )
-        return Running(client.call(asked).names)
+        return Running(client.call(asked).names, forget=asked.forget)
 
     def run(
         self,
@@ -141,14 +142,17 @@ class Box:
 
     def remove(self, *, rootfs: bool = False) -> None:
         """Forget the containers, which must not run, and remove their rootfs when asked to. Raises HakoError."""
-        client.call(self._request.replace(what="remove", forget=rootfs))
+        client.call(self._request.replace(what="remove", rootfs=rootfs))
 
 
 class Running:
     """One container that runs, or several of one barn. As a context manager it ends them."""
 
-    def __init__(self, names: tuple[str, ...]) -> None:
+    def __init__(self, names: tuple[str, ...], *, forget: bool = False) -> None:
         self.names = names
+        self._forget = forget  # they have their names for once
+        if forget:
+            atexit.register(self.kill)
 
     def __repr__(self) -> str:
         return f"Running({' '.join(self.names)!r})"
@@ -266,10 +270,16 @@ class Running:
     def kill(self, signal: str | None = None, *, timeout: float | None = None) -> None:
         """End the containers as `hako kill` does: TERM, and KILL when they have not ended after 10 seconds, or ``timeout``.
 
-        With a ``signal`` that is sent and not waited for. That nothing runs any more is no error. Raises HakoError.
+        With a ``signal`` that is sent and not waited for. That nothing runs any more is no error. What has a name of its own, since
+        the definition had none, is forgotten once it has ended. Raises HakoError.
         """
         for name in self.names:
             client.call(Request(what="end", name=name, signal=signal, seconds=timeout))
+        if self._forget and signal is None:
+            self._forget = False
+            atexit.unregister(self.kill)
+            for name in self.names:
+                client.call(Request(what="remove", name=name, forget=True))
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end of the one container, and return its exit status. Raises TimeoutError after ``timeout`` seconds."""
@@ -304,9 +314,9 @@ def _request_of(source: Source, name: str | None) -> Request:
     if isinstance(source, Definition):
         source = source.builder
     if isinstance(source, ContainerBuilder):
-        unnamed = source.name is None and not source._children
-        token = f"{os.getpid()}-{secrets.token_hex(4)}" if unnamed and name is None else ""
-        return Request(what="check", spec=describe(source, name, token), functions=True, name=name)
+        once = name is None and source.name is None and not source._children
+        token = f"{os.getpid()}-{secrets.token_hex(4)}" if once else ""
+        return Request(what="check", spec=describe(source, name, token), functions=True, name=name, forget=once)
     if isinstance(source, Mapping):
         return Request(what="check", spec=dict(source), name=name)
     text = os.fspath(source)

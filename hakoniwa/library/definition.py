@@ -9,11 +9,14 @@ from hakoniwa.haco.build import build_barn
 from hakoniwa.haco.cgroup import LIMITED
 from hakoniwa.haco.container import ContainerBuilder
 from hakoniwa.library.request import Limits
+from hakoniwa.spec import checks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
+
+    from hakoniwa.spec.records import Barn
 
 
 def describe(builder: ContainerBuilder, name: str | None, token: str) -> dict[str, Any]:
@@ -26,17 +29,16 @@ def describe(builder: ContainerBuilder, name: str | None, token: str) -> dict[st
     if reading.open:
         raise HakoError("this definition is not complete", where=reading.shown, hint="use it after its with block")
     reading.file = os.path.realpath(reading.file)
+    if name is not None and builder._children:
+        told = f"the containers have names: {' '.join(str(one.name) for one in builder._children)}"
+        raise HakoError(told, where=reading.shown, hint="name= is for a single one")
     barn = build_barn(builder)
+    if token:
+        name = f"{barn.name[: checks.LONGEST_NAME - 1 - len(token)]}-{token}"
+    if name is not None and not reading.problems:
+        barn = _build_named(builder, name)
     if reading.problems:
         raise Problems(reading.problems)
-    if name is not None or token:
-        (container, *others) = barn.containers
-        if others:
-            told = f"the containers have names: {' '.join(one.name for one in barn.containers)}"
-            raise HakoError(told, where=reading.shown, hint="name= is for a single one")
-        new = name or f"{container.name[: _LONGEST - len(token)]}-{token}"
-        hostname = new if container.hostname == container.name else container.hostname
-        barn = barn.replace(name=new, containers=(container.replace(name=new, barn=new, hostname=hostname),))
     from hakoniwa.spec.plain import to_plain
 
     # A program is no container file: nobody but itself may execute it, and names are no file's.
@@ -44,7 +46,14 @@ def describe(builder: ContainerBuilder, name: str | None, token: str) -> dict[st
     return to_plain(barn.replace(file="", origin=reading.file, containers=containers), functions=True)
 
 
-_LONGEST = 62
+def _build_named(builder: ContainerBuilder, name: str) -> Barn:
+    """The barn as if the definition had this name; the default place of its rootfs follows from that."""
+    before = builder._values.get("name")
+    builder._values["name"] = name
+    try:
+        return build_barn(builder)
+    finally:
+        builder._values["name"] = before
 
 
 def read_limits(limit: Mapping[str, int | float | str | None] | None) -> Limits:

@@ -207,10 +207,19 @@ def _start(served: Served) -> int:
     prepared = prepare(barn, Wanted(command=request.argv, background=True))
     _close_beside(barn)
     bound = served.program if request.bound else -1
-    running, errors = run_in_background(prepared.barn, prepared.launches, wait=request.wait, watch=False, bound=bound)
+
+    def clear() -> None:
+        if request.forget and bound != -1 and wait_readable(bound, seconds=0):
+            _forget(tuple(container.name for container in barn.containers))  # the program cannot do it any more
+
+    running, errors = run_in_background(
+        prepared.barn, prepared.launches, wait=request.wait, watch=False, bound=bound, at_end=clear
+    )
     names = tuple(name for name, _ in running)
     if errors:
         _end_all(names)  # who asked has nothing to end them by
+        if request.forget:
+            _forget(tuple(container.name for container in barn.containers))
         served.fail(errors)
         return errors[0].status
     served.tell(Answer(names=names))
@@ -246,17 +255,22 @@ def _run(served: Served) -> int:
         served.fail(errors)
     else:
         served.tell(Answer(names=tuple(container.name for container in barn.containers)))
-    if served.request.spec is not None:
-        _forget_all(barn)
+    if served.request.forget:
+        _forget(tuple(container.name for container in barn.containers))
     return status
 
 
-def _forget_all(barn: Barn) -> None:
-    """Nobody asks for a container that had a name for one run alone."""
+def _forget(names: tuple[str, ...]) -> None:
+    """Forget containers that had their names for once, with the rootfs that was made for them. What fails is logged."""
     from hakoniwa import state
     from hakoniwa.rootfs.forget import forget
 
-    forget([known for one in barn.containers if (known := state.known(one.name)) is not None], rootfs=False)
+    for name in names:
+        try:
+            if (known := state.known(name)) is not None:
+                forget([known], rootfs=state.read_record(name) is not None)
+        except (HakoError, OSError) as error:
+            log.write(f"{name}: {error}", "error")
 
 
 def _found(served: Served) -> State:
@@ -314,8 +328,11 @@ def _remove(served: Served) -> int:
     from hakoniwa import state
     from hakoniwa.rootfs.forget import forget
 
-    known = [known for name in _names_of(served) if (known := state.known(name)) is not None]
-    forget(known, rootfs=served.request.forget)
+    if served.request.forget:
+        _forget((served.request.name or "",))
+    else:
+        known = [known for name in _names_of(served) if (known := state.known(name)) is not None]
+        forget(known, rootfs=served.request.rootfs)
     served.tell(Answer())
     return 0
 

@@ -37,7 +37,8 @@ class Request(Record):
     limits: Limits = Limits()
     wait: bool = False  # until it is ready
     bound: bool = False  # the container ends when the program does
-    forget: bool = False  # and nothing is known of it then
+    forget: bool = False  # it has a name for this once: nothing of it stays
+    rootfs: bool = False  # of a remove: the rootfs too
     signal: str | None = None  # of an end
     seconds: float | None = None  # that an end waits before it kills
     path: tuple[str, ...] = ()  # `sys.path` of the program, for its functions

@@ -283,6 +283,61 @@ sys.stdin.read()
 """
 
 
+def host() -> ContainerBuilder:
+    with Haconiwa.define() as config:
+        config.bootstrap.strategy = "host"
+        config.mount_independent("procfs", "devtmpfs")
+    return config
+
+
+def remains(places: Path) -> list[Path]:
+    """What is known of containers, and their rootfs."""
+    return [path for word in ("run", "lib") for path in (places / word).glob("[!.]*")]
+
+
+def test_nothing_stays_of_what_has_no_name(places: Path) -> None:
+    config = host()
+    with ThreadPoolExecutor(3) as pool:
+        done = list(pool.map(lambda n: hakoniwa.run(config, ["sh", "-c", "echo > /file; ls /file"]), range(3)))
+    assert [one.stdout for one in done] == [b"/file\n"] * 3
+    assert remains(places) == []
+    with Box(config).start(["sleep", "1000"]) as first, Box(config).start(["sleep", "1000"]) as second:
+        assert first.name != second.name
+        assert first.run(["true"]).returncode == 0
+    assert remains(places) == []
+    with pytest.raises(HakoError, match="no program"):
+        Box(config).start(["/not/there"])
+    assert remains(places) == []
+
+
+UNNAMED = """\
+import sys, hakoniwa
+with hakoniwa.Haconiwa.define() as config:
+    config.bootstrap.strategy = "host"
+running = hakoniwa.Box(config).start(["sleep", "1000"])
+print(running.supervisor_pid, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("end", ["kill", "exit"])
+def test_nothing_stays_of_it_when_the_program_has_gone(places: Path, end: str) -> None:
+    program = places / "program.py"
+    program.write_text(UNNAMED)
+    words = [sys.executable, str(program)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stdin is not None
+        supervisor = os.pidfd_open(int(running.stdout.readline()))
+        if end == "kill":
+            running.kill()
+        else:
+            running.stdin.close()
+    wait_until_readable(supervisor)
+    os.close(supervisor)
+    assert remains(places) == []
+
+
 @pytest.mark.parametrize("bound", ["bound", "free"])
 def test_what_is_bound_ends_with_the_program(hako: Hako, box: Writer, places: Path, bound: str) -> None:
     path = box()

@@ -16,7 +16,7 @@ from hakoniwa.statefile import barn_folder_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import NoReturn
 
     from hakoniwa.plan.container import Launch
@@ -25,10 +25,21 @@ if TYPE_CHECKING:
     from hakoniwa.spec.records import Barn
 
 
+def _nothing() -> None:
+    """There is nothing more to do."""
+
+
 def run_in_background(
-    barn: Barn, launches: Sequence[Launch], *, wait: bool, watch: bool, bound: int = -1
+    barn: Barn,
+    launches: Sequence[Launch],
+    *,
+    wait: bool,
+    watch: bool,
+    bound: int = -1,
+    at_end: Callable[[], None] = _nothing,
 ) -> tuple[list[tuple[str, int]], list[HakoError]]:
     """Start the containers behind the caller's back. They end when `bound` is readable: a pidfd of who they are for, or -1.
+    `at_end` is called in the barn's process, as the last thing that it does.
 
     Returns names and pids of those that run (their program has been executed; with `wait`: they are ready), and why the
     others do not. Raises signals.Interrupted where a signal has come before that, once everything has ended.
@@ -40,7 +51,7 @@ def run_in_background(
     child = os.fork()
     if child == 0:
         os.close(reader)
-        _be_daemon(process, writer, wait, watch)
+        _be_daemon(process, writer, wait, watch, at_end)
     wakeup = signals.listen(signals.ending())
     os.close(writer)
     running: list[tuple[str, int]] = []
@@ -86,7 +97,7 @@ def _hear_daemon(daemon: int, pipe: int, wakeup: int) -> list[tuple[str, tuple[o
     return told
 
 
-def _be_daemon(process: BarnProcess, caller: int, wait: bool, watch: bool) -> NoReturn:
+def _be_daemon(process: BarnProcess, caller: int, wait: bool, watch: bool, at_end: Callable[[], None]) -> NoReturn:
     """The barn's process in the background. Never returns."""
     door: Door | None = None
     try:
@@ -95,6 +106,7 @@ def _be_daemon(process: BarnProcess, caller: int, wait: bool, watch: bool) -> No
         divert_output(open_log(process.barn.name))
         if alone.can_be_in_background(process.barn):
             _supervise_alone(process, caller, wait, watch)
+            at_end()
             os._exit(0)
         process.listen(signals.ENDING)
         process.set_up()
@@ -122,6 +134,7 @@ def _be_daemon(process: BarnProcess, caller: int, wait: bool, watch: bool) -> No
             door.close()
         _reopen_log(process.barn)
         process.tear_down()
+        at_end()
         os._exit(0)
 
 
