@@ -6,23 +6,18 @@ may clear what one has left behind.
 
 from __future__ import annotations
 
-import errno
 import os
 
 from hakoniwa import log
-from hakoniwa.errors import HakoError, joined
-from hakoniwa.hostpaths import remove_file
+from hakoniwa.errors import HakoError
 from hakoniwa.kernel.files import entries_of, lock_file, replace_file, write_beside
-from hakoniwa.kernel.pidfd import Identity, wait_end
-from hakoniwa.kernel.signals import SIGKILL, pidfd_send_signal
+from hakoniwa.kernel.pidfd import Identity
 from hakoniwa.places import ensure_private, lib_dir, log_dir, run_dir
 from hakoniwa.record import Unreadable
 from hakoniwa.statefile import (
     ALIVE,
-    ENDED,
     LOCK,
     Damaged,
-    Later,
     Made,
     ProcessRecord,
     State,
@@ -38,12 +33,10 @@ from hakoniwa.trust import check_folder, read_own
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
     from hakoniwa.spec.records import Container
 
 _STATE, _RECORDS = "state.json", ".containers"
-_DYING = 10.0  # seconds that the processes of a killed container may take to vanish
 
 
 class Busy(Exception):
@@ -62,6 +55,11 @@ def remove_logs(name: str) -> None:
             os.unlink(path)
         except FileNotFoundError:
             pass
+
+
+def state_file(name: str) -> str:
+    """The file that says how a container fares."""
+    return os.path.join(folder_of(name), _STATE)
 
 
 def take_lock(name: str) -> int:
@@ -113,7 +111,7 @@ def forget_folder(folder: str, lock: int) -> None:
 
 def write(name: str, state: State) -> None:
     """Replace the state, whole or not at all. Raises OSError."""
-    path = os.path.join(folder_of(name), _STATE)
+    path = state_file(name)
     new = write_beside(path, written(state))
     # Not over the old one: ext4 would wait for the new content to reach the disk (auto_da_alloc in `man 5 ext4`).
     # In between there is only the complete new one, which `load` takes as well.
@@ -126,7 +124,7 @@ def write(name: str, state: State) -> None:
 
 def read(name: str) -> State | None:
     """The state of a container, with `status` as it is now, or None if it has none. Raises Damaged."""
-    state = read_known(State, name, os.path.join(folder_of(name), _STATE))
+    state = read_known(State, name, state_file(name))
     if state is not None and state.status in ALIVE and not identity(state, "supervisor").lives():
         # Nobody wrote down how it ended. Without a supervisor, the container is being killed by its parent-death signal.
         return state.replace(status="dead")
@@ -152,63 +150,18 @@ def names() -> list[str]:
         return []
 
 
-def clear_leftovers(name: str) -> list[str]:
-    """End and remove what a killed supervisor has left; the lock is held. Returns what was cleared, in words.
+def has_ended(name: str) -> bool:
+    """Whether a glance at the state tells that nothing is left of a container: it is the usual case, and the quickest.
 
-    Raises HakoError if something could not be.
+    If it does not, `leftovers.py` has a closer look.
     """
-    path = os.path.join(folder_of(name), _STATE)
-    if ended(path):
-        return []
-    try:
-        value = load(name, path)
-        if value is None or value.get("status") in ENDED:
-            return []
-        from hakoniwa import recordreader
-
-        state = recordreader.read(State, value)
-    except (Unreadable, OSError):
-        return clear_damaged(name)
-    cleared = []
-    pidfd = identity(state).open()
-    if pidfd is not None:
-        pidfd_send_signal(pidfd, SIGKILL)
-        wait_end(pidfd, _DYING)
-        os.close(pidfd)
-        cleared.append(f"process {state.init.pid}")
-    cleared += _remove_left(name, state.cgroups, state.pid_file)
-    write(name, state.replace(status="dead"))
-    return cleared
+    path = state_file(name)
+    return ended(path) or not any(os.path.lexists(file) for file in (path, f"{path}.new"))
 
 
-def clear_damaged(name: str) -> list[str]:
-    """Remove the state if it cannot be read, and of what it is about, what can be told from it; the lock is held.
-
-    Returns what was cleared, in words. Raises HakoError if something could not be.
-    """
-    path = os.path.join(folder_of(name), _STATE)
-    try:
-        read(name)
-        return []
-    except Later:
-        raise
-    except Damaged as damaged:
-        problem = damaged.problem
-    try:
-        value = load(name, path)
-    except (Unreadable, OSError):
-        value = None
-    from hakoniwa import recordreader
-
-    left: list[Any] = []
-    for field, otherwise in (("cgroups", ()), ("pid_file", None)):
-        try:
-            left.append(recordreader.read_field(State, field, value))
-        except Unreadable:
-            left.append(otherwise)
-    cleared = _remove_left(name, *left)
-    _unlink(path)
-    return [*cleared, f"a state that could not be read: {problem}"]
+def remove_state(name: str) -> None:
+    """Remove the state, and a new one that has not taken its place yet."""
+    _unlink(state_file(name))
 
 
 def _unlink(path: str) -> None:
@@ -218,27 +171,6 @@ def _unlink(path: str) -> None:
             os.unlink(file)
         except FileNotFoundError:
             pass
-
-
-def _remove_left(name: str, cgroups: tuple[str, ...], pid_file: str | None) -> list[str]:
-    """Remove what was made outside of the container. Returns what was removed, in words. Raises HakoError."""
-    from hakoniwa.kernel import cgroup
-
-    left = [("cgroup", path, cgroup.remove) for path in cgroups]
-    if pid_file:
-        left.append(("file", pid_file, remove_file))
-    cleared, problems = [], []
-    for what, path, remove in left:
-        try:
-            remove(path)
-            cleared.append(f"{what} {path}")
-        except OSError as error:
-            # ELOOP: the container has put a symlink on the way.
-            if error.errno not in (errno.ENOENT, errno.ELOOP):
-                problems.append(HakoError(f"cannot remove the {what} {path}: {error.strerror}", where=name))
-    if problems:
-        raise joined(problems)
-    return cleared
 
 
 # What was created, kept across reboots, so that `rm` and `inspect` need not execute the file.
@@ -265,18 +197,6 @@ def remove_record(name: str) -> None:
     _unlink(_record_path(name))
 
 
-def clear_damaged_record(name: str) -> list[str]:
-    """Remove the record if it cannot be read. Returns what was cleared, in words. Raises HakoError, OSError."""
-    try:
-        read_record(name)
-        return []
-    except Later:
-        raise
-    except Damaged as damaged:
-        remove_record(name)
-        return [f"a record that could not be read: {damaged.problem}"]
-
-
 def recorded_names() -> list[str]:
     """The containers whose rootfs was made here."""
     entries = entries_of(os.path.join(lib_dir(), _RECORDS))
@@ -296,7 +216,7 @@ def known(name: str) -> State | Made | None:
 
 def is_known(name: str) -> bool:
     """Whether anything was written of a container, be it damaged."""
-    written = (os.path.join(folder_of(name), _STATE), _record_path(name))
+    written = (state_file(name), _record_path(name))
     return any(os.path.exists(path) or os.path.exists(f"{path}.new") for path in written)
 
 
@@ -336,7 +256,7 @@ def _says_otherwise(state: str, record: str, saying: Sequence[bytes]) -> bool:
 def _file_of(name: str) -> object:
     """The file that has started a container last, as its state says; None if that does not say so at a glance."""
     try:
-        value = load(name, os.path.join(folder_of(name), _STATE))
+        value = load(name, state_file(name))
     except (Unreadable, OSError, HakoError):
         return None
     return None if value is None else value.get("file")
@@ -354,7 +274,7 @@ def must_belong(container: Container) -> None:
     What a file has made that is gone passes to the one that has its name now, which is told. Raises HakoError.
     """
     name = container.name
-    if ended(os.path.join(folder_of(name), _STATE), file=container.file) or _file_of(name) == container.file:
+    if ended(state_file(name), file=container.file) or _file_of(name) == container.file:
         return
     try:
         owner = known(name)

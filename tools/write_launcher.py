@@ -42,8 +42,9 @@ COMMANDS = {
 # What they import at times.
 AT_TIMES = (
     "haco.bootstrap haco.callfilter haco.cgroup haco.functions haco.namespace haco.provision haco.seccomp haco.sections "
-    "hostroot.shadows hostwalk kernel.idle kernel.tree run.barn.background run.control run.hooks.general run.output "
-    "run.process.pump run.reload.reloader run.requests run.start.groups run.start.helper spec.buildrules spec.outline steps.gather "
+    "hostroot.shadows hostwalk kernel.idle kernel.tree leftovers run.barn.background run.control run.hooks.general "
+    "run.output run.process.pump run.reload.reloader run.requests run.start.groups run.start.helper spec.buildrules "
+    "spec.outline steps.gather "
     "steps.scheduling"
 )
 LIBRARIES = ("_ctypes", "_json")  # Python's own that they import

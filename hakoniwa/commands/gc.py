@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import log, ranges, state
+from hakoniwa import leftovers, log, ranges, state
 from hakoniwa.errors import FAILED, HakoError, printable
 from hakoniwa.options import Command, Given
 from hakoniwa.rootfs.rootless import as_root
@@ -84,7 +84,7 @@ def _clear_state(name: str) -> list[str]:
     except state.Busy:
         return []
     try:
-        cleared = [f"{name}: {what}" for what in (*state.clear_leftovers(name), *state.clear_damaged(name))]
+        cleared = [f"{name}: {what}" for what in (*leftovers.clear(name), *leftovers.clear_damaged(name))]
         if state.read(name) is None:
             state.forget(name, os.dup(lock))
     finally:
@@ -109,7 +109,7 @@ def _clear_barn(name: str) -> list[str]:
 
 
 def _clear_record(name: str) -> list[str]:
-    return [f"{name}: {what}" for what in state.clear_damaged_record(name)]
+    return [f"{name}: {what}" for what in leftovers.clear_damaged_record(name)]
 
 
 def _clear_damaged(place: str) -> None:

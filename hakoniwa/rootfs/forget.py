@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hakoniwa import marks, ranges, state
+from hakoniwa import leftovers, marks, ranges, state
 from hakoniwa.errors import HakoError, joined
 from hakoniwa.rootfs.removal import remove_rootfs
 from hakoniwa.rootfs.rootless import as_root
@@ -69,7 +69,7 @@ def _forget(known: State | Made, found: Sequence[State | Made]) -> None:
         raise HakoError(
             f"container {name!r} is being started or stopped by another command", hint="try again"
         ) from None
-    state.clear_leftovers(name)
+    leftovers.clear(name)
     for persisted in known.persisted if isinstance(known, State) else ():
         release(persisted)
     alike = [other.name for other in found if other.rootfs == path]

@@ -52,7 +52,11 @@ def clear(name: str) -> list[str]:
     except state.Busy:
         return []
     try:
-        return state.clear_leftovers(name)
+        if state.has_ended(name):
+            return []
+        from hakoniwa import leftovers
+
+        return leftovers.clear(name)
     finally:
         state.release(name, lock)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import _socket
 import os
 
-from hakoniwa import ranges, state
+from hakoniwa import leftovers, ranges, state
 from hakoniwa.errors import HakoError, closest
 from hakoniwa.kernel.pidfd import wait_end
 from hakoniwa.run.barn import record, requests
@@ -71,7 +71,7 @@ def remove_member(barn: str, name: str) -> None:
         lock = state.take_lock(name)
     except state.Busy:
         return  # somebody starts another of that name: it is theirs now
-    state.clear_leftovers(name)
+    leftovers.clear(name)
     state.remove_logs(name)
     state.forget(name, lock)
     ranges.free_forgotten()

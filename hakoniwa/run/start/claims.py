@@ -52,8 +52,11 @@ def claim_name(container: Container, undo: Undo) -> None:
             hint="is the disk full, or the folder not writable?",
         ) from None
     undo.add("release the lock", lambda: state.release(name, lock), holds=lock)
-    for what in state.clear_leftovers(name):
-        log.write(f"{name}: cleared what a killed supervisor had left: {what}", "warning")
+    if not state.has_ended(name):
+        from hakoniwa import leftovers
+
+        for what in leftovers.clear(name):
+            log.write(f"{name}: cleared what a killed supervisor had left: {what}", "warning")
     state.must_belong(container)
 
 
