@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Hako
+from tests.conftest import HAKO, Hako
 
 Writer = Callable[..., Path]
 
@@ -240,3 +241,47 @@ def test_the_hooks_of_a_barn_run_for_the_start_that_wins_alone(hako: Hako, box: 
     hako("kill", path)
     assert (places / "ran").read_text() == "setup teardown "
     assert sorted(os.listdir(places / "run")) == [".rootfs", "box"]
+
+
+def several(box: Writer, number: int) -> Path:
+    """A container file with so many containers."""
+    members = "".join(f"with config.define() as c:\n    c.name = 'box{i}'\n" for i in range(number))
+    return box("config.init_command = ['sleep', '1000']\n" + members, mounts=False)
+
+
+def test_a_supervisor_has_nothing_of_its_siblings(hako: Hako, box: Writer) -> None:
+    """They are prepared together and forked in a row: each with the locks, logs and sockets of all at first."""
+    path = several(box, 4)
+    hako("start", "-D", path)
+    found = json.loads(hako("ps", "--json").stdout)["containers"]
+    opened = []
+    for one in found:
+        folder = Path(f"/proc/{one['supervisor_pid']}/fd")
+        opened.append({os.readlink(file) for file in folder.iterdir()} - {"/dev/null", "anon_inode:[pidfd]"})
+        assert {link for link in opened[-1] if link.endswith("/lock")} == {f"{hako.folder}/run/{one['name']}/lock"}
+        assert {link for link in opened[-1] if link.endswith(".log")} == {f"{hako.folder}/log/{one['name']}.log"}
+    numbered = [{link for link in links if link.startswith(("pipe:", "socket:"))} for links in opened]
+    assert not numbered[0] & numbered[1] & numbered[2]
+    assert len({len(links) for links in opened}) == 1
+    barn = json.loads((hako.folder / "run" / "box0" / "state.json").read_text())["barn_process"]["pid"]
+    held = [os.readlink(file) for file in Path(f"/proc/{barn}/fd").iterdir()]
+    assert not [link for link in held if "/run/box" in link or "/log/box0" in link]
+    hako("kill", path)
+
+
+def test_more_containers_than_there_are_descriptors_for_at_once(hako: Hako, box: Writer) -> None:
+    path = several(box, 20)
+    words = ["prlimit", "--nofile=60:60", *map(str, (HAKO, "start", "-D", path))]
+    subprocess.run(words, cwd=hako.folder, check=True, stdout=subprocess.DEVNULL, timeout=60)
+    assert len(json.loads(hako("ps", "--json").stdout)["containers"]) == 20
+    hako("kill", path)
+
+
+def test_one_of_many_that_cannot_be_started(hako: Hako, box: Writer) -> None:
+    other = box("", name="box2", mounts=False)
+    hako("start", "-D", other, "--", "sleep", "1000")
+    done = hako("start", "-D", several(box, 4), status=125)
+    assert "the name 'box2' belongs to" in done.stderr or "'box2' is already running" in done.stderr
+    assert sorted(line.split()[0] for line in done.stdout.splitlines()) == ["box0", "box1", "box3"]
+    hako("kill", "--all", several(box, 4))
+    hako("kill", other)
