@@ -30,7 +30,7 @@ class StateWriter:
         self._created_at = base.created_at
         self._log = state.log_file(container.name) if inherited.background else None
         self._barn = inherited.barn
-        self._processes: tuple[ProcessRecord, ProcessRecord] | None = None
+        self.processes: tuple[ProcessRecord, ProcessRecord] | None = None  # the first one and the supervisor
         self._boot = ""
         self._definition: fastjson.Written | None = None  # it is the same each time
         self.cgroups: tuple[str, ...] = ()
@@ -50,16 +50,16 @@ class StateWriter:
     def identify(self, init: int) -> None:
         """Note what tells the processes from any later ones with their pids; while others are busy."""
         own = self._barn if self._barn.pid == os.getpid() else own_process()
-        self._processes = _process(init), own
+        self.processes = _process(init), own
 
     def write(
         self, status: Literal["created", "running", "stopped", "failed"], base: ContainerView, error: HakoError | None
     ) -> None:
         """Write it down, whole; nothing where the run came to its end before there was anything to tell. Raises HakoError."""
-        if self._processes is None:
+        if self.processes is None:
             return
         container, ended = self._container, base.exit_status
-        init, supervisor = self._processes
+        init, supervisor = self.processes
         found = State(
             name=container.name,
             barn=container.barn,

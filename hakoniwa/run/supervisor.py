@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from hakoniwa.run.output import LogPipe
     from hakoniwa.run.reload.reloader import Reloader
     from hakoniwa.run.requests import Requests
+    from hakoniwa.run.start.starter import Starter
     from hakoniwa.spec.records import Container
 
 _MOMENT = 0.02  # seconds
@@ -55,6 +56,7 @@ class Supervisor:
         self._log: LogPipe | None = None  # in the background
         self._log_file = -1
         self._prepared = False
+        self._starter: Starter | None = None  # who starts the container in our place
         self._requests: Requests | None = None  # once the control socket is open
         self._reloader: Reloader | None = None
         self._hold: Hold | None = None  # once the container was held
@@ -70,7 +72,13 @@ class Supervisor:
     def prepare(self) -> None:
         """Do what can be done in the barn's process, whose memory is shared until it is written to. Raises HakoError."""
         self._claim()
+        from hakoniwa.run.start.starter import Starter, can_start
+
         self._life.statewriter.prepare()
+        if self._log is not None and can_start(self._container, self._life.launch):
+            first = FirstProcess(self._container, self._life.launch, self._inherited, [], -1)
+            first.output = self._log.writer
+            self._starter = Starter(self._life, first, self._program())
         self._prepared = True
 
     def descriptors(self) -> list[int]:
@@ -163,6 +171,9 @@ class Supervisor:
 
     def _clone(self) -> FirstProcess:
         """Clone the first process, which begins to apply the plan."""
+        if self._starter is not None:
+            self._take_over(*self._starter.start())
+            return self._starter.first
         *joining, unified = self._make_groups()
         first = FirstProcess(self._container, self._life.launch, self._inherited, joining, unified)
         first.run_hooks = self._run_hooks_in_child
@@ -222,7 +233,8 @@ class Supervisor:
         life = self._life
         self._listen()
         life.statewriter.prepare()
-        life.statewriter.identify(life.base.pid)
+        if self._starter is None:
+            life.statewriter.identify(life.base.pid)
         life.run_hooks("immediately_after_fork_on_parent", may_refuse=True)
         life.run_hooks("after_network_created", may_refuse=True)
         first.open_gate()
@@ -238,12 +250,13 @@ class Supervisor:
 
     def _await_program(self) -> bool:
         payload = self._life.the_payload()
-        command = self._life.launch.command or self._container.process.command or ("a shell",)
         told = payload.await_set_up()
         if payload.held:
             self._be_held()
             told = payload.await_set_up()
-        found = report.read_report(told, command[0])
+        if self._starter is not None:
+            self._starter.reap()
+        found = report.read_report(told, self._program())
         if (error := found.failure) is not None:
             error.where = error.where or self._container.name
             raise error
@@ -268,6 +281,10 @@ class Supervisor:
         requests.listen(self._loop)
         self._inherited.tell(messages.HELD, life.base.pid)
 
+    def _program(self) -> str:
+        command = self._life.launch.command or self._container.process.command or ("a shell",)
+        return command[0]
+
     def _why_ended_early(self) -> HakoError:
         groups = self._life.groups
         if groups is not None and (shortage := groups.find_shortage(self._container)):
@@ -281,7 +298,8 @@ class Supervisor:
         life = self._life
         if self._hold is None:
             write_pid_file(self._container, life.undo)
-        life.statewriter.write(life.status, life.base, None)
+        if self._starter is None:
+            life.statewriter.write(life.status, life.base, None)
         life.run_hooks("before_start_wait")
         if self._inherited.background:
             self._take_reloads()

@@ -4,6 +4,7 @@ harness.py child N WORDS...        the first process stops before step N, tells 
                                    when descriptor 101 lets it
 harness.py supervisor NAME WORDS   the supervisor kills itself where it would call its method NAME
 harness.py front NAME WORDS        the supervisor kills its parent before it calls its method NAME
+harness.py starter NAME WORDS      who starts a container is killed in the place, or at the end, of a call of its own
 harness.py patience SECONDS WORDS  a reload waits so long for its file
 """
 
@@ -18,7 +19,9 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspa
 from hakoniwa import cli
 from hakoniwa.kernel import process
 from hakoniwa.run import supervisor
+from hakoniwa.run.process import report
 from hakoniwa.run.reload import loader as loading
+from hakoniwa.run.start import starter
 from hakoniwa.steps import step as steps
 from hakoniwa.steps.step import Context, Step
 
@@ -65,8 +68,27 @@ def kill_the_front_at_method(name: str) -> None:
     setattr(supervisor.Supervisor, name, go_on_alone)
 
 
+def kill_the_starter(name: str) -> None:
+    """Have it kill itself in the place of the function that it waits by, or once it has cloned the first process."""
+
+    def die(*_arguments: object) -> None:
+        os.kill(os.getpid(), 9)
+
+    if name == "read_to_end":
+        setattr(report, name, die)
+        return
+
+    def go(self: starter.Starter, supervisor: int, _writer: int) -> None:
+        self.first.clone(parent=supervisor)
+        die()
+
+    starter.Starter._go = go  # type: ignore[assignment,method-assign]
+
+
 if kind == "child":
     stop_at_step(int(place))
+elif kind == "starter":
+    kill_the_starter(place)
 elif kind == "front":
     kill_the_front_at_method(place)
 elif kind == "patience":

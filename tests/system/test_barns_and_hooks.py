@@ -6,11 +6,13 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from hakoniwa.kernel.pidfd import wait_end
 from tests.conftest import HAKO, Hako
 
 Writer = Callable[..., Path]
@@ -285,3 +287,48 @@ def test_one_of_many_that_cannot_be_started(hako: Hako, box: Writer) -> None:
     assert sorted(line.split()[0] for line in done.stdout.splitlines()) == ["box0", "box1", "box3"]
     hako("kill", "--all", several(box, 4))
     hako("kill", other)
+
+
+def test_a_supervisor_of_several_has_its_first_process_as_its_only_child(hako: Hako, box: Writer) -> None:
+    """Another child of its own has started the container, and has ended."""
+    path = several(box, 3)
+    hako("start", "-D", path)
+    found = {one["name"]: one for one in json.loads(hako("ps", "--json").stdout)["containers"]}
+    for one in found.values():
+        pid = one["supervisor_pid"]
+        assert Path(f"/proc/{pid}/task/{pid}/children").read_text().split() == [str(one["pid"])]
+    first = os.pidfd_open(found["box1"]["pid"])
+    os.kill(found["box1"]["supervisor_pid"], signal.SIGKILL)
+    assert wait_end(first, 10), "the parent-death signal is of who is the parent, and not of who has cloned"
+    os.close(first)
+    assert names(hako, "-a") == {"box0": "running", "box1": "dead", "box2": "running"}
+    hako("kill", path)
+    assert names(hako) == {}
+
+
+def test_programs_of_several_that_cannot_be_executed(hako: Hako, box: Writer) -> None:
+    members = "".join(
+        f"with config.define() as c:\n    c.name = 'box{i}'\n    c.init_command = [{program!r}, '1000']\n"
+        for i, program in enumerate(("sleep", "/nope", "/etc/passwd"))
+    )
+    path = box(members, mounts=False)
+    done = hako("start", "-D", path, status=127)
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["box0"]
+    assert "there is no program '/nope'" in done.stderr
+    assert "cannot execute /etc/passwd: " in done.stderr
+    assert names(hako, "-a") == {"box0": "running", "box1": "failed", "box2": "failed"}
+    hako("kill", path)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_who_starts_a_container_is_killed(hako: Hako, box: Writer, places: Path, told: bool) -> None:
+    harness = Path(__file__).with_name("harness.py")
+    place = "read_to_end" if told else "clone"
+    path = several(box, 2)
+    words = [sys.executable, "-I", str(harness), "starter", place, "start", "-D", str(path)]
+    done = subprocess.run(words, cwd=places, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 125
+    assert "was ended before its program ran" in done.stderr or "was to start the container was killed" in done.stderr
+    assert names(hako) == {}
+    assert len(hako("start", "-D", path).stdout.splitlines()) == 2
+    hako("kill", path)

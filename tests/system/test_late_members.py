@@ -215,6 +215,7 @@ def test_the_end_of_the_first_process_of_a_shared_pid_namespace(hako: Hako, box:
         "shared:Shared._let_go",
         "door:Door.__init__",
         "process:BarnProcess.bequeath",
+        "row:_fork",
         "process:BarnProcess.listen_to",
         "process:BarnProcess.is_over",
         "process:BarnProcess.tear_down",

@@ -12,6 +12,7 @@ from hakoniwa import log
 from hakoniwa.kernel import signals
 from hakoniwa.run.inheritance import Inheritance
 from hakoniwa.run.life import Life
+from hakoniwa.run.start.claims import needs_undoing
 from hakoniwa.run.statewriter import own_process
 from hakoniwa.run.supervisor import Supervisor
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from hakoniwa.errors import HakoError
     from hakoniwa.plan.container import Launch
     from hakoniwa.run.barn.member import Member
-    from hakoniwa.spec.records import Barn, Container
+    from hakoniwa.spec.records import Barn
 
 
 def can_be_in_foreground(barn: Barn, launches: Sequence[Launch]) -> bool:
@@ -30,7 +31,7 @@ def can_be_in_foreground(barn: Barn, launches: Sequence[Launch]) -> bool:
     return (
         can_be_in_background(barn)
         and not launches[0].terminals
-        and not _needs_undoing(barn.containers[0])
+        and not needs_undoing(barn.containers[0])
         # What is in the background of a terminal's session, or stopped there, must not wait to write to it.
         and not any(map(os.isatty, (0, 1, 2)))
     )
@@ -39,18 +40,6 @@ def can_be_in_foreground(barn: Barn, launches: Sequence[Launch]) -> bool:
 def can_be_in_background(barn: Barn) -> bool:
     """Whether the barn has one container, and nothing of its own that outlives it."""
     return len(barn.containers) == 1 and not (barn.hooks or barn.shared.namespaces or barn.keep)
-
-
-def _needs_undoing(container: Container) -> bool:
-    """Whether something is made outside of the container, or hooks stand for something."""
-    return bool(
-        container.hooks.general
-        or container.hooks.background
-        or container.container_pid_file
-        or container.namespaces.persisted
-        or container.has_user_namespace()  # its ids
-        or container.needs_groups()
-    )
 
 
 def run_in_foreground(member: Member, *, watch: bool) -> tuple[int, list[HakoError]]:

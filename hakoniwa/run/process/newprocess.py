@@ -20,13 +20,16 @@ if TYPE_CHECKING:
 
 
 class NewProcess:
-    """A process that is to be cloned. `front` is a socket that takes the master of its pty, or -1."""
+    """A process that is to be cloned. `front` is a socket that takes the master of its pty, or -1.
 
-    def __init__(self, streams: Streams, front: int) -> None:
+    `parent` is a pidfd of its parent, unless that is this process.
+    """
+
+    def __init__(self, streams: Streams, front: int, parent: int = -1) -> None:
         self.streams = streams
         self.reader, self.writer = os.pipe2(os.O_CLOEXEC)  # it tells how it fares
         self._front = front
-        self._parent = os.pidfd_open(os.getpid())
+        self._parent = os.pidfd_open(os.getpid()) if parent == -1 else parent
 
     def make_context(self, environ: dict[str, str]) -> Context:
         """What its steps share. It may be made before the clone, or in it."""

@@ -20,6 +20,18 @@ if TYPE_CHECKING:
     from hakoniwa.undo import Undo
 
 
+def needs_undoing(container: Container) -> bool:
+    """Whether something is made outside of the container, or hooks stand for something."""
+    return bool(
+        container.hooks.general
+        or container.hooks.background
+        or container.container_pid_file
+        or container.namespaces.persisted
+        or container.has_user_namespace()  # its ids
+        or container.needs_groups()
+    )
+
+
 def must_be_provisioned(container: Container, mark: Mark | Glance) -> None:
     """Raise HakoError if provisioning has stopped half-way, or goes on."""
     rootfs = container.files.rootfs

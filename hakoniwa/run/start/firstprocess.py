@@ -38,6 +38,7 @@ class FirstProcess:
         self._unified = unified
         self.hierarchies: tuple[str, ...] = ()  # that the container has a cgroup in
         self.persisted: list[str] = []  # the paths of namespaces that are kept
+        self._is_sibling = False  # it is to be a child of our own parent
         self.output = -1  # a pipe that takes the place of standard output and error in the background
         self.streams = Streams()
         self.run_hooks: Callable[[str], None] = lambda point: None
@@ -65,11 +66,15 @@ class FirstProcess:
                 pass  # it has failed by itself
             os.close(gate)
 
-    def clone(self) -> tuple[int, int, int]:
-        """(pid, pidfd, the read end of the pipe that tells how the set-up goes). Raises HakoError."""
+    def clone(self, parent: int = -1) -> tuple[int, int, int]:
+        """(pid, pidfd, the read end of the pipe that tells how the set-up goes). Raises HakoError.
+
+        `parent` is a pidfd of our own parent, where that is to have it as a child.
+        """
+        self._is_sibling = parent != -1
         self.streams = self._choose_streams()
         entered = self._open_entered()
-        new = NewProcess(self.streams, self._inherited.front)
+        new = NewProcess(self.streams, self._inherited.front, parent)
         channel = self._open_channel()
         handed = Handed(
             hierarchies=self.hierarchies,
@@ -122,7 +127,7 @@ class FirstProcess:
         cgroup = None if self._unified == -1 else self._unified
         first = [(name, descriptor) for name, descriptor in entered if name != "mount"]
         if not first:
-            return process.clone(flags, cgroup=cgroup)
+            return process.clone(flags, cgroup=cgroup, sibling=self._is_sibling)
         # Who has joined a user namespace cannot join what belongs to the host any more; who is not root, only from then on.
         first.sort(key=lambda entry: (entry[0] == "user") == (os.geteuid() == 0))
 
