@@ -6,7 +6,7 @@ What differs between the two is what they are made of: who they are, what they m
 from __future__ import annotations
 
 from hakoniwa.record import Record
-from hakoniwa.steps import devices, identity, program
+from hakoniwa.steps import identity, program, standard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class ProcessPlan(Record):
 
     def terminal(self) -> list[Step]:
         """Its own terminal. The account is known."""
-        return [devices.OpenTerminal(streams=self.terminals, instance=self.devpts)] if self.terminals else []
+        return [standard.OpenTerminal(streams=self.terminals, instance=self.devpts)] if self.terminals else []
 
     def redirects(self, *, inside: bool) -> list[Step]:
         """Its streams that lead to files of the container, or to those of the host."""
@@ -78,7 +78,7 @@ class ProcessPlan(Record):
             self.filters, security.seccomp.profile, no_new_privs=security.no_new_privs, where=self._place("seccomp")
         )
         return [
-            devices.TakeNull(),
+            standard.TakeNull(),
             *([identity.SetLimits(limits=limits)] if limits else []),
             *filtered.early,
             identity.BecomeUser(

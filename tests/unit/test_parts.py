@@ -66,7 +66,7 @@ def test_a_record_wants_its_annotations_as_texts(begin: str) -> None:
 
 SEND_AFTER = """
 import os, socket
-from hakoniwa.steps.devices import OpenTerminal
+from hakoniwa.steps.standard import OpenTerminal
 from hakoniwa.run.process import child
 from hakoniwa.run.terminal.front import descriptors
 ours, theirs = descriptors.open_pair()

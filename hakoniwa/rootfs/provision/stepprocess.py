@@ -25,7 +25,7 @@ from hakoniwa.run.process.report import tell_failure
 from hakoniwa.run.process.task import Task
 from hakoniwa.seccomp.programs import programs_for
 from hakoniwa.spec.records import Seccomp
-from hakoniwa.steps import devices, identity, program
+from hakoniwa.steps import identity, program, standard
 from hakoniwa.steps.step import Context, apply_all, prepare_all
 
 TYPE_CHECKING = False
@@ -156,7 +156,7 @@ class _StepProcesses:
     def _last_steps(self) -> list[Step]:
         """What makes the payload of a step: credentials, and for a shell the program itself."""
         steps: list[Step] = [
-            devices.TakeNull(),
+            standard.TakeNull(),
             identity.BecomeUser(capabilities=self.capabilities, no_new_privs=True),
         ]
         if self.step.kind == "shell":
