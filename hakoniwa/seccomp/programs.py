@@ -70,12 +70,32 @@ def made_once(key: str, describe: Callable[[], CallFilter]) -> Program:
     machine = seccomp.machine()
     path = os.path.join(cache_dir(), "seccomp", f"{machine}-{_version('compiling')}-{key}.bpf")
     program = _read(path)
-    if program is None:
-        from hakoniwa.seccomp.compiling import compile_filter, keep
+    if program is None and len(os.listdir("/proc/self/task")) == 1:
+        _make_apart(path, describe, machine)
+        program = _read(path)
+    return Program(path=path, content=_make(path, describe, machine) if program is None else program)
 
-        program = compile_filter(describe(), machine)
-        keep(path, program)
-    return Program(path=path, content=program)
+
+def _make(path: str, describe: Callable[[], CallFilter], machine: str) -> bytes:
+    from hakoniwa.seccomp.compiling import compile_filter, keep
+
+    program = compile_filter(describe(), machine)
+    keep(path, program)
+    return program
+
+
+def _make_apart(path: str, describe: Callable[[], CallFilter], machine: str) -> None:
+    """Make it in a child: what that loads, a barn's process and its supervisors would have for all their lives.
+
+    What fails is left for us to do once more, and to tell.
+    """
+    child = os.fork()
+    if child == 0:
+        try:
+            _make(path, describe, machine)
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
 
 
 def _read(path: str) -> bytes | None:

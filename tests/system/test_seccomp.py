@@ -122,3 +122,16 @@ def test_no_start_loads_the_compiler(hako: Hako, box: Writer) -> None:
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "hakoniwa.seccomp.programs" in loaded
     assert not loaded & {"pyseccomp", "cgroupspy", "ctypes", "json", "hakoniwa.seccomp.compiling"}
+
+
+def test_who_makes_a_program_has_not_loaded_what_it_takes(
+    hako: Hako, box: Writer, places: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A barn's process would keep libseccomp and its Python face, and hand them to all its supervisors."""
+    monkeypatch.setenv("HAKONIWA_CACHE_DIR", str(places / "cache"))
+    path = box()
+    hako("start", "-D", path, "--", "sleep", "1000")
+    (found,) = json.loads(hako("ps", "--json").stdout)["containers"]
+    assert list((places / "cache" / "seccomp").iterdir()), "it was made for this start"
+    assert "libseccomp" not in Path(f"/proc/{found['supervisor_pid']}/maps").read_text()
+    hako("kill", path)
