@@ -14,11 +14,9 @@ class Undo:
         self._removals: list[tuple[str, Callable[[], object]]] = []
         self.descriptors: list[int] = []  # that are closed by removals
 
-    def add(self, what: str, remove: Callable[[], object], *, holds: int | None = None) -> None:
-        """Register `remove`; `what` completes "cannot ..." when it fails. `holds` is a descriptor that it closes."""
+    def add(self, what: str, remove: Callable[[], object]) -> None:
+        """Register `remove`; `what` completes "cannot ..." when it fails."""
         self._removals.append((what, remove))
-        if holds is not None:
-            self.descriptors.append(holds)
 
     def run(self) -> list[str]:
         """Remove everything, last created first. Returns what could not be removed, with the reason."""

@@ -10,9 +10,8 @@ from hakoniwa.haco.beside import close_beside
 from hakoniwa.haco.loader import load_given
 from hakoniwa.kernel import signals
 from hakoniwa.options import Command, Given, Option, usage_error
-from hakoniwa.plan.flavours import plan
 from hakoniwa.run.barn.foreground import run_in_foreground
-from hakoniwa.run.prepare import Wanted, check_real_id, for_caller, prepare, resolve_capabilities
+from hakoniwa.run.prepare import Wanted, check_real_id, describe, for_caller, prepare, resolve_capabilities
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,9 +115,8 @@ def _build(barn: Barn, *, provision: bool) -> None:
 
 def _show(prepared: Prepared) -> None:
     for container, launch in zip(prepared.barn.containers, prepared.launches, strict=True):
-        print(f"{container.name}: new namespaces {' '.join(container.namespaces.own)}")
-        for step in plan(container, launch):
-            print(printable(f"{container.name}: {step}"))
+        for line in describe(container, launch):
+            print(printable(f"{container.name}: {line}"))
 
 
 def _start_in_background(prepared: Prepared, *, wait: bool, watch: bool) -> int:

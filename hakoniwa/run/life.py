@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from hakoniwa.spec.records import Container
 
 
+# The stages, in their order: before anything of the container is there; before the first process is cloned; when that has
+# its namespaces, and waits; when its program runs.
+CLAIM, CLONE, NAMESPACES, PROGRAM = "claim", "clone", "namespaces", "program"
+
+
 class Life:
     """One run of a container."""
 
@@ -40,6 +45,7 @@ class Life:
         self.groups: Groups | None = None
         self.payload: Payload | None = None  # from the clone on
         self.status: Literal["created", "running"] = "running"  # for the state, as long as it lives
+        self.error: HakoError | None = None  # why the payload never ran, or was ended
         self.unready: HakoError | None = None  # why it was ended, though it ran
         self._hooks_beside: HooksBeside | None = None
         self._told_ready = False
@@ -48,6 +54,11 @@ class Life:
         """The first process, which has been cloned."""
         assert self.payload is not None
         return self.payload
+
+    def have_groups(self, groups: Groups) -> None:
+        """Know the container's cgroups."""
+        self.groups = self.base._groups = groups
+        self.statewriter.cgroups, self.statewriter.assigned_cgroup = tuple(groups.paths), groups.assigned
 
     def run_hooks(self, point: str, *, may_refuse: bool = False, files: set[int] | None = None) -> None:
         """Run the general hooks of one point."""
@@ -82,3 +93,24 @@ class Life:
         self.unready = error
         self.the_payload().ask_to_end()
         return True
+
+
+class HostStep:
+    """One thing that a supervisor does on the host for its container, and undoes when that has ended. `str()` as of a Step.
+
+    It has nothing of a Step but the place in the plan: it is no data, but remembers what it has done.
+    """
+
+    stage = ""  # of the container's life, at which it is done
+    lock = -1  # a descriptor that it holds once it is done, and that `undo` closes
+
+    def do(self, life: Life) -> None:
+        """Do it. Raises HakoError; what was done until then is undone."""
+        raise TypeError(f"{type(self).__name__} cannot be done")
+
+    def undo(self) -> None:
+        """Undo as much as was done, be it nothing. Raises OSError and HakoError."""
+
+    def undoing(self) -> str:
+        """What completes "cannot ..." if `undo` fails."""
+        return f"undo: {self}"

@@ -14,15 +14,18 @@ from hakoniwa.kernel import capabilities
 from hakoniwa.markglance import glance
 from hakoniwa.places import layer_trees
 from hakoniwa.plan.container import Launch
-from hakoniwa.plan.flavours import flavour_of
+from hakoniwa.plan.flavours import flavour_of, plan
 from hakoniwa.record import Record
 from hakoniwa.rewritable import find_exposed
-from hakoniwa.run.start.claims import must_be_provisioned
+from hakoniwa.run.life import CLAIM, CLONE, NAMESPACES, PROGRAM
+from hakoniwa.run.start.hostside import host_steps, must_be_provisioned
 from hakoniwa.seccomp.programs import programs_for
 from hakoniwa.spec.records import NO_MAPS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hakoniwa.spec.records import Barn, Container, Maps, Outline
 
 
@@ -89,6 +92,16 @@ def prepare_one(container: Container, barn: Barn) -> tuple[Container, Launch]:
     """The same for a container that is added to a barn in the background, or started there once more. Raises HakoError."""
     prepared = prepare(barn.replace(containers=(container,)), Wanted(background=True))
     return prepared.barn.containers[0], prepared.launches[0]
+
+
+def describe(container: Container, launch: Launch) -> Iterator[str]:
+    """The whole plan of a container, a line for each step, in the order in which both sides come to them."""
+    host = host_steps(container)
+    yield from (f"on the host: {step}" for step in host if step.stage in (CLAIM, CLONE))
+    yield f"new namespaces {' '.join(container.namespaces.own)}"
+    yield from (f"on the host: {step}" for step in host if step.stage == NAMESPACES)
+    yield from map(str, plan(container, launch))
+    yield from (f"on the host: {step}" for step in host if step.stage == PROGRAM)
 
 
 def _launch(container: Container, wanted: Wanted, *, alone: bool) -> Launch:

@@ -6,7 +6,6 @@ import os
 
 from hakoniwa import fastjson, state
 from hakoniwa.errors import HakoError
-from hakoniwa.hostpaths import open_outside, remove_file
 from hakoniwa.kernel.pidfd import boot_id, start_time
 from hakoniwa.statefile import Definition, End, ProcessRecord, State
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from hakoniwa.run.hooks.view import ContainerView
     from hakoniwa.run.inheritance import Inheritance
     from hakoniwa.spec.records import Container
-    from hakoniwa.undo import Undo
 
 
 class StateWriter:
@@ -91,25 +89,6 @@ class StateWriter:
             raise HakoError(
                 f"cannot write the state of {container.name!r}: {failure.strerror}", hint="is the disk full?"
             ) from None
-
-
-def write_pid_file(container: Container, undo: Undo) -> None:
-    """Write the pid of this process, the supervisor, to the file that is to have it. Raises HakoError."""
-    path = container.container_pid_file
-    if path is None:
-        return
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK | os.O_NOFOLLOW  # waits for nobody to read a FIFO
-    try:
-        file = open_outside(path, flags, 0o644)
-        undo.add(f"remove {path}", lambda: remove_file(path))
-        try:
-            os.write(file, f"{os.getpid()}\n".encode())
-        finally:
-            os.close(file)
-    except OSError as error:
-        raise HakoError(
-            f"cannot write the pid file {path}: {error.strerror}", where=container.place("container_pid_file")
-        ) from None
 
 
 def own_process() -> ProcessRecord:

@@ -12,13 +12,12 @@ from hakoniwa.plan.container import Launch
 from hakoniwa.run.barn import messages
 from hakoniwa.run.hooks.view import ExitStatus
 from hakoniwa.run.inheritance import Inheritance
-from hakoniwa.run.life import Life
+from hakoniwa.run.life import CLAIM, CLONE, NAMESPACES, PROGRAM, Life
 from hakoniwa.run.payload import Payload
 from hakoniwa.run.process import report
 from hakoniwa.run.process.streams import Streams
-from hakoniwa.run.start.claims import claim_ids, claim_name, claim_rootfs
 from hakoniwa.run.start.firstprocess import FirstProcess
-from hakoniwa.run.statewriter import write_pid_file
+from hakoniwa.run.start.hostside import host_steps, take
 from hakoniwa.spec.records import HOOK_SIGNALS
 
 TYPE_CHECKING = False
@@ -50,6 +49,7 @@ class Supervisor:
         self._life = life
         self._inherited = life.inherited
         self._loop = life.loop
+        self._host_steps = host_steps(life.container)
         self._wakeup = -1  # readable when signals have arrived
         self._streams = Streams()
         self._terminal = life.inherited.terminal
@@ -62,7 +62,6 @@ class Supervisor:
         self._hold: Hold | None = None  # once the container was held
         file = life.container.file
         self._guarded = os.stat(file) if file and life.launch.exposed.fixed else None
-        self._error: HakoError | None = None  # why the payload never ran, or was ended
         self.ended_by: int | None = None  # the signal that asked for it, if one did
 
     @property
@@ -137,12 +136,15 @@ class Supervisor:
             if self._start(first):
                 self._run()
         except BaseException as error:
-            self._error = error if isinstance(error, HakoError) else HakoError(f"{type(error).__name__}: {error}")
-            first.release()
+            failure = error if isinstance(error, HakoError) else HakoError(f"{type(error).__name__}: {error}")
+            self._life.error = failure
             raise
         finally:
             lost = self._end()
         self._tell_end(lost)
+
+    def _take_host_steps(self, stage: str) -> None:
+        take(self._host_steps, stage, self._life)
 
     def _be_supervisor(self) -> None:
         """Be a process of its own, unless it is the barn's, and hear signals."""
@@ -156,10 +158,7 @@ class Supervisor:
     # Claim: what nobody else may have meanwhile
 
     def _claim(self) -> None:
-        life = self._life
-        claim_name(life.container, life.undo)
-        claim_rootfs(life.container, life.launch, life.undo)
-        life.launch = claim_ids(life.container, life.launch, life.undo)
+        self._take_host_steps(CLAIM)
         if self._inherited.background:
             from hakoniwa.run.output import LogPipe, open_log
 
@@ -177,11 +176,9 @@ class Supervisor:
         *joining, unified = self._make_groups()
         first = FirstProcess(self._container, self._life.launch, self._inherited, joining, unified)
         first.run_hooks = self._run_hooks_in_child
-        if groups := self._life.groups:
-            if "cgroup" in self._container.files.independent:
-                first.hierarchies = groups.hierarchies()
-            if self._container.has_user_namespace():
-                groups.delegate(self._life.launch.maps)
+        first.keep_namespaces = self._keep_namespaces
+        if (groups := self._life.groups) and "cgroup" in self._container.files.independent:
+            first.hierarchies = groups.hierarchies()
         if self._log is not None:
             first.output = self._log.writer
         if self._container.hooks_at("after_network_created"):
@@ -194,19 +191,19 @@ class Supervisor:
         return first
 
     def _make_groups(self) -> list[int]:
-        """The container's cgroups: what joins the v1 ones, and last the folder of the v2 one or -1."""
-        if not self._container.needs_groups():
+        """What joins the v1 cgroups of the container, and last the folder of the v2 one or -1."""
+        self._take_host_steps(CLONE)
+        if self._life.groups is None:
             return [-1]
-        from hakoniwa.run.start.groups import make_groups
-
-        life = self._life
-        life.groups = life.base._groups = make_groups(self._container, life.undo)
-        life.statewriter.cgroups, life.statewriter.assigned_cgroup = tuple(life.groups.paths), life.groups.assigned
-        if not self._container.has_pid_namespace():
-            prctl.adopt_orphans()
         from hakoniwa.steps.join import open_groups
 
-        return open_groups(life.groups.joined())
+        if not self._container.has_pid_namespace():
+            prctl.adopt_orphans()
+        return open_groups(self._life.groups.joined())
+
+    def _keep_namespaces(self, pid: int) -> None:
+        self._life.base.pid = pid
+        self._take_host_steps(NAMESPACES)
 
     def _run_hooks_in_child(self, point: str) -> None:
         self._life.base.pid = self._life.base.pid or os.getpid()
@@ -274,7 +271,7 @@ class Supervisor:
 
         life = self._life
         life.status = "created"
-        write_pid_file(self._container, life.undo)
+        self._take_host_steps(PROGRAM)
         life.statewriter.write(life.status, life.base, None)
         requests = self._open_requests()
         self._hold = Hold(life, requests)
@@ -297,7 +294,7 @@ class Supervisor:
         """Tell that it runs, and wait for its end."""
         life = self._life
         if self._hold is None:
-            write_pid_file(self._container, life.undo)
+            self._take_host_steps(PROGRAM)
         if self._starter is None:
             life.statewriter.write(life.status, life.base, None)
         life.run_hooks("before_start_wait")
@@ -372,9 +369,9 @@ class Supervisor:
         """Reap the first process, run the last hooks, remove all, write down how it ended. Returns what output was lost."""
         life = self._life
         if self._hold is not None:
-            self._hold.end(self._error)
+            self._hold.end(life.error)
         wait_status = life.the_payload().reap()
-        life.base.exit_status = ExitStatus.of(wait_status, None if life.unready else self._error)
+        life.base.exit_status = ExitStatus.of(wait_status, None if life.unready else life.error)
         life.base._pidfd = None
         lost = self._finish_output()
         life.run_hooks("teardown_container")
@@ -383,7 +380,7 @@ class Supervisor:
         for failure in self._undo_but_lock():
             log.write(f"{self._container.name}: {failure}", "warning")
         try:
-            life.statewriter.write("stopped" if self._error is None else "failed", life.base, self._error)
+            life.statewriter.write("stopped" if life.error is None else "failed", life.base, life.error)
         except HakoError as error:
             log.write(str(error), "error")
         return lost

@@ -6,14 +6,21 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from hakoniwa.errors import HakoError
 from hakoniwa.haco.loader import load
 from hakoniwa.kernel import capabilities
 from hakoniwa.plan.container import Handed, Launch, process_plan
 from hakoniwa.plan.flavours import flavour_of, plan
+from hakoniwa.run.life import HostStep, Life
+from hakoniwa.run.prepare import describe
+from hakoniwa.run.start.hostside import take
 from hakoniwa.steps.step import Context, Outside, Step, apply_all, provide_all, sort_provided
+from hakoniwa.undo import Undo
 
 Writer = Callable[..., Path]
 
@@ -167,3 +174,55 @@ def test_a_fly_container_has_a_root_of_its_own_and_no_more(write_file: Writer) -
     assert flavour_of(container).is_chroot(container)
     assert "enter the root (chroot)" in told
     assert not any(word in step for step in told for word in ("pivot", "host name", "bring up"))
+
+
+def test_what_is_done_on_the_host_is_part_of_the_plan_that_is_shown(write_file: Writer) -> None:
+    body = 'config.chroot_to("/srv/r")\nconfig.name = "box"\nconfig.limit(pids=9)\nconfig.container_pid_file = "/run/box.pid"\n'
+    body += 'config.namespace.unshare("net", persist_in="/run/netns/box")\nconfig.namespace.unshare("user")'
+    (container,) = load(str(write_file(body)), "check").containers
+    told = list(describe(container, Launch(command=None, terminals=(), capabilities=0)))
+    before = told.index("new namespaces mount uts ipc pid net user")
+    assert told[:before] == [
+        "on the host: lock the name box",
+        "on the host: lock the rootfs /srv/r",
+        "on the host: have ids that are nobody else's, unless the file maps some",
+        "on the host: make the cgroup hakoniwa-box in each hierarchy that is needed",
+    ]
+    assert told[before + 1] == "on the host: keep the net namespace in /run/netns/box"
+    assert told[-1] == "on the host: write the pid file /run/box.pid"
+
+
+class Doing(HostStep):
+    """Notes what becomes of it, and may fail half-way."""
+
+    stage = "claim"
+
+    def __init__(self, notes: list[str], name: str, *, fails: bool = False) -> None:
+        self._notes = notes
+        self._name = name
+        self._fails = fails
+
+    def __str__(self) -> str:
+        return f"do {self._name}"
+
+    def do(self, life: Life) -> None:
+        self._notes.append(f"did {self._name}")
+        if self._fails:
+            raise HakoError("no")
+
+    def undo(self) -> None:
+        self._notes.append(f"undid {self._name}")
+        if self._name == "two":
+            raise PermissionError(1, "not permitted")
+
+
+def test_what_was_done_on_the_host_is_undone_from_the_last_on_and_half_a_step_too() -> None:
+    notes: list[str] = []
+    undo = Undo()
+    life: Any = SimpleNamespace(undo=undo)
+    steps = [Doing(notes, "one"), Doing(notes, "two"), Doing(notes, "three", fails=True), Doing(notes, "four")]
+    with pytest.raises(HakoError):
+        take(steps, "claim", life)
+    take(steps, "another stage", life)
+    assert undo.run() == ["cannot undo: do two: not permitted"]
+    assert notes == ["did one", "did two", "did three", "undid three", "undid two", "undid one"]

@@ -23,7 +23,7 @@ from hakoniwa.rootfs.tools.environment import environment
 from hakoniwa.rootfs.tools.output import follow, quoted
 from hakoniwa.rootfs.tools.programs import how_it_ended
 from hakoniwa.rootfs.tools.tmpfile import UnnamedFile
-from hakoniwa.run.start.claims import must_be_provisioned
+from hakoniwa.run.start.hostside import must_be_provisioned
 from hakoniwa.steps.step import Context
 
 TYPE_CHECKING = False

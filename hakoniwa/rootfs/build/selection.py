@@ -73,7 +73,7 @@ def _tell_what_is_there(container: Container, options: BuildOptions) -> None:
     from hakoniwa import marks
     from hakoniwa.rootfs.provision.provisioning import pending
     from hakoniwa.rootfs.tools.digests import asked
-    from hakoniwa.run.start.claims import must_be_provisioned
+    from hakoniwa.run.start.hostside import must_be_provisioned
 
     path, name = container.files.rootfs.path, container.name
     mark = marks.read(path)

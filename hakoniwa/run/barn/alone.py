@@ -12,7 +12,7 @@ from hakoniwa import log
 from hakoniwa.kernel import signals
 from hakoniwa.run.inheritance import Inheritance
 from hakoniwa.run.life import Life
-from hakoniwa.run.start.claims import needs_undoing
+from hakoniwa.run.start.hostside import needs_undoing
 from hakoniwa.run.statewriter import own_process
 from hakoniwa.run.supervisor import Supervisor
 

@@ -37,11 +37,11 @@ class FirstProcess:
         self._joining = joining
         self._unified = unified
         self.hierarchies: tuple[str, ...] = ()  # that the container has a cgroup in
-        self.persisted: list[str] = []  # the paths of namespaces that are kept
         self._is_sibling = False  # it is to be a child of our own parent
         self.output = -1  # a pipe that takes the place of standard output and error in the background
         self.streams = Streams()
         self.run_hooks: Callable[[str], None] = lambda point: None
+        self.keep_namespaces: Callable[[int], None] = lambda pid: None  # while the process of this pid waits
         self._gate = (-1, -1)  # a pipe: the first process waits at it
         self.release_end = self._hold = -1  # a pair of sockets: a byte through it releases a held process
 
@@ -163,13 +163,6 @@ class FirstProcess:
     def _help(self, pid: int, channel: _socket.socket, handed: Handed, status: int) -> None:
         from hakoniwa.run.start.helper import OutsideHelper
 
-        helping = OutsideHelper(self._container, self._launch, handed, status)
-        self.persisted = helping.persisted
-        helping.help(pid, channel)
-
-    def release(self) -> None:
-        """Let go of the namespaces that were kept, where the container never ran."""
-        for path in self.persisted:
-            from hakoniwa.steps.namespaces import release
-
-            release(path)
+        OutsideHelper(self._container, self._launch, handed, status, lambda: self.keep_namespaces(pid)).help(
+            pid, channel
+        )

@@ -13,7 +13,6 @@ from hakoniwa.spec.records import Parameter
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hakoniwa.spec.records import Container, Maps
-    from hakoniwa.undo import Undo
 
 _PERIOD = 100_000  # microseconds, over which a share of the processors is counted
 
@@ -117,27 +116,25 @@ class Groups:
             v1.thaw(path)
 
 
-def make_groups(container: Container, undo: Undo) -> Groups:
+def make_groups(container: Container, groups: Groups) -> None:
     """Make every group that the container asks for and set its parameters. Raises HakoError with the line of the file."""
     host = cgroup.find_hierarchies()
     old, new = resolve_parameters(container, host)
-    assigned = _find_assigned(container, host)
+    assigned = groups.assigned = _find_assigned(container, host)
     name = cgroup.PREFIX + ((None if assigned else container.resources.cgroup.name) or container.name)
-    groups = Groups([], assigned)
     if assigned is None and _needs_v2_group(container, new):
         parent = _parent(container, host, new)
-        _make(groups, parent, name, undo)
+        _make(groups, parent, name)
         for parameter in new:
             _enable(parent, _controller(parameter), parameter.where)
             _set(groups, groups.paths[0], parameter)
     for controller in dict.fromkeys(_controller(parameter) for parameter in old):
         if f"{host.v1[controller]}/{name}" not in groups.paths:  # cpu and cpuacct may be one mount
-            _make(groups, host.v1[controller], name, undo)
+            _make(groups, host.v1[controller], name)
     if any(hook.event for hook in container.hooks.background):
-        _make_memory_group(container, groups, host, name, undo)
+        _make_memory_group(container, groups, host, name)
     for parameter in old:
         _set(groups, f"{host.v1[_controller(parameter)]}/{name}", parameter)
-    return groups
 
 
 def _needs_v2_group(container: Container, parameters: list[Parameter]) -> bool:
@@ -181,26 +178,25 @@ def _parent(container: Container, host: Hierarchies, parameters: list[Parameter]
     return host.v2_parent
 
 
-def _make_memory_group(container: Container, groups: Groups, host: Hierarchies, name: str, undo: Undo) -> None:
+def _make_memory_group(container: Container, groups: Groups, host: Hierarchies, name: str) -> None:
     """What a cgroup hook hears of: a group with the memory controller, where no parameter has asked for one already."""
     where = next(hook.where for hook in container.hooks.background if hook.event)
     if "memory" in host.v2_controllers and host.v2_parent is not None:
         if groups.assigned is not None:
             return  # what happens there is heard of
         if f"{host.v2_parent}/{name}" not in groups.paths:
-            _make(groups, host.v2_parent, name, undo)
+            _make(groups, host.v2_parent, name)
         _enable(host.v2_parent, "memory", where)
     elif "memory" in host.v1:
         if f"{host.v1['memory']}/{name}" not in groups.paths:
-            _make(groups, host.v1["memory"], name, undo)
+            _make(groups, host.v1["memory"], name)
     else:
         raise _no_controller("memory", where, host)
 
 
-def _make(groups: Groups, root: str, name: str, undo: Undo) -> None:
+def _make(groups: Groups, root: str, name: str) -> None:
     try:
         path = cgroup.make(root, name)
-        undo.add(f"remove the cgroup {path}", lambda: cgroup.remove(path))
         groups.paths.append(path)
         v1.inherit(root, path)
     except OSError as error:

@@ -10,12 +10,13 @@ from hakoniwa.kernel import descriptors, mount, process
 from hakoniwa.plan.container import needs_help_outside
 from hakoniwa.plan.flavours import plan
 from hakoniwa.run.process.report import tell_failure
-from hakoniwa.steps.namespaces import ALONE, ASSISTED, persist
+from hakoniwa.steps.namespaces import ALONE, ASSISTED
 from hakoniwa.steps.step import Context, Outside, provide_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
+    from collections.abc import Callable
 
     from hakoniwa.plan.container import Handed, Launch
     from hakoniwa.spec.records import Container
@@ -27,12 +28,14 @@ class OutsideHelper:
     What fails is told through `status`, the pipe that the first process reports through as well.
     """
 
-    def __init__(self, container: Container, launch: Launch, handed: Handed, status: int) -> None:
+    def __init__(
+        self, container: Container, launch: Launch, handed: Handed, status: int, keep: Callable[[], None]
+    ) -> None:
         self._container = container
         self._launch = launch
         self._handed = handed
         self._status = status
-        self.persisted: list[str] = []  # the paths of namespaces that are kept
+        self._keep = keep  # the namespaces, once they are complete
 
     def help(self, pid: int, channel: _socket.socket) -> None:
         """Write the id maps, keep namespaces, open what takes the host's root, and let the process go on."""
@@ -41,7 +44,7 @@ class OutsideHelper:
                 establish(pid, self._launch.maps)
             if self._container.namespaces.persisted:
                 descriptors.receive(channel)  # its namespaces are complete
-                self._persist(pid)
+                self._keep()
             if needs_help_outside(self._container, self._launch):
                 self._open_outside(pid, channel)
             else:
@@ -55,11 +58,6 @@ class OutsideHelper:
             tell_failure(self._status, HakoError(told, where=self._container.where))
         finally:
             channel.close()
-
-    def _persist(self, pid: int) -> None:
-        for kept in self._container.namespaces.persisted:
-            persist(pid, kept.name, kept.path, kept.where)
-            self.persisted.append(kept.path)
 
     def _open_outside(self, pid: int, channel: _socket.socket) -> None:
         """Open things in a process with a mount namespace of its own, where layers can be mounted unseen."""

@@ -15,7 +15,7 @@ from hakoniwa.kernel import signals
 from hakoniwa.kernel.files import read_all
 from hakoniwa.kernel.pidfd import start_time
 from hakoniwa.run.process import report
-from hakoniwa.run.start.claims import needs_undoing
+from hakoniwa.run.start.hostside import needs_undoing
 from hakoniwa.statefile import ProcessRecord
 
 TYPE_CHECKING = False
