@@ -20,33 +20,42 @@ TTY_GROUP = 5  # Debian's, Fedora's and most others' group `tty`
 
 
 class Context:
-    """What one step leaves for a later one. Descriptors are the child's own and close-on-exec."""
+    """What the steps of one process share: what it was given, and what one step leaves for a later one.
+
+    Descriptors are the process's own and close-on-exec; -1 stands for one that is not there.
+    """
 
     def __init__(self, *, supervisor: int, status: int, environ: dict[str, str]) -> None:
+        # Given: who it belongs to, and how to reach them.
         self.supervisor = supervisor  # a pidfd
         self.status = status  # the write end of the pipe that a failure is reported through
-        self.environ = environ  # of the payload
-        self.root = -1  # the root of the container, before it is entered
+        self.front: Callable[[int], None] | None = None  # sends the master of the pty to who owns the terminal
+        self.run_hooks: Callable[[str], None] = lambda point: None
+        self.tell_executing: Callable[[], None] = lambda: None
+        self.tell_held: Callable[[], None] = lambda: None
+        # Given: its standard streams.
+        self.null_streams: tuple[int, ...] = ()  # those that lead to the null device
+        self.files: dict[int, int] = {}  # what the host's side has opened for some of them, by number
+        # The way through the plan: the step that is applied, and what the host's root has opened, by the numbers of steps.
+        self.number = -1
+        self.provided: dict[int, list[int]] | None = None  # None: this process opens things itself
+        # The files of the container. Left by the steps of its root, for those that mount below it.
+        self.root = -1  # before it is entered
         self.null = -1  # the host's /dev/null, for masking files
         self.mask = -1  # it, as it was mounted over the first file
         self.empty = -1  # an empty file system, for masking folders
         self.devpts = -1  # the container's devpts, as a mount
-        self.front: Callable[[int], None] | None = None  # sends the master of the pty to who owns the terminal
-        self.number = -1  # of the step that is being applied
-        self.provided: dict[int, list[int]] | None = None  # what the host's root has opened, by the numbers of steps
+        self.devpts_device: int | None = None  # and its device number, which is told at the end
+        # Who it is. Left by the steps that join a user namespace, look the account up, and take its ids.
         self.may_set_groups = True  # not in a user namespace with a single group
-        self.tty_group = TTY_GROUP  # -1 where it is not mapped
+        self.tty_group = TTY_GROUP  # -1 if it is not mapped
         self.account: Account | None = None
+        self.permitted = 0  # the capabilities of the program
+        # The program. Left by the preparation of the last steps, while the files are the host's.
+        self.environ = environ
         self.trampoline = -1
-        self.null_streams: tuple[int, ...] = ()  # the standard streams that lead to the null device
-        self.files: dict[int, int] = {}  # what standard streams are led to by the host's side, by number
         self.attributes = -1  # the folder that an AppArmor profile is asked for in
-        self.permitted = 0  # the capabilities of the payload
-        self.init_program = -1  # the program of an init such as tini, or -1
-        self.devpts_device: int | None = None  # the device number of the container's devpts
-        self.run_hooks: Callable[[str], None] = lambda point: None
-        self.tell_executing: Callable[[], None] = lambda: None
-        self.tell_held: Callable[[], None] = lambda: None
+        self.init_program = -1  # the program of an init such as tini
 
     def opened(self) -> set[int]:
         """What preparing the steps has opened."""
