@@ -330,3 +330,12 @@ def test_the_namespaces_that_a_barn_shares(watched: Watched, box: Writer, hako: 
     path.write_text(json.dumps(said))
     watched("start", "-D", "--spec", path)
     hako("kill", "-n", "box")
+
+
+@applies("AwaitRelease Execute")
+@pytest.mark.parametrize("body", ["", USER])
+def test_a_start_that_is_held_and_released(watched: Watched, box: Writer, hako: Hako, body: str) -> None:
+    path = box(body)
+    watched("start", "-D", "--hold", path, "--", "sleep", "1000")
+    watched("release", path)
+    hako("kill", path)
