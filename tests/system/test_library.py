@@ -415,3 +415,38 @@ def test_the_pytest_plugin_is_killed(hako: Hako, box: Writer, places: Path, numb
     wait_until_readable(supervisor)
     os.close(supervisor)
     assert json.loads(hako("ps", "--json").stdout)["containers"] == []
+
+
+STOPS = """
+import os, sys
+def stop():
+    with open("told", "w"): pass
+    with open("let"): pass
+"""
+STOPPING = {
+    "while the file is read": "stop()",
+    "in a hook of the barn": '@config.add_general_hook("setup")\ndef hook(barn): stop()',
+    "in a hook of the supervisor": '@config.add_general_hook("before_fork")\ndef hook(base): stop()',
+}
+
+
+@pytest.mark.parametrize("when", STOPPING)
+def test_a_start_whose_program_is_killed_leaves_nothing(hako: Hako, box: Writer, places: Path, when: str) -> None:
+    for name in ("told", "let"):
+        os.mkfifo(places / name)
+    here = f"os.chdir({str(places)!r})\n"  # a daemon has left it
+    path = box(here + STOPPING[when].replace("stop()", f"os.chdir({str(places)!r}); stop()"), head=STOPS)
+    program = [sys.executable, "-c", BOUND, str(path), "free"]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=places) as running:
+        (places / "told").read_text()  # the start is under way
+        (child,) = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+        executed = os.pidfd_open(int(child))
+        running.kill()
+        running.wait()
+        let = os.open(places / "let", os.O_RDWR)  # waits for nobody: who is told to end may have ended
+    wait_until_readable(executed)
+    os.close(let)
+    os.close(executed)
+    assert json.loads(hako("ps", "--json").stdout)["containers"] == []
+    box()
+    assert hako("start", path, "--", "echo", "again").stdout == "again\n"

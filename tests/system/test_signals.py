@@ -62,7 +62,7 @@ def spread(latest: int) -> list[int]:
     ("who", "last", "body"),
     [
         ("command", "tell_ready", ""),  # it supervises the container by itself
-        ("command", "hear", APART),
+        ("command", "receive", APART),
         ("supervisor", "tell_ready", APART),
         ("daemon", "_exit", ""),
     ],
