@@ -400,18 +400,20 @@ def test_the_pytest_plugin_is_killed(hako: Hako, box: Writer, places: Path, numb
     fifo = f"pathlib.Path({str(places / 'fifo')!r})"
     waits = f"import pathlib; {fifo}.write_text('begun'); {fifo}.read_text()"
     os.mkfifo(places / "fifo")
+    begun = os.open(places / "fifo", os.O_RDONLY | os.O_NONBLOCK)
     (places / "test_it.py").write_text(PLUGIN.format(box=str(box()), then=waits))
     words = ["env", "--default-signal=INT", *PYTEST, "test_it.py::test_fails"]  # whatever ours does with INT
     with subprocess.Popen(words, cwd=places, stdout=subprocess.DEVNULL) as running:
-        assert (places / "fifo").read_text() == "begun"
-        found = state.read("box")
-        assert found is not None
-        supervisor = os.pidfd_open(found.supervisor.pid)
-        running.send_signal(number)
         try:
+            wait_until_readable(begun)
+            found = state.read("box")
+            assert found is not None
+            supervisor = os.pidfd_open(found.supervisor.pid)
+            running.send_signal(number)
             running.wait(LONGEST)
         finally:
             running.kill()
+    os.close(begun)
     wait_until_readable(supervisor)
     os.close(supervisor)
     assert json.loads(hako("ps", "--json").stdout)["containers"] == []
