@@ -39,13 +39,17 @@ COMMANDS = {
     ("kill",): "recordreader",
     ("version", "--version"): "",
 }
-# What they import at times.
+# What they import at times, by what a start has: each is read at once.
 AT_TIMES = (
-    "haco.bootstrap haco.callfilter haco.cgroup haco.functions haco.namespace haco.provision haco.seccomp haco.sections "
-    "hostroot.shadows hostwalk kernel.idle kernel.tree leftovers run.barn.background run.control run.hooks.general "
-    "run.output run.process.pump run.reload.reloader run.requests run.start.groups run.start.helper spec.buildrules "
-    "spec.outline steps.gather "
-    "steps.scheduling"
+    "haco.namespace ids kernel.descriptors kernel.idmap ranges run.start.helper run.start.hostfiles steps.namespaces",  # a user namespace
+    "haco.cgroup kernel.cgroup.delegation kernel.cgroup.v1 kernel.cgroup.v2 run.start.groups steps.join",
+    "haco.bootstrap hostroot.shadows spec.buildchecks spec.buildrules spec.outline",  # a rootfs that we make
+    "run.barn.process run.hooks.general run.output",  # more than a container in the foreground
+    "run.barn.background",
+    "run.control run.reload.reloader run.requests",  # more than a moment
+    "haco.callfilter haco.seccomp",
+    *("haco.functions", "haco.provision", "haco.sections", "hostwalk", "kernel.idle", "kernel.tree", "leftovers"),
+    *("run.process.pump", "steps.gather", "steps.scheduling"),
 )
 LIBRARIES = ("_ctypes", "_json")  # Python's own that they import
 FIRST = "quickos cli options commands"  # by all commands
@@ -102,7 +106,7 @@ def write_bundle() -> None:
     content = bytearray(BEGIN)
     parts: list[Part] = []
     for commands, modules in grouped():
-        for chosen in divided([entry_of(module) for module in modules], LARGEST if commands else 0):
+        for chosen in divided([entry_of(module) for module in modules], LARGEST):
             part = marshal.dumps(chosen)
             parts.append((commands, len(content), len(part), tuple(entry[0] for entry in chosen)))
             content += part
@@ -149,8 +153,11 @@ def grouped() -> list[tuple[tuple[str, ...], list[str]]]:
             if users.setdefault(module, ()) != (ANY,):
                 users[module] += names
     found: dict[tuple[str, ...], list[str]] = {}
-    for module in imported(" ".join([FIRST, *needed, AT_TIMES])):
-        found.setdefault(users.get(module, ()), []).append(module)
+    for number, modules in enumerate(AT_TIMES):
+        for module in imported(f"{FIRST} {modules}"):
+            users.setdefault(module, (f"at times {number}",))
+    for module in imported(" ".join([FIRST, *needed, *AT_TIMES])):
+        found.setdefault(users[module], []).append(module)
     return sorted(found.items(), key=lambda group: (group[0] != (ANY,), -len(group[0]), group[0]))
 
 

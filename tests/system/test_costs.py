@@ -74,5 +74,39 @@ def test_an_attach_and_a_kill(calls: Counting, hako: Hako, box: Callable[..., Pa
     must_hold(calls("kill", path), KILL)
 
 
+VARIED = [
+    'config.namespace.unshare("user")\nconfig.cgroup.v2["cgroup.max.depth"] = 5',
+    'config.bootstrap.strategy = "host"',
+    "config.resource.set_limit('nofile', 100)\nconfig.resource.nice = 5",
+    '@config.add_general_hook("after_fork")\ndef hook(base):\n    pass',
+]
+
+
+@pytest.mark.parametrize("body", VARIED)
+def test_all_that_a_start_loads_is_in_the_bundle(
+    hako: Hako, write_file: Callable[..., Path], rootfs: Path, tmp_path: Path, body: str
+) -> None:
+    path = write_file(body if "strategy" in body else f"config.chroot_to({str(rootfs)!r})\n{body}")
+    hako("start", "-b", path, "--", "/bin/true")
+    told = tmp_path / "told"
+    command = [
+        "strace",
+        "-f",
+        "-qq",
+        "-e",
+        "trace=openat",
+        "-o",
+        str(told),
+        str(HAKO),
+        "start",
+        str(path),
+        "--",
+        "/bin/true",
+    ]
+    subprocess.run(command, cwd=hako.folder, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+    opened = {line.split('"')[1] for line in told.read_text().splitlines() if line.count('"') > 1}
+    assert not [name for name in opened if "/hakoniwa/" in name and name.endswith(".pyc")], "add it to AT_TIMES"
+
+
 def test_a_version(calls: Counting) -> None:
     must_hold(calls("version"), VERSION)
