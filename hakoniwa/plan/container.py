@@ -53,7 +53,6 @@ MASKED = [
 READONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 
 _NO_EXEC = ("noexec",)
-NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts")  # of the host, for provisioning
 
 
 class Launch(Record):
@@ -166,7 +165,7 @@ def _inner(
         *_root(container, launch),
         process.account(),
         *_mounts(container, launch, hierarchies),
-        *_hidden(container),
+        *hidden_paths(container),
         *_names(container),
         *process.terminal(),
         *process.redirects(inside=False),
@@ -237,38 +236,9 @@ def stacked_root(layers: tuple[str, ...], **facts: Any) -> root.LayerRoot:
     return root.LayerRoot(layers=layers, names=tuple(layer.split("/")[-2][:12] for layer in layers), **facts)
 
 
-def _is_there(path: str) -> bool:
-    import os
-
-    return os.path.exists(path)
-
-
-def provisioning_steps(container: Container, entered: Step) -> list[Step]:
-    """What a step of provisioning has around it: `entered` mounts its root; the rest is fresh, whatever the file says.
-
-    In a user namespace of an ordinary user's, `container` says so (its `namespaces`).
-    """
-    network = [mounts.BindMount(source=path, target=path, readonly=True) for path in NETWORK_FILES if _is_there(path)]
-    fresh = container.replace(
-        files=container.files.replace(independent=("procfs", "sysfs", "devtmpfs"), masked_paths=(), readonly_paths=())
-    )
-    return [
-        root.CutOff(),
-        entered,
-        identity.JoinKeyring(),
-        identity.FindAccount(uid=0, gid=None, groups=()),
-        *(step for _, step in _independent(fresh, ())),
-        mounts.MakeMount(fs="tmpfs", source="tmp", target="/tmp", options=("mode=1777",)),
-        *network,
-        *_hidden(fresh),
-        identity.SetHostname(name=container.hostname),
-        root.PivotRoot(),
-    ]
-
-
 def _mounts(container: Container, launch: Launch, hierarchies: tuple[str, ...]) -> list[Step]:
     """The independent mounts first, then the mount points as written; one that would cover an independent comes before."""
-    independent = _independent(container, hierarchies)
+    independent = independent_mounts(container, hierarchies)
     covered = [target for target, _ in independent]
     before: list[Step] = []
     after: list[Step] = []
@@ -314,7 +284,7 @@ def _mount_point(point: Mount, container: Container, launch: Launch) -> Step:
     )
 
 
-def _independent(container: Container, hierarchies: tuple[str, ...]) -> list[tuple[str, Step]]:
+def independent_mounts(container: Container, hierarchies: tuple[str, ...]) -> list[tuple[str, Step]]:
     """Target and step of each fresh file system. A private /dev comes with its own terminals and shared memory."""
     asked = set(container.files.independent)
     inner = container.has_user_namespace()
@@ -354,7 +324,8 @@ def _sysfs(container: Container) -> Step:
     return mounts.MakeMount(fs="sysfs", source="sysfs", target="/sys", readonly=True, options=_NO_EXEC)
 
 
-def _hidden(container: Container) -> list[Step]:
+def hidden_paths(container: Container) -> list[Step]:
+    """What of /proc and /sys is fixed or masked."""
     return [
         mounts.FixPaths(paths=(*READONLY, *container.files.readonly_paths)),
         mounts.HidePaths(paths=(*MASKED, *container.files.masked_paths)),

@@ -73,38 +73,58 @@ class ProcessPlan(Record):
 
     def become_program(self) -> list[Step]:
         """The last part, in the container's root: limits, credentials, folder, program."""
-        security, limits = self.security, self.resources.limits
-        filtered = when_filtered(
-            self.filters, security.seccomp.profile, no_new_privs=security.no_new_privs, where=self._place("seccomp")
-        )
+        filtered = self._filtered()
+        return [
+            *self._restrict(filtered),
+            identity.DieWithSupervisor(),
+            *self.redirects(inside=True),
+            program.EnterWorkdir(path=self.process.workdir, where=self._place("workdir")),
+            *([self.attributes or program.OpenAttributes()] if self.security.apparmor else []),
+            *filtered.late,
+            *([] if self.hold is None else self._await_release(self.hold)),
+            self._execute(filtered),
+        ]
+
+    def become_provisioning(self, *, executes: bool) -> list[Step]:
+        """The same for a step of provisioning, which is in the right folder, and ends with its own first process.
+
+        One that executes no program, but goes on as it is, has its filters at once.
+        """
+        filtered = self._filtered()
+        last = [self._execute(filtered)] if executes else _put_in_force(filtered.last, self._place("seccomp"))
+        return [*self._restrict(filtered), *filtered.late, *last]
+
+    def _filtered(self) -> Filtered:
+        security, where = self.security, self._place("seccomp")
+        return when_filtered(self.filters, security.seccomp.profile, no_new_privs=security.no_new_privs, where=where)
+
+    def _restrict(self, filtered: Filtered) -> list[Step]:
+        """Limits and credentials."""
+        limits = self.resources.limits
         return [
             standard.TakeNull(),
             *([identity.SetLimits(limits=limits)] if limits else []),
             *filtered.early,
             identity.BecomeUser(
                 capabilities=self.capabilities,
-                no_new_privs=security.no_new_privs,
+                no_new_privs=self.security.no_new_privs,
                 groups_asked=bool(self.process.groups),
                 where=self._place("capabilities"),
                 places=self._account_places(),
             ),
-            identity.DieWithSupervisor(),
-            *self.redirects(inside=True),
-            program.EnterWorkdir(path=self.process.workdir, where=self._place("workdir")),
-            *([self.attributes or program.OpenAttributes()] if security.apparmor else []),
-            *filtered.late,
-            *([] if self.hold is None else self._await_release(self.hold)),
-            program.Execute(
-                command=self.command,
-                init=self.init,
-                idle=self.idle,
-                apparmor=security.apparmor,
-                filters=filtered.last,
-                where=self.places.get("command", ""),
-                init_where=self._place("init"),
-                apparmor_where=self._place("apparmor"),
-            ),
         ]
+
+    def _execute(self, filtered: Filtered) -> Step:
+        return program.Execute(
+            command=self.command,
+            init=self.init,
+            idle=self.idle,
+            apparmor=self.security.apparmor,
+            filters=filtered.last,
+            where=self.places.get("command", ""),
+            init_where=self._place("init"),
+            apparmor_where=self._place("apparmor"),
+        )
 
     @staticmethod
     def _await_release(channel: int) -> list[Step]:

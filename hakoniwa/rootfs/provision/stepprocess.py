@@ -15,7 +15,7 @@ import prctl
 
 from hakoniwa.errors import HakoError, printable
 from hakoniwa.kernel import capabilities, idmap, mount, paths, process, signals
-from hakoniwa.plan.container import NETWORK_FILES, provisioning_steps
+from hakoniwa.plan.provisioning import NETWORK_FILES, entering_steps, process_of
 from hakoniwa.rootfs.provision.copies import copy_in
 from hakoniwa.rootfs.tools.environment import PROXIES
 from hakoniwa.rootfs.tools.output import follow, quoted
@@ -25,7 +25,7 @@ from hakoniwa.run.process.report import tell_failure
 from hakoniwa.run.process.task import Task
 from hakoniwa.seccomp.programs import programs_for
 from hakoniwa.spec.records import Seccomp
-from hakoniwa.steps import identity, program, standard
+from hakoniwa.steps.program import DEFAULT_PATH
 from hakoniwa.steps.step import Context, apply_all, prepare_all
 
 TYPE_CHECKING = False
@@ -99,7 +99,7 @@ class _StepProcesses:
         self._hashed = hashed
         self._root = root
         self.environ = {
-            "PATH": program.DEFAULT_PATH,
+            "PATH": DEFAULT_PATH,
             "TERM": "dumb",
             "LANG": "C.UTF-8",
             "container": "hakoniwa",
@@ -107,11 +107,11 @@ class _StepProcesses:
             **{word: os.environ[word] for word in PROXIES if word in os.environ},
         }
         held = capabilities.every() if inner else capabilities.held()
-        self.capabilities = capabilities.mask((*capabilities.DEFAULT, *container.security.capabilities.named)) & held
+        bits = capabilities.mask((*capabilities.DEFAULT, *container.security.capabilities.named)) & held
         profile = Seccomp(
             profile=container.security.seccomp.profile, filters=(), where=container.security.seccomp.where
         )
-        self._filters = programs_for(profile, self.capabilities, no_new_privs=True)
+        self._process = process_of(step, bits, programs_for(profile, bits, no_new_privs=True))
 
     def be_first_process(self, output: int, status: int) -> None:
         """Pid 1 of the namespaces: prepare what is needed from the host, then let pychroot fork the one that enters."""
@@ -132,12 +132,12 @@ class _StepProcesses:
         self._work(context)
 
     def _work(self, context: Context) -> None:
-        first = provisioning_steps(self.container, self._root)
+        first = entering_steps(self.container, self._root, self._process)
         if self.step.kind == "copy":
             apply_all(first[:2], context)  # the root alone: what is copied to /tmp is to stay
             copy_in(self.step, context.root, self._hashed)
             os._exit(0)
-        last = self._last_steps()
+        last = self._process.become_provisioning(executes=self.step.kind == "shell")
         prepare_all([*first, *last], context)
         close_imports()
         with self._entering(first, context):
@@ -152,27 +152,6 @@ class _StepProcesses:
                 _explain(error)
             finally:
                 os._exit(1)
-
-    def _last_steps(self) -> list[Step]:
-        """What makes the payload of a step: credentials, and for a shell the program itself."""
-        steps: list[Step] = [
-            standard.TakeNull(),
-            identity.BecomeUser(capabilities=self.capabilities, no_new_privs=True),
-        ]
-        if self.step.kind == "shell":
-            words = (self.step.shell, "-e", "-c", self.step.text, self.step.label)
-            steps.append(
-                program.Execute(
-                    command=words,
-                    init=None,
-                    filters=tuple(found.content for found in self._filters),
-                    where=self.step.where,
-                )
-            )
-        elif self.step.kind == "python" and self._filters:
-            contents = tuple(found.content for found in self._filters)
-            steps.append(identity.PutFiltersInForce(filters=contents, where=self.step.where))
-        return steps
 
     def _call(self, context: Context) -> None:
         function = self.step.function
