@@ -66,6 +66,21 @@ def test_the_life_of_an_added_container(hako: Hako, pod: Callable[..., str], bar
     barns("end", "box")
 
 
+def test_an_added_container_is_held_and_released(hako: Hako, pod: Callable[..., str], barns: Barns) -> None:
+    barns("add", "box", document=pod("late"))
+    assert "is not ready before it is released" in barns("start", "box", 125, name="late", wait=True, hold=True)
+    assert barns("start", "box", name="late", hold=True)["status"] == "created"
+    assert shown(hako) == barns.fares("box") == {"late": "created"}
+    hako("release", "-n", "late")
+    assert shown(hako) == barns.fares("box") == {"late": "running"}
+    hako("kill", "-n", "late")
+    assert barns("start", "box", name="late", hold=True)["status"] == "created"  # once more
+    stopped = barns("stop", "box", name="late")
+    assert (stopped["status"], stopped["code"]) == ("stopped", 143)
+    assert barns("start", "box", name="late")["status"] == "running"  # and not held
+    barns("end", "box")
+
+
 def test_several_are_added_beside_those_of_a_file(hako: Hako, box: Writer, barns: Barns) -> None:
     path = box(SLEEPERS)
     hako("start", "-D", path)

@@ -49,9 +49,12 @@ def add_member(barn: str, document: str) -> Fare:
     return fare
 
 
-def start_member(barn: str, name: str, *, wait: bool = False) -> Fare:
-    """Start a container that was added, or has ended; with `wait` until it is ready. Raises HakoError."""
-    (fare,) = _ask(barn, requests.Start(name=name, wait=wait))
+def start_member(barn: str, name: str, *, wait: bool = False, hold: bool = False) -> Fare:
+    """Start a container that was added, or has ended; with `wait` until it is ready, with `hold` until it waits for its release.
+
+    Raises HakoError.
+    """
+    (fare,) = _ask(barn, requests.Start(name=name, wait=wait, hold=hold))
     return fare
 
 

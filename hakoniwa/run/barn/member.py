@@ -28,6 +28,7 @@ class Member:
         self.container = container
         self.launch = launch
         self._packed = packed
+        self._hold = False  # once it is started after it was added
         self.supervisor = 0
         self.inbox: messages.Inbox | None = None
         self.pid = 0
@@ -49,10 +50,12 @@ class Member:
             return container, self.launch
         from hakoniwa.run.prepare import prepare_one
 
-        return prepare_one(container, barn)
+        container, launch = prepare_one(container, barn)
+        return container, launch.replace(hold=self._hold)
 
-    def begin_anew(self) -> None:
+    def begin_anew(self, *, hold: bool) -> None:
         """Forget how it has fared, before a further start: what the host gives for it may be another by now."""
+        self._hold = hold
         self.supervisor = self.pid = 0
         self.launch = self.code = self.signal = self.error = None
         self.held = self.ready = self.failure_told = False

@@ -136,7 +136,9 @@ class Members:
         if shared is not None and shared.first != -1 and has_ended(shared.first):
             told = "the first process of the pid namespace that the barn shares was killed, and nothing can be started in it"
             raise HakoError(told, hint="end the barn, and make it anew")
-        member.begin_anew()
+        if request.wait and request.hold:
+            raise HakoError("a container that is held is not ready before it is released", hint="ask for one of both")
+        member.begin_anew(hold=request.hold)
         others = [*self._checks, *self.descriptors()]
         start_in_rows(self._process, [member], others, wait=request.wait, watch=False)
         self._must_go_on()  # a signal may have come just before

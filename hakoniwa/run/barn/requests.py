@@ -28,10 +28,11 @@ class Add(Request):
 
 
 class Start(Request):
-    """Start a container that does not run; answered when it runs, with `wait` when it is ready."""
+    """Start a container that does not run; answered when it runs (with `wait`: is ready; with `hold`: is held)."""
 
     name: str
     wait: bool = False
+    hold: bool = False
 
 
 class Stop(Request):
