@@ -35,11 +35,16 @@ def end(containers: Sequence[State], ending: Ending) -> list[HakoError]:
     Raises HakoError if a signal cannot be sent.
     """
     targets = [_Target(found) for found in containers]
-    for target in targets:
-        target.send(ending)
-    if ending.grace is None:
-        return []
-    failures = [failure for target in targets if (failure := target.finish(ending.grace))]
+    failures = []
+    try:
+        for target in targets:
+            target.send(ending)
+        if ending.grace is None:
+            return []
+        failures = [failure for target in targets if (failure := target.finish(ending.grace))]
+    finally:
+        for target in targets:
+            target.close()
     if not failures:
         _wait_for_barns(containers)
     return failures
@@ -112,6 +117,12 @@ class _Target:
         if number == signals.SIGKILL:
             self._thaw()
         _send(addressed, number)
+
+    def close(self) -> None:
+        """Let go of its processes: the caller may live on."""
+        for pidfd in (self._init, self._supervisor):
+            if pidfd is not None:
+                os.close(pidfd)
 
     def _drops(self, number: int) -> bool:
         """Whether the kernel keeps a signal from the first process, as it does in a pid namespace."""

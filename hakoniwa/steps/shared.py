@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from hakoniwa.kernel import prctl
 from hakoniwa.steps.program import Execute
 from hakoniwa.steps.step import Context, Step
 
@@ -27,8 +28,9 @@ class AwaitKeeping(Step):
     def apply(self, context: Context) -> None:
         from hakoniwa.kernel import descriptors
 
-        descriptors.send(self.channel, b"made", [])
-        kept = descriptors.receive(self.channel)
+        with prctl.Dumpable():  # else an ordinary user could not open them (`man 5 proc_pid`); nobody is inside yet
+            descriptors.send(self.channel, b"made", [])
+            kept = descriptors.receive(self.channel)
         self.channel.close()
         if kept is None or not self.goes_on:
             os._exit(0)  # nobody wants them any more, or nobody needs this process

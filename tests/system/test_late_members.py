@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hakoniwa.errors import HakoError
 from hakoniwa.kernel.pidfd import wait_end
+from hakoniwa.run.barn import management
 from tests.barns import Barns, barns, document, end
 from tests.conftest import Hako, wait_for_log
 
@@ -287,3 +291,103 @@ def test_an_empty_barn_from_the_command_line(hako: Hako, barns: Barns, places: P
     assert barns.names() == []
     told = hako("start", "--spec", path, status=125).stderr
     assert "there is no container to run in the foreground" in told
+
+
+def test_many_threads_of_one_program_ask_at_once(hako: Hako, pod: Callable[..., str], barns: Barns) -> None:
+    documents = {f"c{number}": pod(f"c{number}") for number in range(8)}
+    told: list[BaseException] = []
+
+    def live(name: str) -> None:
+        try:
+            management.add_member("box", documents[name])
+            for _ in range(2):
+                assert management.start_member("box", name).status == "running"
+                assert management.stop_member("box", name, seconds=0).status == "stopped"
+            management.remove_member("box", name)
+        except BaseException as error:
+            told.append(error)
+
+    threads = [threading.Thread(target=live, args=(name,)) for name in documents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert told == []
+    assert management.list_members("box") == ()
+    management.end_barn("box")
+    assert shown(hako, "-a") == {}
+
+
+def test_the_same_container_is_asked_for_by_many_at_once(hako: Hako, pod: Callable[..., str], barns: Barns) -> None:
+    described = pod("late")
+    told: list[str] = []
+
+    def add_and_start() -> None:
+        for start in (False, True):
+            try:
+                done = management.start_member("box", "late") if start else management.add_member("box", described)
+                told.append(done.status)
+            except HakoError as error:
+                told.append(error.message)
+
+    threads = [threading.Thread(target=add_and_start) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert told.count("added") == told.count("running") == 1
+    assert told.count("barn 'box' has a container 'late' already") == 4
+    assert [fare.status for fare in management.list_members("box")] == ["running"]
+    management.end_barn("box")
+
+
+def test_nothing_is_added_to_a_barn_that_ends(hako: Hako, pod: Callable[..., str], barns: Barns) -> None:
+    process = {"command": ["/bin/sh", "-c", "trap : TERM; echo ready; while :; do sleep 0.1; done"]}
+    barns("add", "box", document=pod("late", process=process))
+    barns("start", "box", name="late")
+    wait_for_log(hako, Path("-nlate"), "ready")
+    barn = os.pidfd_open(barns.process("box"))
+    signal.pidfd_send_signal(barn, signal.SIGTERM)
+    for action, said in (("add", {"document": pod("later")}), ("start", {"name": "late"})):
+        assert "barn 'box' is ending" in barns(action, "box", status=125, **said)
+    hako("kill", "-n", "late", "-T", "0")
+    assert wait_end(barn, 10)
+    os.close(barn)
+
+
+def test_hooks_of_the_barn_run_once_and_hear_of_those_that_were_added(
+    hako: Hako, box: Writer, barns: Barns, places: Path
+) -> None:
+    note = places / "note"
+    hooks = "".join(
+        f"""
+@config.add_general_hook("{point}")
+def {point}(barn):
+    with open({str(note)!r}, "a") as file:
+        print("{point}", barn.failed if "{point}" == "system_failure" else "", file=file)
+"""
+        for point in ("setup", "system_failure", "teardown")
+    )
+    barns("make", box(hooks), empty=True)
+    other = box(name="other")
+    barns("add", "box", document=document(hako, other, name="late", process={"command": ["/nope"]}))
+    barns("start", "box", status=127, name="late")
+    barns("add", "box", document=document(hako, other, name="later", process=SLEEP))
+    barns("start", "box", name="later")
+    barns("end", "box")
+    assert note.read_text().split() == ["setup", "system_failure", "late", "teardown"]
+
+
+def test_one_that_fails_before_it_has_a_supervisor_is_told(
+    hako: Hako, pod: Callable[..., str], barns: Barns, places: Path
+) -> None:
+    barns("add", "box", document=pod("late"))
+    with open(places / "run" / "lock", "w") as lock:
+        (places / "run" / "late").mkdir(0o700)
+        os.link(lock.name, places / "run" / "late" / "lock")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        told = barns("start", "box", status=125, name="late")
+    assert "container 'late' is being started or stopped by another command" in told
+    os.unlink(places / "run" / "lock")
+    assert barns("start", "box", name="late")["status"] == "running"
+    barns("end", "box")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,8 +15,9 @@ import pytest
 from hakoniwa.kernel.pidfd import wait_end
 from tests.barns import Barns, barns, end
 from tests.conftest import Hako
+from tests.ordinary import UID, Ordinary, user
 
-__all__ = ["barns"]
+__all__ = ["barns", "user"]
 
 Writer = Callable[..., Path]
 
@@ -135,3 +137,25 @@ def test_what_a_killed_barn_had_is_cleared_once_nobody_needs_it(
 )
 def test_what_contradicts_the_barn_is_refused(box: Writer, barns: Barns, body: str, told: str) -> None:
     assert told in barns("make", box(body), namespaces=["net", "time"], status=125)
+
+
+def test_an_ordinary_user_shares_them_with_a_user_namespace(user: Ordinary) -> None:
+    container = {
+        "process": {"command": ["sleep", "1000"]},
+        "files": {"independent": ["procfs", "devtmpfs"]},
+        "build": {"bootstrap": {"strategy": "host"}},
+    }
+    said: dict[str, Any] = {"schema": 1, "name": "pod", "containers": [container | {"name": name} for name in "ab"]}
+    path = user.home / "pod.json"
+    path.write_text(json.dumps(said | {"shared": {"namespaces": ["net"]}}))
+    told = user.hako("start", "-D", "-b", "--spec", "pod.json", status=125).stderr
+    assert 'sharing net takes root, or a shared user namespace (share "user", too)' in told
+    path.write_text(json.dumps(said | {"shared": {"namespaces": ["user", "net", "uts"]}}))
+    user.hako("start", "-D", "--spec", "pod.json")
+    script = "hostname; id -u; readlink /proc/self/ns/net; cat /proc/self/uid_map"
+    one, two = (user.hako("attach", "-n", name, "--", "sh", "-c", script).stdout.split() for name in "ab")
+    assert one == two
+    assert one[:2] == ["pod", "0"]
+    assert one[3:6] == ["0", str(UID), "1"]
+    user.hako("kill", "-n", "pod")
+    user.hako("rm", "--rootfs", "-n", "pod")

@@ -13,7 +13,7 @@ from hakoniwa.spec.plain import from_plain
 EVERY: list[Request] = [
     requests.List(),
     requests.Add(document='{"schema": 1, "text": "\\u2028"}'),
-    requests.Start(name="x", wait=True),
+    requests.Start(name="x", wait=True, hold=True),
     requests.Stop(name="x"),
     requests.Remove(name="x"),
     requests.End(),

@@ -11,7 +11,7 @@ import _socket
 import os
 import select
 
-from hakoniwa.errors import HakoError
+from hakoniwa.errors import HakoError, explained
 from hakoniwa.kernel.sockets import is_ours
 from hakoniwa.run.barn.record import SOCKET
 from hakoniwa.run.barn.requests import LARGEST, Answer, read_request, refused, written_answer
@@ -157,6 +157,8 @@ class Visitor:
             self._door.serve(read_request(line), self)
         except HakoError as error:
             self.refuse(error)
+        except Exception as error:  # who asks is told, whatever it is
+            self.refuse(HakoError(f"it cannot be done: {explained(error)}"))
 
     def _write(self) -> None:
         try:

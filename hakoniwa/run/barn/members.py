@@ -153,6 +153,7 @@ class Members:
                 visitor.answer(Answer(members=(member.fare(),)))
 
         self._waiting.append((lambda: member.is_settled(wait=request.wait), answer))
+        self.tell_who_waits()  # it may have failed before there was a supervisor to tell of it
 
     def _stop(self, request: requests.Stop, visitor: Visitor) -> None:
         member = self._find(request.name)
