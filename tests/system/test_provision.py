@@ -383,3 +383,15 @@ def test_what_a_file_says_wrong(hako: Hako, write_file: Writer, line: str, told:
 
 def test_a_step_ends_though_something_of_it_still_has_its_output(hako: Hako, write_file: Writer) -> None:
     hako("create", write_file(RECIPE + "p.run_shell('sleep 1000 & exit 0')"))
+
+
+def test_the_names_of_steps_may_be_of_several_containers(hako: Hako, write_file: Writer) -> None:
+    body = RECIPE
+    for name in ("one", "two"):
+        body += f"with config.define() as c:\n    c.name = {name!r}\n    c.chroot_to({name!r})\n"
+        body += f"    c.provision.run_shell('echo {name} >> /log', name={name!r})\n"
+    path = write_file(body)
+    hako("create", path)
+    hako("provision", path, "--run-only", "one,two")
+    for name in ("one", "two"):
+        assert (path.parent / name / "upper" / "log").read_text() == f"{name}\n{name}\n"

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import marks
+from hakoniwa import marks, state
 from hakoniwa.errors import HakoError, nearest
+from hakoniwa.ids import choose_maps, for_ordinary_user
 from hakoniwa.marks import Mark
 from hakoniwa.rootfs.provision.stepprocess import run_inside
+from hakoniwa.rootfs.rootless import as_root
 from hakoniwa.rootfs.store.locks import hold_rootfs
 from hakoniwa.rootfs.store.registry import write_mark
 from hakoniwa.rootfs.store.roots import root_of
 from hakoniwa.rootfs.tools.digests import asked, step_digest, step_id
+from hakoniwa.rootfs.tools.progress import progress_for
 from hakoniwa.spec.outline import outline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hakoniwa.rootfs.tools.progress import Progress
-    from hakoniwa.spec.records import Container, Outline, ProvisionStep
+    from hakoniwa.spec.records import Barn, Container, Outline, ProvisionStep
 
     # A step, what it is remembered by, and what it does.
     Pending = tuple[ProvisionStep, str, str]
@@ -101,3 +104,26 @@ def provision(container: Container, names: list[str] | None, progress: Progress)
         os.close(lock)
     count = len(due)
     progress.tell(f"took {count} step{'s' if count != 1 else ''} of provisioning" if count else "nothing is left to do")
+
+
+def provision_barn(barn: Barn, names: list[str] | None, *, quiet: bool) -> None:
+    """The use case `provision`: take the steps that are due, or those of these names, in each rootfs of a barn. Raises HakoError."""
+    for container in barn.containers:
+        state.must_belong(container)
+    members = [container for container in barn.containers if not container.build.provision.skip]
+    known = [step.name for container in members for step in container.build.provision.steps if step.name]
+    for name in names or ():
+        if name not in known:
+            hint = nearest(name, known) or "no step has a name: name= gives it one"
+            raise HakoError(f"provisioning step {name!r} is unknown", where=barn.file, hint=hint)
+    for container in members:
+        own = {step.name for step in container.build.provision.steps}
+        wanted = None if names is None else [name for name in names if name in own]
+        if wanted != []:
+            _provision_as_root(container, wanted, quiet=quiet)
+
+
+def _provision_as_root(container: Container, names: list[str] | None, *, quiet: bool) -> None:
+    """Be root of a user namespace with the ids of the container for that, if this user is not root."""
+    maps = None if os.geteuid() == 0 else choose_maps(for_ordinary_user(container))
+    as_root(lambda: provision(container, names, progress_for(container.name, quiet=quiet)), maps)
