@@ -6,6 +6,7 @@
 import os
 
 from hakoniwa import Haconiwa
+from hakoniwa.types import Barn, Base
 
 with Haconiwa.define() as config:
     config.name = "hooks"
@@ -15,15 +16,16 @@ with Haconiwa.define() as config:
     config.mount_independent("procfs", "sysfs", "devtmpfs", "devpts", "shm")
 
     @config.add_general_hook("setup")
-    def check_host(barn):
+    def check_host(barn: Barn) -> None:
         if os.getloadavg()[0] > 1000:
             raise Haconiwa.Abort("the machine is too busy")
 
     @config.add_general_hook("after_chroot")
-    def write_file(base):
+    def write_file(base: Base) -> None:
         with open("/etc/written-by-hook", "w") as file:
             file.write(f"{base.name} was prepared in its own root\n")
 
     @config.add_general_hook("teardown_container")
-    def tell(base):
-        base.log(f"ended with {base.exit_status.code}")
+    def tell(base: Base) -> None:
+        if base.exit_status is not None:
+            base.log(f"ended with {base.exit_status.code}")

@@ -6,9 +6,10 @@
 #   hako start examples/provisioned.haco.py
 
 from hakoniwa import Haconiwa
+from hakoniwa.types import Inside
 
 
-def write_motd(box):
+def write_motd(box: Inside) -> None:
     box.run(["/bin/sh", "-c", "echo 'made by a function' >> /etc/motd"])
 
 

@@ -6,6 +6,7 @@
 #   hako reload examples/ticker.haco.py                         # after an edit
 
 from hakoniwa import Haconiwa
+from hakoniwa.types import Base
 
 with Haconiwa.define() as config:
     config.name = "ticker"
@@ -18,17 +19,17 @@ with Haconiwa.define() as config:
     config.support_reload("resource", "hooks")
 
     @config.add_readiness_hook(port=8080, timeout=10, interval_msec=50)
-    def answers(base, ok):
+    def answers(base: Base, ok: bool) -> bool:
         return ok
 
     @config.add_async_hook(sec=1, interval_msec=1000)
-    def tick(base):
+    def tick(base: Base) -> None:
         base.log(f"tick [{base.pid}]")
 
     @config.add_timer_hook(cron="*/5 * * * *")
-    def every_five_minutes(base):
+    def every_five_minutes(base: Base) -> None:
         base.log("load: " + base.run(["cat", "/proc/loadavg"]).stdout.strip())
 
     @config.add_signal_handler("USR1")
-    def report(base):
+    def report(base: Base) -> None:
         base.log(f"up since {base.created_at}")

@@ -45,7 +45,7 @@ FLOORS = [
     ["run"],
     ["checking"],
     ["rootfs"],
-    ["commands", "library"],
+    ["commands", "library", "types"],
     ["cli", "__main__"],
 ]
 
