@@ -5,13 +5,14 @@ Not through python-prctl, which takes a twentieth of an interpreter start to loa
 
 from __future__ import annotations
 
+import os
+
 from hakoniwa.kernel.libc import call
 from hakoniwa.kernel.signals import SIGKILL
 
 # linux/prctl.h
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
-_PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 
@@ -52,8 +53,10 @@ def adopt_orphans() -> None:
 
 
 def set_name(name: str) -> None:
-    """What `ps` shows for this process: 15 bytes at most."""
-    _prctl(_PR_SET_NAME, name.encode()[:15] + b"\0")
+    """What `ps` shows for this process: 15 bytes at most. `man 5 proc_pid_comm`."""
+    file = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
+    os.write(file, name.encode()[:15])
+    os.close(file)
 
 
 def _prctl(option: int, argument: int | bytes) -> None:

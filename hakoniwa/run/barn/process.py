@@ -45,6 +45,10 @@ class BarnProcess:
         self.on_news: Callable[[], None] = lambda: None  # when a supervisor has told something
         self.front: UserTerminal | None = None  # while a container has it
         self._process: ProcessRecord | None = None
+        self.kept: list[object] = []  # of supervisors that were forked
+        self.given: dict[
+            int, tuple[int, int] | None
+        ] = {}  # what was open before the first: the file's own, and what the barn shares
         self._wakeup = -1  # readable when signals have arrived
         self.ended_by: int | None = None  # the signal that has asked this process to end
         self.keeps = barn.keep or not barn.containers  # it goes on without containers

@@ -14,6 +14,7 @@ import resource
 from hakoniwa import log
 from hakoniwa.errors import HakoError, explained
 from hakoniwa.kernel import prctl, signals
+from hakoniwa.kernel.descriptors import opened
 from hakoniwa.kernel.libc import fork_hooks
 from hakoniwa.run.life import Life
 from hakoniwa.run.supervisor import Supervisor
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     Runs = list[tuple[int, int]]
 
 _LONGEST = 50  # supervisors in a row
+_HIGHEST = (1 << 31) - 2  # what a descriptor can be
 _EACH = 10  # descriptors that are open for one meanwhile, at most
 
 
@@ -41,7 +43,7 @@ class _Prepared:
         self.reader = reader
         self.writer = writer
         self.descriptors = {writer, *supervisor.descriptors()}
-        self.others: Runs = []  # runs of descriptors that are not its own
+        self.others: Runs = []  # of descriptors that are not its own
 
     def become(self) -> NoReturn:
         """Be that supervisor."""
@@ -60,12 +62,23 @@ def start_in_rows(
     ahead = [*reversed(members)]
     if not process.is_warm:
         _warm_up(process.barn.name)
+        own = {*others, *process.descriptors()}
+        process.given = {number: _what(number) for number in opened() - own}
         process.is_warm = True
     while ahead and not process.is_asked_to_end():
         next_ones = [ahead.pop() for _ in range(min(len(ahead), _room()))]
         row = [ready for member in next_ones if (ready := _prepare(process, member, wait=wait, watch=watch))]
         _fork(process, row, [*others, *process.descriptors()])
         process.tell_failures()
+
+
+def _what(descriptor: int) -> tuple[int, int] | None:
+    """What tells an open file from one that has its number later."""
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _warm_up(name: str) -> None:
@@ -85,19 +98,19 @@ def _room() -> int:
 
 def _prepare(process: BarnProcess, member: Member, *, wait: bool, watch: bool) -> _Prepared | None:
     """The supervisor of a container, but for its process; None where that fails, which is noted."""
-    opened: list[int] = []
+    pipe: list[int] = []
     supervisor: Supervisor | None = None
     try:
-        opened += os.pipe2(os.O_CLOEXEC)
-        inherited = process.bequeath(opened[1], background=True, wait=wait, watch=watch)
+        pipe += os.pipe2(os.O_CLOEXEC)
+        inherited = process.bequeath(pipe[1], background=True, wait=wait, watch=watch)
         supervisor = Supervisor(Life(*member.take_up(process.barn), inherited))
         supervisor.prepare()
-        return _Prepared(member, supervisor, *opened)
+        return _Prepared(member, supervisor, *pipe)
     except Exception as error:
         _note(member, error)
     if supervisor is not None:
         supervisor.give_up()
-    for descriptor in opened:
+    for descriptor in pipe:
         os.close(descriptor)
     return None
 
@@ -109,11 +122,10 @@ def _note(member: Member, error: Exception) -> None:
 
 def _fork(process: BarnProcess, row: list[_Prepared], ours: list[int]) -> None:
     """Fork them all, and nothing else between."""
-    readers = [ready.reader for ready in row]
-    always = _runs([*ours, *readers])
-    every = {descriptor for ready in row for descriptor in ready.descriptors}
+    given = {number for number, what in process.given.items() if _what(number) == what}
+    given.difference_update(ours, (ready.reader for ready in row))
     for ready in row:
-        ready.others = [*always, *_runs(every - ready.descriptors)]
+        ready.others = _gaps(given | ready.descriptors)
     pids = [0] * len(row)
     failure: OSError | None = None
     log.flush_prints()
@@ -131,6 +143,9 @@ def _fork(process: BarnProcess, row: list[_Prepared], ours: list[int]) -> None:
         os.close(ready.writer)
         if pid:
             process.listen_to(ready.member, pid, ready.reader)
+            process.kept.append(
+                ready
+            )  # what is freed leaves holes, which those that follow would fill all over the memory
             ready.supervisor.let_go()
         else:
             assert failure is not None
@@ -140,12 +155,11 @@ def _fork(process: BarnProcess, row: list[_Prepared], ours: list[int]) -> None:
     signals.unblock()
 
 
-def _runs(numbers: Iterable[int]) -> Runs:
-    """Numbers as runs without gaps: (first, last)."""
-    found: Runs = []
-    for number in sorted(numbers):
-        if found and found[-1][1] == number - 1:
-            found[-1] = (found[-1][0], number)
-        else:
-            found.append((number, number))
-    return found
+def _gaps(keep: Iterable[int]) -> Runs:
+    """The runs of descriptors from 3 on that are not to be kept: (first, last)."""
+    gaps, first = [], 3
+    for number in sorted(keep):
+        if number > first:
+            gaps.append((first, number - 1))
+        first = max(first, number + 1)
+    return [*gaps, (first, _HIGHEST)]
