@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -749,3 +751,31 @@ def test_hooks_alone_make_no_group_of_a_document() -> None:
     container = Container(name="x", hooks=Hooks(general=(Hook(point="after_fork", function=module_level),)))
     assert to_plain(Barn(containers=(container,))) == {"schema": 1, "containers": [{"name": "x"}]}
     assert Mount(source="/a", target="/b") == Mount(source="/a", target="/b", fs=None)
+
+
+def test_an_ordinary_file_loads_nothing_of_documents(write_file: Callable[..., Path]) -> None:
+    path = write_file(
+        'config.name = "x"\nconfig.add_mount_point("/srv", to="/srv")\nconfig.mount_independent("procfs")'
+    )
+    code = (
+        f"import sys; sys.path[:0] = {sys.path!r}; from hakoniwa.haco.loader import load; load({str(path)!r}, 'start')"
+    )
+    code += "; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-ISc", code], capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert "hakoniwa.spec.rules" in loaded
+    of_documents = (
+        "plain",
+        "shapes",
+        "values",
+        "schema",
+        "document",
+        "functions",
+        "recorded",
+        "buildchecks",
+        "buildrules",
+    )
+    of_sections = ("bootstrap", "cgroup", "namespace", "sections", "seccomp", "provision")
+    unwanted = {*(f"hakoniwa.spec.{name}" for name in of_documents), *(f"hakoniwa.haco.{name}" for name in of_sections)}
+    assert not unwanted & set(loaded)
+    assert "json" not in loaded
