@@ -222,6 +222,18 @@ def test_the_end_of_the_first_process_of_a_shared_pid_namespace(hako: Hako, box:
     barns("end", "box")
 
 
+def is_being_started(folder: Path) -> bool:
+    """Whether a supervisor lives, and has not written down yet that its container runs."""
+    try:
+        with open(folder / "lock") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return not (folder / "state.json").exists()
+    return False
+
+
 @pytest.mark.parametrize(
     "place",
     [
@@ -251,6 +263,8 @@ def test_a_barn_that_is_killed_at_any_moment(hako: Hako, box: Writer, barns: Bar
         hako("kill", path)
     else:
         barns("make", path, status=125 if place != "process:BarnProcess.is_over" else 0, die_at=place, **said)
+        while is_being_started(places / "run" / "box"):
+            os.sched_yield()
         hako("kill", path)  # a supervisor lives on
     hako("gc")
     assert barns.names() == []
