@@ -5,6 +5,8 @@ A container file imports `Haconiwa`. A program imports `Box`, `Running`, `run`, 
 
 from __future__ import annotations
 
+import sys
+
 __version__ = "0.1.0"
 __all__ = ["Box", "Haconiwa", "HakoError", "Running", "__version__", "load", "run"]
 
@@ -23,13 +25,22 @@ _HOMES = {
 }
 
 
+class _Package(type(sys)):  # type: ignore[misc]
+    """Keeps the name `run` for the function: the import system would give it to the folder, which has it by chance."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name != "run" or type(value) is not type(sys):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
 def __getattr__(name: str) -> Any:
     """A public name on its first use: a command loads what it needs, and no more."""
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'hakoniwa' has no attribute {name!r}")
-    import sys
-
     __import__(home)
     value = globals()[name] = getattr(sys.modules[home], name)
     return value

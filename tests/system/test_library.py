@@ -452,3 +452,9 @@ def test_a_start_whose_program_is_killed_leaves_nothing(hako: Hako, box: Writer,
     assert json.loads(hako("ps", "--json").stdout)["containers"] == []
     box()
     assert hako("start", path, "--", "echo", "again").stdout == "again\n"
+
+
+def test_the_folder_run_does_not_take_the_name_of_the_function() -> None:
+    code = "import hakoniwa.run.supervisor; from hakoniwa import run; print(run.__name__, hakoniwa.run is run)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "run True\n", done.stderr
