@@ -240,3 +240,18 @@ def test_examples_are_well_described(path: Path, write_file: Callable[..., Path]
     from hakoniwa.haco.loader import load
 
     assert load(str(path), "check").containers
+
+
+# What a front end calls.
+USE_CASES = (
+    *("run/prepare.py", "run/exec.py", "run/end.py", "run/barn/foreground.py", "run/asking.py"),
+    *("rootfs/forget.py", "rootfs/clearing.py", "rootfs/provision/provisioning.py"),
+)
+
+
+@pytest.mark.parametrize("name", USE_CASES)
+def test_use_cases_raise_and_neither_print_nor_exit(name: str) -> None:
+    for node in ast.walk(ast.parse((PACKAGE / name).read_text())):
+        called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        assert called not in ("print", "sys.exit", "os._exit", "exit")
+    assert "hakoniwa.commands" not in (PACKAGE / name).read_text()
