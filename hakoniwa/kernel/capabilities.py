@@ -10,6 +10,7 @@ import errno
 import os
 
 from hakoniwa.errors import nearest
+from hakoniwa.kernel.files import read_file
 from hakoniwa.kernel.libc import call
 
 TYPE_CHECKING = False
@@ -115,18 +116,14 @@ def names(bits: int) -> list[str]:
 
 def held(pid: str = "self") -> int:
     """The bounding set of a process cut down to its permitted set: what it could hand to a child at most."""
-    bits = {}
-    with open(f"/proc/{pid}/status") as file:
-        for line in file:
-            if line.startswith(("CapPrm:", "CapBnd:")):
-                bits[line[:6]] = int(line[7:], 16)
-    return bits["CapPrm"] & bits["CapBnd"]
+    lines = read_file(f"/proc/{pid}/status").splitlines()
+    bits = {line[:6]: int(line[7:], 16) for line in lines if line.startswith((b"CapPrm:", b"CapBnd:"))}
+    return bits[b"CapPrm"] & bits[b"CapBnd"]
 
 
 def every() -> int:
     """All that this kernel knows: what the first process of a user namespace has in it. `man 7 user_namespaces`."""
-    with open("/proc/sys/kernel/cap_last_cap") as file:
-        return (2 << int(file.read())) - 1
+    return (2 << int(read_file("/proc/sys/kernel/cap_last_cap"))) - 1
 
 
 def limit_bounding(bits: int) -> None:
