@@ -8,7 +8,7 @@ import sys
 
 from hakoniwa import log
 from hakoniwa.errors import FAILED, USAGE, HakoError, nearest
-from hakoniwa.kernel import signals
+from hakoniwa.kernel.processes import signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,31 +17,31 @@ if TYPE_CHECKING:
 
     from hakoniwa.options import Command, Given
 
-# The commands with what each does, by the names of their modules in hakoniwa.commands.
+# The commands, each with the room of hakoniwa.commands that its module lies in, and with what it does.
 COMMANDS = {
-    "new": "write a commented container file (alias: init)",
-    "check": "load and validate a container file, and change nothing",
-    "create": "build the rootfs",
-    "provision": "take the steps of provisioning that are due",
-    "archive": "pack the rootfs into a file",
-    "start": "run the container (alias: run)",
-    "release": "have a held container execute its program",
-    "attach": "run a command, or a shell, inside",
-    "reload": "read the file again, and apply what may change",
-    "kill": "end the container",
-    "ps": "list containers",
-    "status": "tell how the containers of a file fare",
-    "logs": "print what a background container has printed",
-    "inspect": "print the full definition as JSON",
-    "snapshot": "keep the rootfs as it is under a name",
-    "rollback": "put the rootfs back to a snapshot",
-    "mount": "run a program of the host on the whole rootfs of a stopped container",
-    "clone": "make another container's rootfs a copy",
-    "cache": "list or prune the layers that rootfs are made of",
-    "rm": "forget a stopped container",
-    "gc": "clear whatever a crash has left",
-    "version": "print hakoniwa's version",
-    "revisions": "print the versions of what is used, and what the kernel offers",
+    "new": ("build", "write a commented container file (alias: init)"),
+    "check": ("build", "load and validate a container file, and change nothing"),
+    "create": ("build", "build the rootfs"),
+    "provision": ("build", "take the steps of provisioning that are due"),
+    "archive": ("build", "pack the rootfs into a file"),
+    "start": ("run", "run the container (alias: run)"),
+    "release": ("run", "have a held container execute its program"),
+    "attach": ("run", "run a command, or a shell, inside"),
+    "reload": ("run", "read the file again, and apply what may change"),
+    "kill": ("run", "end the container"),
+    "ps": ("run", "list containers"),
+    "status": ("run", "tell how the containers of a file fare"),
+    "logs": ("run", "print what a background container has printed"),
+    "inspect": ("run", "print the full definition as JSON"),
+    "snapshot": ("build", "keep the rootfs as it is under a name"),
+    "rollback": ("build", "put the rootfs back to a snapshot"),
+    "mount": ("build", "run a program of the host on the whole rootfs of a stopped container"),
+    "clone": ("build", "make another container's rootfs a copy"),
+    "cache": ("build", "list or prune the layers that rootfs are made of"),
+    "rm": ("upkeep", "forget a stopped container"),
+    "gc": ("upkeep", "clear whatever a crash has left"),
+    "version": ("upkeep", "print hakoniwa's version"),
+    "revisions": ("upkeep", "print the versions of what is used, and what the kernel offers"),
 }
 ALIASES = {"init": "new", "run": "start", "--version": "version"}
 LATER = ("checkpoint", "restore")
@@ -159,8 +159,9 @@ def _find_file(command: Command, given: Given) -> Given:
 
 
 def _import(name: str) -> ModuleType:
-    package = __import__(f"hakoniwa.commands.{name}")
-    module: ModuleType = getattr(package.commands, name)
+    room, _ = COMMANDS[name]
+    package = __import__(f"hakoniwa.commands.{room}.{name}")
+    module: ModuleType = getattr(getattr(package.commands, room), name)
     return module
 
 
@@ -175,7 +176,7 @@ def _only_file(command: str) -> str:
 
 def _overview() -> str:
     lines = ["usage: hako COMMAND [options] [FILE] [-- ARGV...]", ""]
-    lines += [f"  {name:<10} {summary}" for name, summary in COMMANDS.items()]
+    lines += [f"  {name:<10} {summary}" for name, (_, summary) in COMMANDS.items()]
     return "\n".join([*lines, "", "hako COMMAND --help tells more."])
 
 

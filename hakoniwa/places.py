@@ -100,7 +100,7 @@ def lock_rootfs(path: str, *, shared: bool = False) -> int:
     container (`man 2 flock`, `man 7 unix`).
     Raises BlockingIOError while another has it, FileNotFoundError if even the folder above is missing, and HakoError.
     """
-    from hakoniwa.kernel.files import lock_file
+    from hakoniwa.kernel.filesystem.files import lock_file
 
     if os.path.islink(path):
         path = os.path.realpath(path)

@@ -14,7 +14,7 @@ import errno
 import os
 
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel.files import read_all, read_file
+from hakoniwa.kernel.filesystem.files import read_all, read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ def _granted(path: str, owning_group: int) -> list[tuple[bool, int]]:
 
 def _is_private(gid: int, owners: Collection[int]) -> bool:
     """Whether a group is known and has nobody in it but `owners`. By the files: others' services cannot list members."""
-    from hakoniwa.kernel.users import members
+    from hakoniwa.kernel.security.users import members
 
     try:
         passwd, group = (read_file(f"/etc/{name}").decode(errors="replace") for name in ("passwd", "group"))

@@ -13,7 +13,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from hakoniwa.errors import HakoError
 from hakoniwa.haco.loader import load
 from hakoniwa.record import plain
-from hakoniwa.run.barn import management
+from hakoniwa.run.barn.late import management
 from hakoniwa.spec.records import Persisted, Sharing, TimeOffset
 
 

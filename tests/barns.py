@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from hakoniwa.kernel.pidfd import wait_end
+from hakoniwa.kernel.processes.pidfd import wait_end
 from tests.conftest import LONGEST, Hako
 
 PROGRAM = Path(__file__).with_name("barnprogram.py")

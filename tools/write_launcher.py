@@ -4,7 +4,7 @@ The launcher is isolated, and without what a start does not need: `-I` keeps the
 out of the interpreter; `-S` leaves out `site`, a fifth of an empty interpreter's start, which is why the folders are named
 here. pip's own launcher cannot say either.
 
-The bundle holds the modules of the commands that have to be quick, compiled: see hakoniwa/quickimport.py.
+The bundle holds the modules of the commands that have to be quick, compiled: see hakoniwa/bundle/quickimport.py.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from types import CodeType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hakoniwa.quickimport import Entry, Part
+    from hakoniwa.bundle.quickimport import Entry, Part
 
 PROJECT = Path(__file__).resolve().parent.parent
 PACKAGE = PROJECT / "hakoniwa"
@@ -41,18 +41,27 @@ COMMANDS = {
 }
 # What they import at times, by what a start has: each is read at once.
 AT_TIMES = (
-    "haco.namespace ids kernel.descriptors kernel.idmap ranges run.start.helper run.start.hostfiles steps.namespaces",  # a user namespace
-    "haco.cgroup kernel.cgroup.delegation kernel.cgroup.v1 kernel.cgroup.v2 run.start.groups steps.join",
-    "haco.bootstrap hostroot.shadows spec.buildchecks spec.buildrules spec.outline",  # a rootfs that we make
+    "haco.sections.namespace known.ids kernel.descriptors kernel.processes.idmap "  # a user namespace
+    "known.ranges run.start.helper run.start.hostfiles steps.namespaces",
+    "haco.sections.cgroup kernel.cgroup.delegation kernel.cgroup.v1 kernel.cgroup.v2 run.start.groups steps.join",
+    "haco.sections.bootstrap host.root.shadows spec.rules.buildchecks spec.rules.buildrules spec.outline",  # a rootfs that we make
     "run.barn.process run.hooks.general run.output",  # more than a container in the foreground
     "run.barn.background",
     "run.control run.reload.reloader run.requests",  # more than a moment
-    "haco.callfilter haco.seccomp",
-    *("haco.functions", "haco.provision", "haco.sections", "hostwalk", "kernel.idle", "kernel.tree", "leftovers"),
+    "haco.sections.callfilter haco.sections.seccomp",
+    *(
+        "haco.functions",
+        "haco.sections.provision",
+        "haco.sections.settings",
+        "host.walk",
+        "kernel.processes.idle",
+        "kernel.filesystem.tree",
+        "known.leftovers",
+    ),
     *("run.process.pump", "steps.gather", "steps.scheduling"),
 )
 LIBRARIES = ("_ctypes", "_json")  # Python's own that they import
-FIRST = "quickos cli options commands"  # by all commands
+FIRST = "bundle.quickos cli options commands"  # by all commands
 ANY = "*"  # the same for every command that is not named here, as quickimport has it
 BEGIN = 20  # bytes at the beginning that say what the file is and where its head lies
 LARGEST = 60 << 10  # of what is read at once: the memory for more would be new each time
@@ -71,7 +80,7 @@ except OSError:
 if begin.startswith(MAGIC_NUMBER):
     at, size = int.from_bytes(begin[-8:-4], "little"), int.from_bytes(begin[-4:], "little")
     code, parts, libraries = marshal.loads(posix.pread(file, size, at))
-    names = {{"__name__": "hakoniwa.quickimport", "__package__": "hakoniwa"}}
+    names = {{"__name__": "hakoniwa.bundle.quickimport", "__package__": "hakoniwa"}}
     exec(code, names)
     names["load"]({bundle!r}, file, begin, parts, libraries, sys.argv[1] if len(sys.argv) > 1 else "")
 if "hakoniwa" not in sys.modules:
@@ -110,7 +119,7 @@ def write_bundle() -> None:
             part = marshal.dumps(chosen)
             parts.append((commands, len(content), len(part), tuple(entry[0] for entry in chosen)))
             content += part
-    head = marshal.dumps((lean_code(PACKAGE / "quickimport.py"), tuple(parts), libraries()))
+    head = marshal.dumps((lean_code(PACKAGE / "bundle/quickimport.py"), tuple(parts), libraries()))
     content[:BEGIN] = MAGIC_NUMBER + os.urandom(BEGIN - 12) + struct.pack("<II", len(content), len(head))
     replace(BUNDLE, bytes(content) + head, 0o644)
 
@@ -146,7 +155,7 @@ def grouped() -> list[tuple[tuple[str, ...], list[str]]]:
 
     A module is needed by all that need one that imports it.
     """
-    needed = [f"commands.{names[0]} {later}" for names, later in COMMANDS.items()]
+    needed = [f"{module_of(names[0])} {later}" for names, later in COMMANDS.items()]
     users: dict[str, tuple[str, ...]] = dict.fromkeys(imported(FIRST), (ANY,))
     for names, modules in zip(COMMANDS, needed, strict=True):
         for module in imported(f"{FIRST} {modules}"):
@@ -159,6 +168,12 @@ def grouped() -> list[tuple[tuple[str, ...], list[str]]]:
     for module in imported(" ".join([FIRST, *needed, *AT_TIMES])):
         found.setdefault(users[module], []).append(module)
     return sorted(found.items(), key=lambda group: (group[0] != (ANY,), -len(group[0]), group[0]))
+
+
+def module_of(command: str) -> str:
+    """The module of a command, as the command line finds it. This interpreter may lack what hakoniwa needs: it is only looked for."""
+    (found,) = (PACKAGE / "commands").glob(f"*/{command}.py")
+    return f"commands.{found.parent.name}.{command}"
 
 
 def imported(modules: str) -> list[str]:
@@ -187,7 +202,7 @@ class Leaner(ast.NodeTransformer):
     def visit_Import(self, node: ast.Import) -> ast.AST:
         if [(name.name, name.asname) for name in node.names] != [("os", None)]:
             return node
-        quick = ast.ImportFrom("hakoniwa", [ast.alias("quickos", "os")], 0)
+        quick = ast.ImportFrom("hakoniwa.bundle", [ast.alias("quickos", "os")], 0)
         return ast.fix_missing_locations(ast.copy_location(quick, node))
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:

@@ -34,7 +34,7 @@ class StrategySettings:
     """What strategies take; see docs/guide.md for which takes what."""
 
 '''
-# Of the kinds in spec/buildchecks.py.
+# Of the kinds in spec/rules/buildchecks.py.
 TYPES = {
     "archive": "str | os.PathLike[str]",
     "arguments": "Sequence[str] | str",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import state
 from hakoniwa.errors import HakoError, closest
+from hakoniwa.known import state
+from hakoniwa.known.statefile import ALIVE, Made, State, known_names, said
 from hakoniwa.options import Given, Option, usage_error
-from hakoniwa.statefile import ALIVE, Made, State, known_names, said
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ def _how(known: State | Made) -> str:
 
 def _by_name(name: str) -> list[State | Made]:
     """The container of a name, or the containers of the barn that has it."""
-    from hakoniwa.spec.checks import Wrong
-    from hakoniwa.spec.checks import name as check_name
+    from hakoniwa.spec.rules.checks import Wrong
+    from hakoniwa.spec.rules.checks import name as check_name
 
     try:
         one = state.known(check_name(name))

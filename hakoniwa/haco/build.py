@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import state
 from hakoniwa.haco.container import ContainerBuilder, WrittenMount
 from hakoniwa.haco.reading import Reading
+from hakoniwa.known import state
+from hakoniwa.known.statefile import Damaged
 from hakoniwa.places import lib_dir
-from hakoniwa.spec import checks
 from hakoniwa.spec.complete import complete
 from hakoniwa.spec.records import (
     AS_THE_CALLER,
@@ -33,14 +33,14 @@ from hakoniwa.spec.records import (
     Seccomp,
     Security,
 )
-from hakoniwa.spec.rules import broken_rules, where_of
-from hakoniwa.statefile import Damaged
+from hakoniwa.spec.rules import checks
+from hakoniwa.spec.rules.rules import broken_rules, where_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from hakoniwa.spec.rules import Problem
+    from hakoniwa.spec.rules.rules import Problem
 
 
 def build_barn(builder: ContainerBuilder) -> Barn:

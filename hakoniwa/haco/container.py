@@ -5,23 +5,23 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import nearest
-from hakoniwa.haco.hooks import HookWords
 from hakoniwa.haco.reading import Reading, refuse, short
 from hakoniwa.haco.section import Section, Table
-from hakoniwa.spec import checks
+from hakoniwa.haco.sections.hooks import HookWords
 from hakoniwa.spec.records import BARN_POINTS, FLAVOURS, INDEPENDENT_MOUNTS, RELOADABLE, Hook
+from hakoniwa.spec.rules import checks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, Literal, Self
 
-    from hakoniwa.haco.bootstrap import BootstrapSection
-    from hakoniwa.haco.cgroup import CgroupSection
-    from hakoniwa.haco.namespace import NamespaceSection
-    from hakoniwa.haco.provision import ProvisionSection
-    from hakoniwa.haco.seccomp import SeccompSection
-    from hakoniwa.haco.sections import (
+    from hakoniwa.haco.sections.bootstrap import BootstrapSection
+    from hakoniwa.haco.sections.cgroup import CgroupSection
+    from hakoniwa.haco.sections.namespace import NamespaceSection
+    from hakoniwa.haco.sections.provision import ProvisionSection
+    from hakoniwa.haco.sections.seccomp import SeccompSection
+    from hakoniwa.haco.sections.settings import (
         CapabilitiesSection,
         CommandSection,
         FilesystemSection,
@@ -43,26 +43,26 @@ _TABLES: dict[str, Callable[[object, object], object]] = {
 def _section(word: str) -> type[Section]:
     """The class of a section."""
     if word == "bootstrap":
-        from hakoniwa.haco.bootstrap import BootstrapSection
+        from hakoniwa.haco.sections.bootstrap import BootstrapSection
 
         return BootstrapSection
     if word == "provision":
-        from hakoniwa.haco.provision import ProvisionSection
+        from hakoniwa.haco.sections.provision import ProvisionSection
 
         return ProvisionSection
     if word == "cgroup":
-        from hakoniwa.haco.cgroup import CgroupSection
+        from hakoniwa.haco.sections.cgroup import CgroupSection
 
         return CgroupSection
     if word == "namespace":
-        from hakoniwa.haco.namespace import NamespaceSection
+        from hakoniwa.haco.sections.namespace import NamespaceSection
 
         return NamespaceSection
     if word == "seccomp":
-        from hakoniwa.haco.seccomp import SeccompSection
+        from hakoniwa.haco.sections.seccomp import SeccompSection
 
         return SeccompSection
-    from hakoniwa.haco import sections
+    from hakoniwa.haco.sections import settings as sections
 
     found: type[Section] = getattr(sections, f"{word.capitalize()}Section")
     return found

@@ -6,18 +6,18 @@ import inspect
 import re
 
 from hakoniwa.errors import nearest
-from hakoniwa.haco.bootstrap import BootstrapSection
-from hakoniwa.haco.callfilter import FilterBuilder
-from hakoniwa.haco.cgroup import CgroupSection
 from hakoniwa.haco.container import ContainerBuilder
 from hakoniwa.haco.facade import Haconiwa
 from hakoniwa.haco.haconiwa import OF_ARGUMENTS
-from hakoniwa.haco.hooks import HookWords
-from hakoniwa.haco.namespace import NamespaceSection
-from hakoniwa.haco.provision import ProvisionSection
-from hakoniwa.haco.seccomp import SeccompSection
 from hakoniwa.haco.section import Section
-from hakoniwa.haco.sections import (
+from hakoniwa.haco.sections.bootstrap import BootstrapSection
+from hakoniwa.haco.sections.callfilter import FilterBuilder
+from hakoniwa.haco.sections.cgroup import CgroupSection
+from hakoniwa.haco.sections.hooks import HookWords
+from hakoniwa.haco.sections.namespace import NamespaceSection
+from hakoniwa.haco.sections.provision import ProvisionSection
+from hakoniwa.haco.sections.seccomp import SeccompSection
+from hakoniwa.haco.sections.settings import (
     CapabilitiesSection,
     CommandSection,
     FilesystemSection,

@@ -9,7 +9,7 @@ from _thread import _local
 from hakoniwa.errors import HakoError, nearest
 from hakoniwa.haco.container import ContainerBuilder
 from hakoniwa.haco.reading import Reading, short
-from hakoniwa.spec.checks import deep_copy
+from hakoniwa.spec.rules.checks import deep_copy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

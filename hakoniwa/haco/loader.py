@@ -6,24 +6,25 @@ import errno
 import os
 import sys
 
-from hakoniwa import state, trust
+from hakoniwa import trust
 from hakoniwa.errors import HakoError, Problems, closest
 from hakoniwa.haco import facade
 from hakoniwa.haco.beside import LARGEST, find_beside
 from hakoniwa.haco.build import build_barn
 from hakoniwa.haco.reading import Reading
-from hakoniwa.hostpaths import distrust
+from hakoniwa.host.paths import distrust
 from hakoniwa.kernel.libc import compile_file
+from hakoniwa.known import state
+from hakoniwa.known.statefile import known_names
 from hakoniwa.places import global_file
-from hakoniwa.statefile import known_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType
 
+    from hakoniwa.known.statefile import Made, State
     from hakoniwa.options import Given
     from hakoniwa.spec.records import Barn
-    from hakoniwa.statefile import Made, State
 
 
 def load(path: str, command: str) -> Barn:
@@ -61,7 +62,7 @@ def is_document(source: bytes) -> bool:
 
 def load_document(path: str, source: bytes | None = None) -> Barn:
     """The barn of a spec as JSON, in a file whose content may be known, or with "-" of standard input. Raises HakoError."""
-    from hakoniwa.spec import document
+    from hakoniwa.spec.documents import document
 
     barn = document.read_document(path) if source is None else document.from_text(source, path)
     distrust(barn)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from hakoniwa.errors import HakoError, Problems
-from hakoniwa.spec.checks import Wrong
+from hakoniwa.spec.rules.checks import Wrong
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

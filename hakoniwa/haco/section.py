@@ -6,7 +6,7 @@ import os
 
 from hakoniwa.errors import nearest
 from hakoniwa.haco.reading import Reading, refuse, short
-from hakoniwa.spec.checks import Wrong, deep_copy
+from hakoniwa.spec.rules.checks import Wrong, deep_copy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

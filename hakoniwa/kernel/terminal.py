@@ -7,7 +7,7 @@ import os
 import termios
 
 from hakoniwa.kernel.libc import call
-from hakoniwa.kernel.signals import SIG_DFL, SIG_IGN, SIGTTOU, signal
+from hakoniwa.kernel.processes.signals import SIG_DFL, SIG_IGN, SIGTTOU, signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

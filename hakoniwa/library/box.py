@@ -14,16 +14,16 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from hakoniwa import state
 from hakoniwa.errors import HakoError
 from hakoniwa.haco.container import ContainerBuilder
 from hakoniwa.haco.facade import Definition
+from hakoniwa.known import state
+from hakoniwa.known.statefile import ALIVE, State
 from hakoniwa.library import client
 from hakoniwa.library.definition import describe, read_limits
 from hakoniwa.library.request import Request
-from hakoniwa.spec.checks import Wrong
-from hakoniwa.spec.checks import name as check_name
-from hakoniwa.statefile import ALIVE, State
+from hakoniwa.spec.rules.checks import Wrong
+from hakoniwa.spec.rules.checks import name as check_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -226,8 +226,8 @@ def _memory_file(content: bytes) -> int:
 
 def wait(name: str, timeout: float | None) -> int:
     """Wait for the end of a container, and return its exit status. Raises TimeoutError, and HakoError when it is not known."""
-    from hakoniwa import state
-    from hakoniwa.kernel.pidfd import has_ended
+    from hakoniwa.kernel.processes.pidfd import has_ended
+    from hakoniwa.known import state
 
     deadline = None if timeout is None else time.monotonic() + timeout
     found = state.read(name)

@@ -6,10 +6,10 @@ import os
 
 from hakoniwa.errors import HakoError, Problems, nearest
 from hakoniwa.haco.build import build_barn
-from hakoniwa.haco.cgroup import LIMITED
 from hakoniwa.haco.container import ContainerBuilder
+from hakoniwa.haco.sections.cgroup import LIMITED
 from hakoniwa.library.request import Limits
-from hakoniwa.spec import checks
+from hakoniwa.spec.rules import checks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def describe(builder: ContainerBuilder, name: str | None, token: str) -> dict[st
         barn = _build_named(builder, name)
     if reading.problems:
         raise Problems(reading.problems)
-    from hakoniwa.spec.plain import to_plain
+    from hakoniwa.spec.documents.plain import to_plain
 
     # A program is no container file: nobody but itself may execute it, and names are no file's.
     containers = tuple(one.replace(file="", origin=reading.file) for one in barn.containers)
@@ -63,8 +63,8 @@ def read_limits(limit: Mapping[str, int | float | str | None] | None) -> Limits:
     unknown = [word for word in limit if word not in LIMITED]
     if unknown:
         raise HakoError(f"limit {unknown[0]!r} is unknown", hint=nearest(str(unknown[0]), [*LIMITED]))
-    from hakoniwa.haco.cgroup import CgroupSection
     from hakoniwa.haco.reading import Reading
+    from hakoniwa.haco.sections.cgroup import CgroupSection
 
     reading = Reading("", "limit")
     section = CgroupSection(reading)

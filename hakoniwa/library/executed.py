@@ -13,8 +13,8 @@ import sys
 
 from hakoniwa import log, recordreader
 from hakoniwa.errors import HakoError, Problems
-from hakoniwa.kernel import prctl, signals
-from hakoniwa.kernel.files import wait_readable
+from hakoniwa.kernel.filesystem.files import wait_readable
+from hakoniwa.kernel.processes import prctl, signals
 from hakoniwa.library.request import Answer, Failure, Limits, Request
 from hakoniwa.record import plain
 from hakoniwa.run.prepare import Wanted, check_real_id, for_caller, prepare
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
+    from hakoniwa.known.statefile import State
     from hakoniwa.spec.records import Barn
-    from hakoniwa.statefile import State
 
 
 class Served:
@@ -108,7 +108,7 @@ def _load(served: Served, command: str) -> Barn:
     request = served.request
     if request.spec is not None:
         from hakoniwa.library.functions import find_function
-        from hakoniwa.spec.plain import from_plain
+        from hakoniwa.spec.documents.plain import from_plain
 
         sys.path[:] = [*sys.path, *(entry for entry in request.path if entry not in sys.path)]
         barn = from_plain(request.spec, functions=find_function if request.functions else None)
@@ -166,8 +166,8 @@ def _names(served: Served) -> int:
 
 def _names_of(served: Served) -> tuple[str, ...]:
     """The names that a request means; a name that is given is looked up, and no file executed."""
-    from hakoniwa import state
     from hakoniwa.haco.loader import unknown
+    from hakoniwa.known import state
 
     request = served.request
     if request.file is not None or request.spec is not None:
@@ -227,7 +227,7 @@ def _start(served: Served) -> int:
 
 
 def _end_all(names: tuple[str, ...]) -> None:
-    from hakoniwa import state
+    from hakoniwa.known import state
     from hakoniwa.run.end import Ending, end
 
     end([found for name in names if (found := state.read(name)) is not None], Ending())
@@ -262,7 +262,7 @@ def _run(served: Served) -> int:
 
 def _forget(names: tuple[str, ...]) -> None:
     """Forget containers that had their names for once, with the rootfs that was made for them. What fails is logged."""
-    from hakoniwa import state
+    from hakoniwa.known import state
     from hakoniwa.rootfs.forget import forget
 
     for name in names:
@@ -275,7 +275,7 @@ def _forget(names: tuple[str, ...]) -> None:
 
 def _found(served: Served) -> State:
     """The running container of a request's name. Raises HakoError."""
-    from hakoniwa import state
+    from hakoniwa.known import state
 
     name = served.request.name or ""
     found = state.read(name)
@@ -298,9 +298,9 @@ def _exec(served: Served) -> int:
 
 
 def _end(served: Served) -> int:
-    from hakoniwa import state
+    from hakoniwa.known import state
+    from hakoniwa.known.statefile import ALIVE
     from hakoniwa.run.end import GRACE, Ending, end
-    from hakoniwa.statefile import ALIVE
 
     request = served.request
     found = state.read(request.name or "")
@@ -325,7 +325,7 @@ def _signal(word: str) -> int:
 
 
 def _remove(served: Served) -> int:
-    from hakoniwa import state
+    from hakoniwa.known import state
     from hakoniwa.rootfs.forget import forget
 
     if served.request.forget:

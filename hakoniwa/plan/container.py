@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
+from hakoniwa.host.rewritable import NOTHING, Exposed
 from hakoniwa.plan.process import ProcessPlan
 from hakoniwa.record import Record
-from hakoniwa.rewritable import NOTHING, Exposed
 from hakoniwa.spec.records import NO_MAPS, Maps
 from hakoniwa.steps import devices, identity, mounts, root
 from hakoniwa.steps.step import HookPoint, Step, Wait
@@ -232,7 +232,7 @@ def _root(container: Container, launch: Launch) -> list[Step]:
 
 
 def stacked_root(layers: tuple[str, ...], **facts: Any) -> root.LayerRoot:
-    """The root of a rootfs that lies on layers of the store (marks.py), which are shown by their short names."""
+    """The root of a rootfs that lies on layers of the store (known/marks.py), which are shown by their short names."""
     return root.LayerRoot(layers=layers, names=tuple(layer.split("/")[-2][:12] for layer in layers), **facts)
 
 

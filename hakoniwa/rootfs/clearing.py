@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import leftovers, ranges, state
 from hakoniwa.errors import HakoError
+from hakoniwa.known import leftovers, ranges, state
 from hakoniwa.rootfs.rootless import as_root
 from hakoniwa.rootfs.store import layers
 from hakoniwa.rootfs.store.locks import clear_locks

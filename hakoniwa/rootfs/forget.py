@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from hakoniwa import leftovers, marks, ranges, state
 from hakoniwa.errors import HakoError, joined
+from hakoniwa.known import leftovers, marks, ranges, state
+from hakoniwa.known.statefile import ALIVE, Made, State
 from hakoniwa.rootfs.removal import remove_rootfs
 from hakoniwa.rootfs.rootless import as_root
-from hakoniwa.statefile import ALIVE, Made, State
 from hakoniwa.steps.namespaces import release
 
 TYPE_CHECKING = False

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import state
 from hakoniwa.errors import HakoError
-from hakoniwa.hostpaths import open_outside
+from hakoniwa.host.paths import open_outside
+from hakoniwa.known import state
+from hakoniwa.known.statefile import ALIVE
 from hakoniwa.rootfs.store import layers
 from hakoniwa.rootfs.store.discards import must_hold_no_mount, put_back, remove_tree, take_out
 from hakoniwa.rootfs.store.locks import hold_place
 from hakoniwa.rootfs.store.registry import remove_stale_marks, salvage_mark
-from hakoniwa.statefile import ALIVE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

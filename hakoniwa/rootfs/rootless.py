@@ -1,16 +1,16 @@
 """Work on a root file system as root of a user namespace of the caller's: its files belong to many ids.
 
 What is built has the ids of the container that it is for, so that it is started as it was built; removing takes all ids of
-the caller's (ids.py).
+the caller's (known/ids.py).
 """
 
 from __future__ import annotations
 
 import os
 
-from hakoniwa import ids
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import idmap, process
+from hakoniwa.kernel.processes import idmap, process
+from hakoniwa.known import ids
 from hakoniwa.places import cache_dir, lib_dir, log_dir, run_dir
 from hakoniwa.run.process.task import Task
 

@@ -10,11 +10,12 @@ import errno
 import os
 import stat
 
-from hakoniwa import marks, state
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import tree
-from hakoniwa.kernel.files import exchange
-from hakoniwa.marks import Mark, Snapshot
+from hakoniwa.kernel.filesystem import tree
+from hakoniwa.kernel.filesystem.files import exchange
+from hakoniwa.known import marks, state
+from hakoniwa.known.marks import Mark, Snapshot
+from hakoniwa.known.statefile import Made, timestamp
 from hakoniwa.places import layer_tree
 from hakoniwa.rootfs.store import layers
 from hakoniwa.rootfs.store.discards import remove_tree
@@ -23,7 +24,6 @@ from hakoniwa.rootfs.store.overlay import prepare_top
 from hakoniwa.rootfs.store.placement import make_parent, open_aside, put_in_place
 from hakoniwa.rootfs.store.registry import remove_stale_marks, write_mark
 from hakoniwa.rootfs.store.treecopy import copy_tree
-from hakoniwa.statefile import Made, timestamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import marks
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import mount, process, signals
+from hakoniwa.kernel.filesystem import mount
+from hakoniwa.kernel.processes import process, signals
+from hakoniwa.known import marks
 from hakoniwa.rootfs.store.locks import hold_rootfs
 from hakoniwa.rootfs.store.roots import root_at
 from hakoniwa.run.process.task import Task

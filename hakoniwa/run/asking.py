@@ -9,14 +9,14 @@ import time
 
 from hakoniwa import fastjson
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel.pidfd import is_stopped
+from hakoniwa.kernel.processes.pidfd import is_stopped
 from hakoniwa.run.control import socket_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from hakoniwa.statefile import State
+    from hakoniwa.known.statefile import State
 
 PATIENCE = 180.0  # seconds: longer than a supervisor waits for anything (run/reload/reloader.py)
 _LOOK = struct.pack(

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import state
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import signals
-from hakoniwa.kernel.pidfd import has_ended, is_stopped, takes, wait_end
+from hakoniwa.kernel.processes import signals
+from hakoniwa.kernel.processes.pidfd import has_ended, is_stopped, takes, wait_end
+from hakoniwa.known import state
+from hakoniwa.known.statefile import ALIVE, said
 from hakoniwa.record import Record
-from hakoniwa.statefile import ALIVE, said
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hakoniwa.statefile import ProcessRecord, State
+    from hakoniwa.known.statefile import ProcessRecord, State
 
 GRACE = 10.0  # seconds between the first signal and KILL
 _CLEANING = 40.0  # seconds that a supervisor may take for its last hooks (30 each at most) and for removing things
@@ -59,7 +59,7 @@ def clear(name: str) -> list[str]:
     try:
         if state.has_ended(name):
             return []
-        from hakoniwa import leftovers
+        from hakoniwa.known import leftovers
 
         return leftovers.clear(name)
     finally:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import state
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import capabilities, signals
+from hakoniwa.kernel.processes import signals
+from hakoniwa.kernel.security import capabilities
+from hakoniwa.known import state
 from hakoniwa.plan.process import ProcessPlan
 from hakoniwa.record import Record
 from hakoniwa.run.loop import Loop
@@ -18,8 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from hakoniwa.known.statefile import State
     from hakoniwa.seccomp.programs import Program
-    from hakoniwa.statefile import State
 
 
 class Wanted(Record):

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from hakoniwa.statefile import ProcessRecord
+    from hakoniwa.known.statefile import ProcessRecord
 
 
 class Inheritance(Record):

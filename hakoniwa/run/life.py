@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
+from hakoniwa.known.statefile import timestamp
 from hakoniwa.run.barn import messages
 from hakoniwa.run.hooks.view import ContainerView
 from hakoniwa.run.inheritance import Inheritance
 from hakoniwa.run.loop import Loop
 from hakoniwa.run.statewriter import StateWriter
-from hakoniwa.statefile import timestamp
 from hakoniwa.undo import Undo
 
 TYPE_CHECKING = False

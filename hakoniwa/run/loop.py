@@ -12,7 +12,7 @@ import time
 
 from hakoniwa import log
 from hakoniwa.errors import explained
-from hakoniwa.kernel import signals
+from hakoniwa.kernel.processes import signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

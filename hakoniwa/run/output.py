@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import state
 from hakoniwa.errors import HakoError
-from hakoniwa.hostpaths import open_outside
+from hakoniwa.host.paths import open_outside
+from hakoniwa.known import state
 from hakoniwa.places import ensure_private
 
 LARGEST = 10 << 20  # bytes of a log file, of which there are two: NAME.log and NAME.log.1

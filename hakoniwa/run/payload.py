@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa.kernel import signals
-from hakoniwa.kernel.files import wait_readable
-from hakoniwa.kernel.pidfd import has_ended, takes
+from hakoniwa.kernel.filesystem.files import wait_readable
+from hakoniwa.kernel.processes import signals
+from hakoniwa.kernel.processes.pidfd import has_ended, takes
 from hakoniwa.run.process import report
 
 TYPE_CHECKING = False

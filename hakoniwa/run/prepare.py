@@ -10,13 +10,13 @@ import os
 
 from hakoniwa import log
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import capabilities
-from hakoniwa.markglance import glance
+from hakoniwa.host.rewritable import find_exposed
+from hakoniwa.kernel.security import capabilities
+from hakoniwa.known.markglance import glance
 from hakoniwa.places import layer_trees
 from hakoniwa.plan.container import Launch
 from hakoniwa.plan.flavours import flavour_of, plan
 from hakoniwa.record import Record
-from hakoniwa.rewritable import find_exposed
 from hakoniwa.run.life import CLAIM, CLONE, NAMESPACES, PROGRAM
 from hakoniwa.run.start.hostside import host_steps, must_be_provisioned
 from hakoniwa.seccomp.programs import programs_for
@@ -59,7 +59,7 @@ def for_caller(barn: Barn) -> Barn:
     """The barn as this user runs it: an ordinary user's containers have a user namespace, whatever they say."""
     if os.geteuid() == 0:
         return barn
-    from hakoniwa.ids import for_ordinary_user
+    from hakoniwa.known.ids import for_ordinary_user
 
     for container in barn.containers:
         if container.flavour == "fly":
@@ -149,7 +149,7 @@ def _tell_what_differs(container: Container, said: Outline) -> None:
 def _choose_maps(container: Container) -> Maps:
     if "user" not in container.namespaces.own and os.geteuid() == 0:
         return NO_MAPS
-    from hakoniwa.ids import choose_maps
+    from hakoniwa.known.ids import choose_maps
 
     return choose_maps(container)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import fastjson, state
+from hakoniwa import fastjson
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel.pidfd import boot_id, start_time
-from hakoniwa.statefile import Definition, End, ProcessRecord, State
+from hakoniwa.kernel.processes.pidfd import boot_id, start_time
+from hakoniwa.known import state
+from hakoniwa.known.statefile import Definition, End, ProcessRecord, State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import os
 
 from hakoniwa import log
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import prctl, signals
+from hakoniwa.kernel.processes import prctl, signals
 from hakoniwa.plan.container import Launch
 from hakoniwa.run.barn import messages
 from hakoniwa.run.hooks.view import ExitStatus

@@ -7,7 +7,7 @@ import os
 from itertools import product
 
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel.files import replace_file
+from hakoniwa.kernel.filesystem.files import replace_file
 from hakoniwa.places import ensure_private
 from hakoniwa.spec.records import ArgumentTest, CallFilter, CallRule
 

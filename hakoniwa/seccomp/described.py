@@ -6,7 +6,7 @@ import os
 
 from hakoniwa import trust
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import seccomp
+from hakoniwa.kernel.security import seccomp
 from hakoniwa.seccomp.docker import read_profile
 from hakoniwa.spec.records import CallFilter, Seccomp
 

@@ -97,7 +97,7 @@ def _test(test: dict[str, Any], place: str) -> ArgumentTest:
 
 def _matches(condition: dict[str, Any], held: int, machine: str, *, every: bool) -> bool:
     """Whether a condition holds: all of its parts (`includes`), or any one that it has (`excludes`)."""
-    from hakoniwa.kernel import capabilities
+    from hakoniwa.kernel.security import capabilities
 
     found = []
     if caps := condition.get("caps"):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import errno
 
-from hakoniwa.kernel import capabilities
-from hakoniwa.kernel.callnames import BY_CAPABILITY, NEVER, ORDINARY
+from hakoniwa.kernel.security import capabilities
+from hakoniwa.kernel.security.callnames import BY_CAPABILITY, NEVER, ORDINARY
 from hakoniwa.seccomp.compiling import prefixes
 from hakoniwa.spec.records import ArgumentTest, CallFilter, CallRule
 

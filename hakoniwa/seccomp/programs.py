@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa.kernel import seccomp
+from hakoniwa.kernel.security import seccomp
 from hakoniwa.places import cache_dir
 from hakoniwa.record import Record
 
@@ -57,7 +57,7 @@ def default_program(held: int) -> Program:
 
         return default_profile(held)
 
-    return made_once(f"default-{_version('../kernel/callnames')}-{_version('profile')}-{held:x}", describe)
+    return made_once(f"default-{_version('../kernel/security/callnames')}-{_version('profile')}-{held:x}", describe)
 
 
 def _version(module: str) -> str:

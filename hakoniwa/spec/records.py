@@ -1,4 +1,4 @@
-"""What a container is: frozen plain data, no behaviour, no I/O. Run-time facts (pid, exit status) live in state.py."""
+"""What a container is: frozen plain data, no behaviour, no I/O. Run-time facts (pid, exit status) live in known/state.py."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 
-from hakoniwa.kernel import mount
+from hakoniwa.kernel.filesystem import mount
 from hakoniwa.steps.mounts import open_target
 from hakoniwa.steps.standard import make_devpts
 from hakoniwa.steps.step import Context, Step

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa.kernel import mount
+from hakoniwa.kernel.filesystem import mount
 from hakoniwa.steps.root import open_folder, open_layers
 from hakoniwa.steps.shown import BindCovered
 from hakoniwa.steps.step import Context, Step

@@ -6,9 +6,11 @@ import errno
 import os
 
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import capabilities, keyring, paths, prctl, process, seccomp
-from hakoniwa.kernel.pidfd import has_ended
-from hakoniwa.kernel.users import Account, UnknownUser, find_account
+from hakoniwa.kernel.filesystem import paths
+from hakoniwa.kernel.processes import prctl, process
+from hakoniwa.kernel.processes.pidfd import has_ended
+from hakoniwa.kernel.security import capabilities, keyring, seccomp
+from hakoniwa.kernel.security.users import Account, UnknownUser, find_account
 from hakoniwa.steps.step import Context, Outside, Step
 
 TYPE_CHECKING = False

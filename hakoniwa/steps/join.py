@@ -6,7 +6,8 @@ import errno
 import os
 
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import paths, process
+from hakoniwa.kernel.filesystem import paths
+from hakoniwa.kernel.processes import process
 from hakoniwa.steps.step import Context, Step
 
 
@@ -49,7 +50,7 @@ class JoinNamespaces(Step):
 
     def prepare(self, context: Context) -> None:
         if self.has_user_namespace():
-            import hakoniwa.kernel.idmap  # noqa: F401
+            import hakoniwa.kernel.processes.idmap  # noqa: F401
 
     def apply(self, context: Context) -> None:
         last = self.flags & process.NAMESPACES["mount"]  # until then, /proc is the host's
@@ -75,7 +76,7 @@ class EnterRoot(Step):
         if rest := self.joined.left_for_later():
             process.join(self.joined.pidfd, rest)
         if self.joined.has_user_namespace():
-            from hakoniwa.kernel import idmap
+            from hakoniwa.kernel.processes import idmap
 
             idmap.become_root_inside(context.may_set_groups)
         os.fchdir(self.root)

@@ -6,9 +6,9 @@ import errno
 import os
 import stat
 
-from hakoniwa import hostpaths
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import mount, paths
+from hakoniwa.host import paths as hostpaths
+from hakoniwa.kernel.filesystem import mount, paths
 from hakoniwa.steps.step import Context, Outside, Step
 
 # What each of spec.MOUNT_WORDS sets and clears.
@@ -114,7 +114,7 @@ class BindMount(Step):
 
         One id each: were the container's root mapped besides, its set-user-ID files would be root's outside.
         """
-        from hakoniwa.kernel import idmap
+        from hakoniwa.kernel.processes import idmap
 
         status, account = os.fstat(tree), outside.context.the_account()
         maps = []

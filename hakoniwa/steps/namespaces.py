@@ -6,8 +6,8 @@ import errno
 import os
 
 from hakoniwa.errors import HakoError
-from hakoniwa.hostpaths import open_outside, open_parent, remove_file
-from hakoniwa.kernel import idmap, prctl, process
+from hakoniwa.host.paths import open_outside, open_parent, remove_file
+from hakoniwa.kernel.processes import idmap, prctl, process
 from hakoniwa.places import make_parents
 from hakoniwa.steps.step import AwaitsMaps, Context, Step, sort_provided, write_own_file
 
@@ -132,7 +132,7 @@ class ShiftClocks(Step):
 
 def persist(pid: int, name: str, path: str, where: str) -> None:
     """Keep a namespace of a process at a path of the host. Raises HakoError; then nothing was changed."""
-    from hakoniwa.kernel import mount
+    from hakoniwa.kernel.filesystem import mount
 
     release(path)
     try:
@@ -156,7 +156,7 @@ def persist(pid: int, name: str, path: str, where: str) -> None:
 
 def release(path: str) -> bool:
     """Let go of a namespace that was kept at a path; whether there was one. Whatever else is there is left alone."""
-    from hakoniwa.kernel import mount
+    from hakoniwa.kernel.filesystem import mount
 
     try:
         folder, name = open_parent(path)

@@ -7,8 +7,9 @@ import os
 import stat
 
 from hakoniwa.errors import NOT_EXECUTABLE, NOT_FOUND, HakoError
-from hakoniwa.hostpaths import open_outside
-from hakoniwa.kernel import paths, signals, trampoline
+from hakoniwa.host.paths import open_outside
+from hakoniwa.kernel.filesystem import paths
+from hakoniwa.kernel.processes import signals, trampoline
 from hakoniwa.steps.step import Context, Step
 
 TYPE_CHECKING = False
@@ -82,7 +83,7 @@ class OpenAttributes(Step):
         return "open the security attributes"
 
     def prepare(self, context: Context) -> None:
-        from hakoniwa.kernel import apparmor
+        from hakoniwa.kernel.security import apparmor
 
         context.attributes = apparmor.attributes_of("self")
 
@@ -132,7 +133,7 @@ class Execute(Step):
     def prepare(self, context: Context) -> None:
         attribute = request = ""
         if self.apparmor:
-            from hakoniwa.kernel import apparmor
+            from hakoniwa.kernel.security import apparmor
 
             try:
                 attribute, request = apparmor.attribute(), apparmor.on_exec(self.apparmor)
@@ -141,7 +142,7 @@ class Execute(Step):
                 raise
         context.trampoline = trampoline.prepare(attribute=attribute, request=request, filters=self.filters)
         if self.idle:
-            from hakoniwa.kernel import idle
+            from hakoniwa.kernel.processes import idle
 
             context.init_program = idle.sealed()
         elif self.init:

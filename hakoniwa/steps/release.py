@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa.kernel import signals
-from hakoniwa.kernel.files import wait_readable
+from hakoniwa.kernel.filesystem.files import wait_readable
+from hakoniwa.kernel.processes import signals
 from hakoniwa.steps.step import Context, Step
 
 

@@ -7,8 +7,9 @@ import os
 import stat
 
 from hakoniwa.errors import HakoError
-from hakoniwa.hostpaths import be_ready, open_outside
-from hakoniwa.kernel import capabilities, mount
+from hakoniwa.host.paths import be_ready, open_outside
+from hakoniwa.kernel.filesystem import mount
+from hakoniwa.kernel.security import capabilities
 from hakoniwa.steps.mounts import attributes_and_options, clone_outside, empty_folder, map_ids
 from hakoniwa.steps.step import Context, Outside, Step
 
@@ -176,7 +177,7 @@ class LayerRoot(_Root):
                 *(f"{word}dir=/proc/self/fd/{at}" for word, at in (("upper", upper), ("work", work))),
             ]
         if self.layers == HOST:
-            options.append("redirect_dir=follow")  # hostroot/secrets.py puts redirects there
+            options.append("redirect_dir=follow")  # host/root/secrets.py puts redirects there
         if self.by_user:
             options.append("userxattr")
         return mount.make("overlay", "hakoniwa", options, mount.NODEV | (mount.RDONLY if self.readonly else 0))

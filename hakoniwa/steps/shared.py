@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa.kernel import prctl
+from hakoniwa.kernel.processes import prctl
 from hakoniwa.steps.program import Execute
 from hakoniwa.steps.step import Context, Step
 
@@ -44,7 +44,9 @@ class WaitAsFirst(Execute):
 
     def prepare(self, context: Context) -> None:
         super().prepare(context)
-        os.fchmod(context.init_program, 0o111)  # not to be read, so that nobody inside traces it (kernel/trampoline.py)
+        os.fchmod(
+            context.init_program, 0o111
+        )  # not to be read, so that nobody inside traces it (kernel/processes/trampoline.py)
 
     def apply(self, context: Context) -> None:
         for stream in (0, 1, 2):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import HakoError
-from hakoniwa.hostpaths import open_outside
-from hakoniwa.kernel import mount, paths
+from hakoniwa.host.paths import open_outside
+from hakoniwa.kernel.filesystem import mount, paths
 from hakoniwa.steps.mounts import attributes_and_options, cover, open_target
 from hakoniwa.steps.step import Context, Outside, Step
 

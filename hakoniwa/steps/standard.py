@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from hakoniwa.kernel import mount, paths
+from hakoniwa.kernel.filesystem import mount, paths
 from hakoniwa.steps.step import Context, Step
 
 _DEVPTS_OPTIONS = ["mode=620", "ptmxmode=666"]

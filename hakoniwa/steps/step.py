@@ -6,14 +6,14 @@ import errno
 import os
 
 from hakoniwa.errors import NOT_EXECUTABLE, NOT_FOUND, HakoError
-from hakoniwa.kernel import prctl
+from hakoniwa.kernel.processes import prctl
 from hakoniwa.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from hakoniwa.kernel.users import Account
+    from hakoniwa.kernel.security.users import Account
 
 
 TTY_GROUP = 5  # Debian's, Fedora's and most others' group `tty`
@@ -67,7 +67,7 @@ class Context:
 
     def look_at_user_namespace(self) -> None:
         """Note what this user namespace can do, while /proc is still the host's."""
-        from hakoniwa.kernel import idmap
+        from hakoniwa.kernel.processes import idmap
 
         self.may_set_groups = idmap.may_set_groups()
         self.tty_group = TTY_GROUP if idmap.maps(idmap.read_map("self", "gid"), TTY_GROUP) else -1

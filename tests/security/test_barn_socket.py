@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from hakoniwa.run.barn.requests import LARGEST
+from hakoniwa.run.barn.late.requests import LARGEST
 from tests.barns import Barns, barns, document
 from tests.conftest import LONGEST, Hako
 

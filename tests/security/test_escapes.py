@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from hakoniwa.kernel import capabilities, cgroup
-from hakoniwa.kernel.callnames import BY_CAPABILITY, NEVER
+from hakoniwa.kernel import cgroup
+from hakoniwa.kernel.security import capabilities
+from hakoniwa.kernel.security.callnames import BY_CAPABILITY, NEVER
 from tests.conftest import HAKO, Hako
 
 Writer = Callable[..., Path]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hakoniwa.hostroot import secrets
+from hakoniwa.host.root import secrets
 from hakoniwa.plan import container as plan
 from tests.conftest import Hako
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from hakoniwa.kernel import cgroup, tree
+from hakoniwa.kernel import cgroup
+from hakoniwa.kernel.filesystem import tree
 from tests.conftest import Hako
 from tests.security.test_escapes import built_probe
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hakoniwa import trust
-from hakoniwa.haco.bootstrap import load_installed
+from hakoniwa.haco.sections.bootstrap import load_installed
 from tests.conftest import HAKO, Hako
 
 Writer = Callable[..., Path]

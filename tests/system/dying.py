@@ -16,10 +16,10 @@ from typing import Any
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from hakoniwa import cli
-from hakoniwa.kernel import files
+from hakoniwa.kernel.filesystem import files
 
 CHANGING = ("mkdir", "rmdir", "rename", "unlink", "link", "symlink", "chmod", "chown", "write", "ftruncate", "setxattr")
-SWAPPING = ("hakoniwa.kernel.files", "hakoniwa.rootfs.store.placement", "hakoniwa.rootfs.snapshots")
+SWAPPING = ("hakoniwa.kernel.filesystem.files", "hakoniwa.rootfs.store.placement", "hakoniwa.rootfs.snapshots")
 
 action, place, *words = sys.argv[1:]
 count = 0

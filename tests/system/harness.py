@@ -17,7 +17,7 @@ from collections.abc import Callable
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from hakoniwa import cli
-from hakoniwa.kernel import process
+from hakoniwa.kernel.processes import process
 from hakoniwa.run import supervisor
 from hakoniwa.run.process import report
 from hakoniwa.run.reload import loader as loading

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hakoniwa.kernel import cgroup
-from hakoniwa.kernel.pidfd import wait_end
+from hakoniwa.kernel.processes.pidfd import wait_end
 from tests.conftest import Hako
 
 Writer = Callable[..., Path]

@@ -138,7 +138,7 @@ def test_attach_options(
     if told is not None:
         assert done.stdout == told
         return
-    from hakoniwa.kernel import capabilities
+    from hakoniwa.kernel.security import capabilities
 
     names = capabilities.names(int(done.stdout.split()[1], 16))
     assert "cap_net_raw" in names

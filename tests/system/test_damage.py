@@ -133,7 +133,7 @@ def test_who_has_a_damaged_state_and_runs_is_told_with_its_supervisor(
     ending = os.pidfd_open(supervisor)
     os.kill(supervisor, signal.SIGTERM)
     hako("kill", "-n", "sound")
-    from hakoniwa.kernel.pidfd import wait_end
+    from hakoniwa.kernel.processes.pidfd import wait_end
 
     assert wait_end(ending, 20)
     os.close(ending)

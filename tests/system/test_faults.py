@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hakoniwa.kernel.pidfd import wait_end
+from hakoniwa.kernel.processes.pidfd import wait_end
 from tests.conftest import HAKO, Hako
 from tests.leaks import Snapshot
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel.pidfd import wait_end
-from hakoniwa.run.barn import management
+from hakoniwa.kernel.processes.pidfd import wait_end
+from hakoniwa.run.barn.late import management
 from tests.barns import Barns, barns, document, end
 from tests.conftest import Hako, wait_for_log
 

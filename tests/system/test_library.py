@@ -18,9 +18,10 @@ from pathlib import Path
 import pytest
 
 import hakoniwa
-from hakoniwa import Box, Haconiwa, HakoError, state
+from hakoniwa import Box, Haconiwa, HakoError
 from hakoniwa.errors import Problems
 from hakoniwa.haco.container import ContainerBuilder
+from hakoniwa.known import state
 from tests.conftest import LONGEST, Hako
 
 Writer = Callable[..., Path]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hakoniwa.kernel.process import NAMESPACES
+from hakoniwa.kernel.processes.process import NAMESPACES
 from tests.conftest import Hako
 
 Writer = Callable[..., Path]

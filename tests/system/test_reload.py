@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from hakoniwa import state
 from hakoniwa.kernel.cgroup import find_hierarchies
-from hakoniwa.kernel.pidfd import wait_end
-from hakoniwa.statefile import State
+from hakoniwa.kernel.processes.pidfd import wait_end
+from hakoniwa.known import state
+from hakoniwa.known.statefile import State
 from tests.conftest import Hako, wait_for_log
 
 Writer = Callable[..., Path]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hakoniwa.kernel.pidfd import wait_end
+from hakoniwa.kernel.processes.pidfd import wait_end
 from tests.barns import Barns, barns, end
 from tests.conftest import Hako
 from tests.ordinary import UID, Ordinary, user

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hakoniwa.kernel.pidfd import takes
+from hakoniwa.kernel.processes.pidfd import takes
 from tests.conftest import HAKO, INITS, LONGEST, Hako, wait_for_log
 from tests.system.test_rootfs import await_line, remains
 

@@ -158,7 +158,7 @@ def test_a_set_up_that_fails_is_told_with_its_line(hako: Hako, box: Writer, line
 
 
 def held_capabilities() -> list[str]:
-    from hakoniwa.kernel import capabilities
+    from hakoniwa.kernel.security import capabilities
 
     return capabilities.names(capabilities.held())
 
@@ -291,7 +291,7 @@ def test_limits_and_capabilities(hako: Hako, box: Writer) -> None:
 
 
 def decoded(bits: str) -> list[str]:
-    from hakoniwa.kernel import capabilities
+    from hakoniwa.kernel.security import capabilities
 
     return capabilities.names(int(bits, 16))
 

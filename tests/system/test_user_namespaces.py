@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hakoniwa.kernel import idmap
+from hakoniwa.kernel.processes import idmap
 from tests.conftest import Hako
 
 Writer = Callable[..., Path]

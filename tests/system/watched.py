@@ -67,7 +67,7 @@ def mapped() -> set[str]:
 
 def watch() -> None:
     """Put ourselves in the way of what matters."""
-    from hakoniwa.kernel import process
+    from hakoniwa.kernel.processes import process
     from hakoniwa.run.process import child
     from hakoniwa.steps import step as steps
 
@@ -109,7 +109,7 @@ def watch() -> None:
 
 def watch_as_if_there_were_apparmor() -> None:
     """Let it come to the request for a profile, which this kernel then refuses."""
-    from hakoniwa.kernel import apparmor
+    from hakoniwa.kernel.security import apparmor
 
     apparmor.attribute = lambda: "exec"
     apparmor.on_exec = lambda profile: f"exec {profile}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from hakoniwa.errors import HakoError, Problems
-from hakoniwa.run.barn import requests
-from hakoniwa.run.barn.packing import pack, unpack
-from hakoniwa.run.barn.requests import Answer, Fare, Request
-from hakoniwa.spec.plain import from_plain
+from hakoniwa.run.barn.late import requests
+from hakoniwa.run.barn.late.packing import pack, unpack
+from hakoniwa.run.barn.late.requests import Answer, Fare, Request
+from hakoniwa.spec.documents.plain import from_plain
 
 EVERY: list[Request] = [
     requests.List(),

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from hakoniwa import marks
 from hakoniwa.errors import HakoError
 from hakoniwa.haco.loader import load
-from hakoniwa.markglance import glance
-from hakoniwa.marks import Mark
+from hakoniwa.known import marks
+from hakoniwa.known.markglance import glance
+from hakoniwa.known.marks import Mark
 from hakoniwa.options import Command, Option, read
 from hakoniwa.rootfs.store.layers import MOST_LAYERS
 from hakoniwa.rootfs.store.registry import every_mark, is_marked, is_stale, remove_stale_marks, salvage_mark, write_mark

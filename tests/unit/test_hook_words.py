@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hakoniwa.checking import find_problems
+from hakoniwa.commands.build.checking import find_problems
 from hakoniwa.errors import HakoError
 from hakoniwa.spec.records import Container
 from tests.unit.test_container_file import HEAD_LINES, loaded, only, problems

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from hakoniwa import hostpaths, state
 from hakoniwa.haco.loader import load
-from hakoniwa.hostpaths import open_outside, open_parent, remove_file
-from hakoniwa.statefile import Made
+from hakoniwa.host import paths as hostpaths
+from hakoniwa.host.paths import open_outside, open_parent, remove_file
+from hakoniwa.known import state
+from hakoniwa.known.statefile import Made
 
 
 @pytest.fixture

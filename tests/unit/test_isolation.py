@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from hakoniwa import ids, ranges, record, recordreader
+from hakoniwa import record, recordreader
 from hakoniwa.errors import HakoError, Problems
 from hakoniwa.haco.loader import load
-from hakoniwa.kernel import callnames as names
-from hakoniwa.kernel import capabilities, idmap
+from hakoniwa.kernel.processes import idmap
+from hakoniwa.kernel.security import callnames as names
+from hakoniwa.kernel.security import capabilities
+from hakoniwa.known import ids, ranges
 from hakoniwa.plan.container import Launch, clone_flags
 from hakoniwa.plan.flavours import plan
 from hakoniwa.seccomp import compiling, docker, profile, programs

@@ -64,34 +64,37 @@ def test_each_command_gets_what_it_needs_from_the_bundle(project: Path) -> None:
     for word, modules in found.items():
         assert set(modules.values()) == {"_BundleFinder"}, word
     assert found["run"] == found["start"]
-    assert "hakoniwa.commands.start" in found["start"]
+    assert "hakoniwa.commands.run.start" in found["start"]
     assert set(found["ps"]) < set(found["version"])
     assert set(found["ps"]) < set(found["kill"])
-    assert "hakoniwa.commands.version" in found["version"]
+    assert "hakoniwa.commands.upkeep.version" in found["version"]
     assert not any(name.startswith(("hakoniwa.haco", "hakoniwa.steps")) for name in found["kill"])
 
 
 def test_modules_are_as_the_import_system_makes_them(project: Path) -> None:
     code = """
 import sys
-for name in ["hakoniwa", "hakoniwa.kernel", "hakoniwa.kernel.files"]:
+for name in ["hakoniwa", "hakoniwa.kernel", "hakoniwa.kernel.filesystem.files"]:
     module = sys.modules[name]
     spec = module.__spec__
     print([module.__name__, module.__package__, module.__file__, getattr(module, "__path__", None)])
     print([spec.name, spec.parent, spec.origin, spec.submodule_search_locations, spec.has_location])
-assert sys.modules["hakoniwa"].kernel.files is module
+assert sys.modules["hakoniwa"].kernel.filesystem.files is module
 """
     text = (project / "hako").read_text()
     told = []
     for begin in (text.removesuffix("main()\n"), f"import sys; sys.path.insert(0, {str(project)!r})\n"):
-        words = [sys.executable, "-IS", "-c", f"{begin}\nimport hakoniwa.kernel.files\n{code}", "attach"]
+        words = [sys.executable, "-IS", "-c", f"{begin}\nimport hakoniwa.kernel.filesystem.files\n{code}", "attach"]
         told.append(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
     assert told[0] == told[1]
-    assert "_BundleFinder" in loaded(project, "attach")["hakoniwa.kernel.files"]
+    assert "_BundleFinder" in loaded(project, "attach")["hakoniwa.kernel.filesystem.files"]
 
 
 def test_a_source_that_has_changed_is_executed_anew(project: Path) -> None:
-    change(project / "hakoniwa" / "commands" / "version.py", lambda text: text.replace("hakoniwa {", "changed {"))
+    change(
+        project / "hakoniwa" / "commands" / "upkeep" / "version.py",
+        lambda text: text.replace("hakoniwa {", "changed {"),
+    )
     assert hako(project, "version").stdout == f"changed {hakoniwa.__version__}\n"
     assert [name for name, kind in loaded(project, "version").items() if kind != "_BundleFinder"] == []
     change(project / "hakoniwa" / "record.py", lambda text: text + "\nCHANGED = True\n")
@@ -146,13 +149,16 @@ def test_a_module_that_fails_is_told_as_everything_is(project: Path) -> None:
 
 def test_tracebacks_have_files_lines_and_text(project: Path) -> None:
     change(
-        project / "hakoniwa" / "commands" / "version.py",
+        project / "hakoniwa" / "commands" / "upkeep" / "version.py",
         lambda text: text.replace("    print(", "    raise LookupError('here')\n    print("),
     )
     install(project)
-    assert loaded(project, "version")["hakoniwa.commands.version"] == "_BundleFinder"
+    assert loaded(project, "version")["hakoniwa.commands.upkeep.version"] == "_BundleFinder"
     shown = hako(project, "version", "--debug").stderr
-    for file, function, text in [("cli.py", "main", "_run("), ("commands/version.py", "run", "raise LookupError")]:
+    for file, function, text in [
+        ("cli.py", "main", "_run("),
+        ("commands/upkeep/version.py", "run", "raise LookupError"),
+    ]:
         assert f'{project}/hakoniwa/{file}", line ' in shown
         assert f", in {function}\n" in shown
         assert text in shown

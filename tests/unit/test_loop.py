@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from hakoniwa.kernel import signals
+from hakoniwa.kernel.processes import signals
 from hakoniwa.run.loop import Loop
 
 

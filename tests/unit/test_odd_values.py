@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hakoniwa.commands import new
+from hakoniwa.commands.build import new
 from hakoniwa.errors import USAGE, HakoError
 from hakoniwa.haco.loader import load
 from hakoniwa.options import read

@@ -16,10 +16,11 @@ import pytest
 
 from hakoniwa import fastjson, options, recordreader
 from hakoniwa.errors import HakoError, Problems, nearest, printable
-from hakoniwa.kernel import capabilities, idle, signals, trampoline
 from hakoniwa.kernel.libc import compile_file
-from hakoniwa.kernel.pidfd import identify
-from hakoniwa.kernel.users import Account, UnknownUser, find_account
+from hakoniwa.kernel.processes import idle, signals, trampoline
+from hakoniwa.kernel.processes.pidfd import identify
+from hakoniwa.kernel.security import capabilities
+from hakoniwa.kernel.security.users import Account, UnknownUser, find_account
 from hakoniwa.record import Record, Unreadable, plain
 from hakoniwa.steps import program
 from hakoniwa.steps.step import Context
@@ -403,8 +404,8 @@ def test_a_flood_of_signals_hides_none() -> None:
     """The pipe that wakes takes 65536 bytes: what comes then is known all the same."""
     script = """
 import signal
-from hakoniwa.kernel import signals
-from hakoniwa.kernel.files import wait_readable
+from hakoniwa.kernel.processes import signals
+from hakoniwa.kernel.filesystem.files import wait_readable
 receiver = signals.listen((signal.SIGUSR1, signal.SIGTERM))
 for _ in range(70_000):
     signal.raise_signal(signal.SIGUSR1)
@@ -429,7 +430,7 @@ def test_compile_file_does_as_compile() -> None:
 
 EXECUTE = """
 import os, sys
-from hakoniwa.kernel import trampoline
+from hakoniwa.kernel.processes import trampoline
 reader, writer = os.pipe()
 file = trampoline.prepare()
 if os.fork() == 0:
@@ -475,7 +476,7 @@ def test_a_program_is_what_its_source_says(kind: ModuleType, machine: str, tmp_p
 REFUSED = """
 import os
 import shutil
-from hakoniwa.kernel import trampoline
+from hakoniwa.kernel.processes import trampoline
 reader, writer = os.pipe()
 refuse = bytes.fromhex("3000000000000000")
 file = trampoline.prepare(filters=(refuse,), attribute="{attribute}", request="{request}")

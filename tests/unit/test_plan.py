@@ -13,7 +13,7 @@ import pytest
 
 from hakoniwa.errors import HakoError
 from hakoniwa.haco.loader import load
-from hakoniwa.kernel import capabilities
+from hakoniwa.kernel.security import capabilities
 from hakoniwa.plan.container import Handed, Launch, process_plan
 from hakoniwa.plan.flavours import flavour_of, plan
 from hakoniwa.run.life import HostStep, Life

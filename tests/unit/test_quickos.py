@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import hakoniwa
-from hakoniwa import quickos, quickpath
+from hakoniwa.bundle import quickos, quickpath
 
 PACKAGE = Path(hakoniwa.__file__).parent
 TEXTS = [
@@ -106,7 +106,7 @@ def test_everything_else_is_that_of_os() -> None:
 ENVIRONMENT = """
 import sys
 sys.path.insert(0, {project!r})
-from hakoniwa import quickos
+from hakoniwa.bundle import quickos
 print(quickos.environ["A"], quickos.environ.get("B"), quickos.environ.get("C", "x"), "A" in quickos.environ, "B" in quickos.environ)
 try:
     quickos.environ["B"]
@@ -130,7 +130,7 @@ def test_the_environment_is_that_of_os_once_there_is_one() -> None:
 # What may take `os` itself, and so its time, because few starts do it.
 SELDOM = {
     "hakoniwa.places": {"path.expanduser"},  # of an ordinary user
-    "hakoniwa.spec.checks": {"PathLike"},
+    "hakoniwa.spec.rules.checks": {"PathLike"},
 }
 
 
@@ -152,7 +152,7 @@ def test_what_the_bundle_uses_of_os_is_in_quickos() -> None:
         }
         assert lacking - SELDOM.get(name, set()) <= {"environ"}, name
         named = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-        assert name == "hakoniwa.quickpath" or not named & {"os", "os.path"}, name
+        assert name == "hakoniwa.bundle.quickpath" or not named & {"os", "os.path"}, name
 
 
 def is_type_checking(node: ast.AST) -> bool:

@@ -8,7 +8,7 @@ import pytest
 
 from hakoniwa.errors import HakoError, Problems
 from hakoniwa.run.barn.shared import fit
-from hakoniwa.spec.plain import from_plain, to_plain
+from hakoniwa.spec.documents.plain import from_plain, to_plain
 from hakoniwa.spec.records import Persisted, Sharing, TimeOffset
 
 SHARED = {"namespaces": ["net", "uts"], "hostname": "pod", "persisted": [{"name": "net", "path": "/run/netns/pod"}]}

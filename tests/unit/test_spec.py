@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -14,18 +15,18 @@ from jsonschema import Draft202012Validator
 
 from hakoniwa.errors import HakoError, Problems
 from hakoniwa.haco.loader import load
+from hakoniwa.known.statefile import Definition
 from hakoniwa.record import Record
-from hakoniwa.spec import buildchecks
-from hakoniwa.spec.document import LARGEST, parse
+from hakoniwa.spec.documents.document import LARGEST, parse
+from hakoniwa.spec.documents.plain import from_plain, to_plain
+from hakoniwa.spec.documents.recorded import read_recorded
+from hakoniwa.spec.documents.schema import schema
+from hakoniwa.spec.documents.shapes import Shape, published, shapes_of
 from hakoniwa.spec.functions import name_function, without_functions
-from hakoniwa.spec.plain import from_plain, to_plain
-from hakoniwa.spec.recorded import read_recorded
 from hakoniwa.spec.records import Barn, Container, Hook, Hooks, Mount
-from hakoniwa.spec.schema import schema
-from hakoniwa.spec.shapes import Shape, published, shapes_of
+from hakoniwa.spec.rules import buildchecks
+from hakoniwa.spec.rules.values import VALUES
 from hakoniwa.spec.strategies import SETTINGS
-from hakoniwa.spec.values import VALUES
-from hakoniwa.statefile import Definition
 from tests.unit.test_structure import EXAMPLES
 
 EVERYTHING = json.loads(Path(__file__).with_name("everything.json").read_text())
@@ -641,7 +642,7 @@ def test_a_value_that_is_nested_deeply_is_refused() -> None:
 
 
 def test_a_document_is_read_to_a_limit(tmp_path: Path) -> None:
-    from hakoniwa.spec.document import read_document
+    from hakoniwa.spec.documents.document import read_document
 
     path = tmp_path / "large.json"
     with path.open("w") as file:
@@ -763,19 +764,14 @@ def test_an_ordinary_file_loads_nothing_of_documents(write_file: Callable[..., P
     code += "; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-ISc", code], capture_output=True, text=True, check=True)
     loaded = done.stdout.split()
-    assert "hakoniwa.spec.rules" in loaded
-    of_documents = (
-        "plain",
-        "shapes",
-        "values",
-        "schema",
-        "document",
-        "functions",
-        "recorded",
-        "buildchecks",
-        "buildrules",
-    )
-    of_sections = ("bootstrap", "cgroup", "namespace", "sections", "seccomp", "provision")
-    unwanted = {*(f"hakoniwa.spec.{name}" for name in of_documents), *(f"hakoniwa.haco.{name}" for name in of_sections)}
+    assert "hakoniwa.spec.rules.rules" in loaded
+    of_documents = {"hakoniwa.spec.documents", "hakoniwa.spec.functions", "hakoniwa.spec.rules.values"}
+    of_builds = {"hakoniwa.spec.rules.buildchecks", "hakoniwa.spec.rules.buildrules"}
+    of_sections = {
+        f"hakoniwa.haco.sections.{name}"
+        for name in ("bootstrap", "cgroup", "namespace", "settings", "seccomp", "provision")
+    }
+    unwanted = of_documents | of_builds | of_sections
+    assert all(importlib.util.find_spec(name) for name in unwanted)
     assert not unwanted & set(loaded)
     assert "json" not in loaded

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 import hakoniwa
-from hakoniwa import record, recordreader, state, statefile
-from hakoniwa.earlier import bring_up
+from hakoniwa import record, recordreader
 from hakoniwa.errors import Problems
 from hakoniwa.haco.loader import load
+from hakoniwa.known import state, statefile
+from hakoniwa.known.earlier import bring_up
 
 Writer = Callable[..., Path]
 

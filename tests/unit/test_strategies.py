@@ -14,7 +14,7 @@ import pytest
 import hakoniwa
 from hakoniwa.haco.loader import load
 from hakoniwa.rootfs.build.strategy import own_strategy
-from hakoniwa.spec.buildchecks import KINDS
+from hakoniwa.spec.rules.buildchecks import KINDS
 from hakoniwa.spec.strategies import SETTINGS
 
 PROJECT = Path(hakoniwa.__file__).parent.parent

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import tree
+from hakoniwa.kernel.filesystem import tree
 from hakoniwa.rootfs.store.treecopy import copy_tree
 
 DEEP = 5000  # folders in each other: deeper than Python recurses, than a path is long, than files can be open

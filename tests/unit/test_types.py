@@ -13,7 +13,7 @@ import hakoniwa.types
 from hakoniwa.haco.container import SECTIONS, ContainerBuilder
 from hakoniwa.haco.explain import KINDS
 from hakoniwa.haco.explain import SECTIONS as CLASSES
-from hakoniwa.spec import buildchecks
+from hakoniwa.spec.rules import buildchecks
 from tests.unit.test_structure import EXAMPLES, PACKAGE
 
 WRONG = """from hakoniwa import Haconiwa

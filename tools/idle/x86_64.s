@@ -1,4 +1,4 @@
-# The idle program for x86-64 (hakoniwa/kernel/idle.py says what it is for).
+# The idle program for x86-64 (hakoniwa/kernel/processes/idle.py says what it is for).
 
 .globl _start
 _start:

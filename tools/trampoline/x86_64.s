@@ -1,4 +1,4 @@
-# The trampoline for x86-64 (hakoniwa/kernel/trampoline.py says what it does). At the start the stack holds argc and
+# The trampoline for x86-64 (hakoniwa/kernel/processes/trampoline.py says what it does). At the start the stack holds argc and
 # argv; rbx is the table, r14 what is taken off a negative errno to tell where it comes from.
 
 .globl _start

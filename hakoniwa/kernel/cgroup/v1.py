@@ -9,9 +9,9 @@ from __future__ import annotations
 import errno
 import os
 
-from hakoniwa.kernel.files import read_file
-from hakoniwa.kernel.pidfd import wait_end
-from hakoniwa.kernel.signals import SIGKILL, pidfd_send_signal
+from hakoniwa.kernel.filesystem.files import read_file
+from hakoniwa.kernel.processes.pidfd import wait_end
+from hakoniwa.kernel.processes.signals import SIGKILL, pidfd_send_signal
 
 _PATIENCE = 2.0  # seconds that the kernel may take to let go of a group whose processes have ended
 _FREEZER = "freezer.state"
@@ -90,7 +90,7 @@ def remove(path: str) -> None:
 
     Raises FileNotFoundError when it is gone already.
     """
-    from hakoniwa.kernel import tree
+    from hakoniwa.kernel.filesystem import tree
 
     thaw(path)
     with tree.Place(path) as place:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from hakoniwa.kernel.files import read_file
+from hakoniwa.kernel.filesystem.files import read_file
 
 
 def is_group(path: str) -> bool:
@@ -49,7 +49,7 @@ def kill(path: str) -> None:
 
 def processes(path: str) -> list[int]:
     """Every process of the group and of those below it, of which a container makes as many and as deep as it likes."""
-    from hakoniwa.kernel import tree
+    from hakoniwa.kernel.filesystem import tree
 
     found = read(path, "cgroup.procs").split()
     with tree.Place(path) as place:
@@ -72,7 +72,7 @@ def remove(path: str) -> None:
 
 
 def _remove_below(path: str) -> None:
-    from hakoniwa.kernel import tree
+    from hakoniwa.kernel.filesystem import tree
 
     with tree.Place(path) as place:
         for event, name in place.walk():

@@ -8,7 +8,7 @@ import signal
 
 import prctl
 
-from hakoniwa.kernel import process
+from hakoniwa.kernel.processes import process
 from hakoniwa.rootfs.archives import tar
 
 TYPE_CHECKING = False

@@ -12,9 +12,9 @@ import shutil
 import signal
 import subprocess
 
-from hakoniwa import marks
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import mount
+from hakoniwa.kernel.filesystem import mount
+from hakoniwa.known import marks
 from hakoniwa.record import Record
 from hakoniwa.rootfs.archives import tar
 from hakoniwa.rootfs.store.locks import hold_rootfs

@@ -11,8 +11,8 @@ import signal
 import subprocess
 
 from hakoniwa.errors import HakoError
-from hakoniwa.hostpaths import open_outside
-from hakoniwa.kernel import mount
+from hakoniwa.host.paths import open_outside
+from hakoniwa.kernel.filesystem import mount
 from hakoniwa.rootfs.archives import tar
 from hakoniwa.rootfs.archives.checksum import HashedStream
 from hakoniwa.rootfs.archives.headers import MemberFilter

@@ -11,8 +11,10 @@ import shutil
 import prctl
 
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import capabilities, idmap, mount, process
-from hakoniwa.kernel.signals import SIGKILL
+from hakoniwa.kernel.filesystem import mount
+from hakoniwa.kernel.processes import idmap, process
+from hakoniwa.kernel.processes.signals import SIGKILL
+from hakoniwa.kernel.security import capabilities
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

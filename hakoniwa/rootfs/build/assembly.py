@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import marks
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import tree
+from hakoniwa.kernel.filesystem import tree
+from hakoniwa.known import marks
 from hakoniwa.places import layer_tree
 from hakoniwa.rootfs.build.strategy import described, load_strategy, must_be_possible, summary
 from hakoniwa.rootfs.build.strays import StrayWatch
@@ -25,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from hakoniwa.marks import Mark
+    from hakoniwa.known.marks import Mark
     from hakoniwa.rootfs.build.options import BuildOptions
     from hakoniwa.rootfs.tools.progress import Progress
     from hakoniwa.spec.records import Container, Maps, ProvisionStep

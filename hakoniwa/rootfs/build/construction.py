@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import time
 
-from hakoniwa import log, state
+from hakoniwa import log
 from hakoniwa.errors import HakoError
+from hakoniwa.known import state
+from hakoniwa.known.statefile import Made
 from hakoniwa.rootfs.build.assembly import Assembly
 from hakoniwa.rootfs.build.exposure import program_for_others
 from hakoniwa.rootfs.build.strategy import described
@@ -19,7 +21,6 @@ from hakoniwa.rootfs.store.locks import hold_place
 from hakoniwa.rootfs.store.placement import is_filled, open_aside, put_in_place
 from hakoniwa.rootfs.store.registry import is_marked, remove_stale_marks, salvage_mark, write_mark
 from hakoniwa.rootfs.tools.progress import progress_for
-from hakoniwa.statefile import Made
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

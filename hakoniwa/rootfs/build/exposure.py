@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import stat
 
-from hakoniwa import marks
-from hakoniwa.kernel import tree
+from hakoniwa.kernel.filesystem import tree
+from hakoniwa.known import marks
 
 _BY_OTHERS = stat.S_IXOTH
 _AS_ANOTHER = stat.S_ISUID | stat.S_ISGID

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import log, state
+from hakoniwa import log
 from hakoniwa.errors import HakoError
+from hakoniwa.known import state
 from hakoniwa.steps.root import not_a_folder
 
 TYPE_CHECKING = False
@@ -42,7 +43,7 @@ def build_missing(barn: Barn, options: BuildOptions, *, needed: bool = False) ->
 
 
 def _build(container: Container, options: BuildOptions, *, shared: bool) -> None:
-    from hakoniwa.ids import choose_maps, for_ordinary_user
+    from hakoniwa.known.ids import choose_maps, for_ordinary_user
     from hakoniwa.rootfs.build.construction import build
     from hakoniwa.rootfs.build.strategy import load_strategy
     from hakoniwa.rootfs.rootless import as_root
@@ -70,7 +71,7 @@ def is_built(container: Container) -> bool:
 
 def _tell_what_is_there(container: Container, options: BuildOptions) -> None:
     """Say that it is left alone, and what the file describes otherwise. Raises HakoError if it is half provisioned."""
-    from hakoniwa import marks
+    from hakoniwa.known import marks
     from hakoniwa.rootfs.provision.provisioning import pending
     from hakoniwa.rootfs.tools.digests import asked
     from hakoniwa.run.start.hostside import must_be_provisioned

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import idmap
+from hakoniwa.kernel.processes import idmap
 from hakoniwa.spec.strategies import SETTINGS
 
 TYPE_CHECKING = False
@@ -21,7 +21,7 @@ def load_strategy(container: Container) -> Any:
     strategy = container.build.bootstrap.strategy
     if not isinstance(strategy, str):
         return strategy
-    from hakoniwa.haco.bootstrap import load_installed
+    from hakoniwa.haco.sections.bootstrap import load_installed
 
     if strategy in SETTINGS:
         return own_strategy(strategy)

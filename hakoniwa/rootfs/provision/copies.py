@@ -7,8 +7,8 @@ import os
 import stat
 
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import paths
-from hakoniwa.kernel.users import UnknownUser, find_account
+from hakoniwa.kernel.filesystem import paths
+from hakoniwa.kernel.security.users import UnknownUser, find_account
 from hakoniwa.rootfs.tools.digests import Content, copy_digest
 from hakoniwa.rootfs.tools.sources import read_tree
 

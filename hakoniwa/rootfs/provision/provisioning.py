@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import marks, state
 from hakoniwa.errors import HakoError, nearest
-from hakoniwa.ids import choose_maps, for_ordinary_user
-from hakoniwa.marks import Mark
+from hakoniwa.known import marks, state
+from hakoniwa.known.ids import choose_maps, for_ordinary_user
+from hakoniwa.known.marks import Mark
 from hakoniwa.rootfs.provision.stepprocess import run_inside
 from hakoniwa.rootfs.rootless import as_root
 from hakoniwa.rootfs.store.locks import hold_rootfs

@@ -14,7 +14,9 @@ import traceback
 import prctl
 
 from hakoniwa.errors import HakoError, printable
-from hakoniwa.kernel import capabilities, idmap, mount, paths, process, signals
+from hakoniwa.kernel.filesystem import mount, paths
+from hakoniwa.kernel.processes import idmap, process, signals
+from hakoniwa.kernel.security import capabilities
 from hakoniwa.plan.provisioning import NETWORK_FILES, entering_steps, process_of
 from hakoniwa.rootfs.provision.copies import copy_in
 from hakoniwa.rootfs.tools.environment import PROXIES

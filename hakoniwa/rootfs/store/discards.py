@@ -11,7 +11,7 @@ import stat
 
 from hakoniwa import log
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import mount, tree
+from hakoniwa.kernel.filesystem import mount, tree
 from hakoniwa.places import aside_of
 from hakoniwa.rootfs.store.locks import try_place
 

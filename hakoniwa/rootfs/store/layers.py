@@ -13,19 +13,19 @@ import time
 
 from hakoniwa import fastjson, log, recordreader
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel.files import entries_of, read_file
+from hakoniwa.kernel.filesystem.files import entries_of, read_file
+from hakoniwa.known.statefile import timestamp
 from hakoniwa.places import BUILDING, ensure_private, layers_dir, lib_dir
 from hakoniwa.record import Record, Unreadable
 from hakoniwa.rootfs.store.discards import remove_tree
 from hakoniwa.rootfs.store.locks import try_folder
 from hakoniwa.rootfs.store.registry import every_mark, is_stale
-from hakoniwa.statefile import timestamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from hakoniwa.marks import Mark
+    from hakoniwa.known.marks import Mark
     from hakoniwa.rootfs.tools.progress import Progress
 
 _BETWEEN = 0.1  # seconds between two tries to get a lock

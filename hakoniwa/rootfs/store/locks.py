@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel.files import entries_of, lock_file, lock_folder
+from hakoniwa.kernel.filesystem.files import entries_of, lock_file, lock_folder
 from hakoniwa.places import lock_rootfs, rootfs_locks_dir
 
 

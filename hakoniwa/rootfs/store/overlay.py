@@ -6,7 +6,8 @@ import os
 import stat
 
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import idmap, mount, process
+from hakoniwa.kernel.filesystem import mount
+from hakoniwa.kernel.processes import idmap, process
 from hakoniwa.places import layer_tree
 from hakoniwa.rootfs.store.discards import remove_tree
 from hakoniwa.rootfs.store.roots import root_of

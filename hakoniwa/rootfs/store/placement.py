@@ -11,8 +11,8 @@ import os
 import stat
 
 from hakoniwa.errors import HakoError
-from hakoniwa.hostpaths import open_outside
-from hakoniwa.kernel.files import exchange
+from hakoniwa.host.paths import open_outside
+from hakoniwa.kernel.filesystem.files import exchange
 from hakoniwa.places import aside_of, ensure_private, lib_dir, lock_rootfs, make_parents
 from hakoniwa.rootfs.store.discards import REPLACED, discard, must_hold_no_mount, new_place_to_remove
 from hakoniwa.rootfs.store.registry import remove_stale_marks

@@ -1,15 +1,16 @@
-"""The marks of all rootfs: written, listed, and removed with the folders that they are of (marks.py)."""
+"""The marks of all rootfs: written, listed, and removed with the folders that they are of (known/marks.py)."""
 
 from __future__ import annotations
 
 import os
 
-from hakoniwa import log, marks
+from hakoniwa import log
 from hakoniwa.errors import HakoError
 from hakoniwa.fastjson import document
-from hakoniwa.kernel.files import entries_of, replace_file
-from hakoniwa.markglance import SCHEMA, file_of, marks_dir
-from hakoniwa.marks import Mark
+from hakoniwa.kernel.filesystem.files import entries_of, replace_file
+from hakoniwa.known import marks
+from hakoniwa.known.markglance import SCHEMA, file_of, marks_dir
+from hakoniwa.known.marks import Mark
 from hakoniwa.places import aside_of, ensure_private, file_name_for, lib_dir
 from hakoniwa.record import Unreadable
 from hakoniwa.trust import read_own

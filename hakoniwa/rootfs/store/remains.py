@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa.kernel.files import entries_of
+from hakoniwa.kernel.filesystem.files import entries_of
 from hakoniwa.places import BUILDING, aside_of, layers_dir, lib_dir
 from hakoniwa.rootfs.store import layers
 from hakoniwa.rootfs.store.discards import REMOVING, REPLACED, put_back, remove_tree

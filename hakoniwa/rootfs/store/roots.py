@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hakoniwa.kernel import idmap
+from hakoniwa.kernel.processes import idmap
 from hakoniwa.places import layer_trees
 from hakoniwa.plan.container import stacked_root
 from hakoniwa.steps.root import BindRoot, LayerRoot

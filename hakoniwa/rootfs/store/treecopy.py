@@ -11,7 +11,7 @@ import os
 import stat
 
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import tree
+from hakoniwa.kernel.filesystem import tree
 
 _CLONE = 0x40049409  # FICLONE, `man 2 ioctl_ficlone`
 _CHUNK = 1 << 30

@@ -2,7 +2,7 @@
 
 A strategy has
 * `fill(boot, bootstrap)`, which fills the folder `boot.rootfs`;
-* `SETTINGS`, a literal: the settings that it takes, each with the kind of its values (spec/buildchecks.py) or a tuple of
+* `SETTINGS`, a literal: the settings that it takes, each with the kind of its values (spec/rules/buildchecks.py) or a tuple of
   words. The first is one that it cannot do without;
 * `HELP`, a literal: of each setting, what editors show. `make install` gathers both (tools/write_strategies.py);
 * `EXAMPLE`, the lines that `hako new` writes.

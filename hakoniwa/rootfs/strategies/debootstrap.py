@@ -55,7 +55,7 @@ def fill(boot: Boot, bootstrap: Bootstrap) -> None:
     must_be_executable(f"strategy {tool!r}", tool, where)
     distribution = _distribution(release, where)
     words = _mmdebstrap_words(settings) if tool == "mmdebstrap" else _debootstrap_words(settings)
-    # No `--`, which debootstrap does not know: none of these begins with a dash (haco/bootstrap.py).
+    # No `--`, which debootstrap does not know: none of these begins with a dash (haco/sections/bootstrap.py).
     argv = [tool, *words, release, str(boot.rootfs), settings.get("mirror_url") or mirror_of(distribution)]
     run_step(
         tool,

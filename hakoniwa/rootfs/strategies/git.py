@@ -7,7 +7,7 @@ import re
 import subprocess
 
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import tree
+from hakoniwa.kernel.filesystem import tree
 from hakoniwa.rootfs.tools.boot import Boot
 from hakoniwa.rootfs.tools.environment import environment
 from hakoniwa.rootfs.tools.programs import must_be_executable, run_step

@@ -1,7 +1,7 @@
 """`host`: the running system itself, read-only, below a private writable layer.
 
 The rootfs folder holds `upper` and `work` of an overlay whose lower layer is `/`. What must not be seen of that is hidden
-in part by how it is mounted (steps/root.py), in part by the upper layer (hostroot/secrets.py).
+in part by how it is mounted (steps/root.py), in part by the upper layer (host/root/secrets.py).
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import errno
 import os
 
 from hakoniwa.errors import HakoError
-from hakoniwa.hostroot.secrets import EMPTIED, hide_secrets
-from hakoniwa.hostroot.upper import UpperLayer
-from hakoniwa.kernel import idmap, paths
+from hakoniwa.host.root.secrets import EMPTIED, hide_secrets
+from hakoniwa.host.root.upper import UpperLayer
+from hakoniwa.kernel.filesystem import paths
+from hakoniwa.kernel.processes import idmap
 from hakoniwa.rootfs.tools.boot import Boot
 
 TYPE_CHECKING = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from hakoniwa.kernel import tree
+from hakoniwa.kernel.filesystem import tree
 
 
 def remove_devices(folder: str) -> None:

@@ -9,7 +9,7 @@ import os
 import stat
 
 from hakoniwa.errors import HakoError
-from hakoniwa.hostpaths import open_outside
+from hakoniwa.host.paths import open_outside
 from hakoniwa.places import ensure_private
 from hakoniwa.rootfs.tools.sources import read_tree, reopen
 from hakoniwa.rootfs.tools.tmpfile import UnnamedFile

@@ -1,7 +1,7 @@
 """What a build tells its user while it works: a live line on a terminal, plain lines elsewhere, nothing when quiet.
 
 `rich` draws the line. It is loaded when something is drawn, and draws only when it is told to: without a thread of its own,
-since processes are cloned meanwhile (kernel/process.py).
+since processes are cloned meanwhile (kernel/processes/process.py).
 """
 
 from __future__ import annotations

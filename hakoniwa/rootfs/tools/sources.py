@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import stat
 
-from hakoniwa.hostpaths import open_outside
-from hakoniwa.kernel import paths
+from hakoniwa.host.paths import open_outside
+from hakoniwa.kernel.filesystem import paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from hakoniwa import log
-from hakoniwa.kernel import signals
+from hakoniwa.kernel.processes import signals
 from hakoniwa.run.inheritance import Inheritance
 from hakoniwa.run.life import Life
 from hakoniwa.run.start.hostside import needs_undoing

@@ -6,13 +6,13 @@ import os
 
 from hakoniwa import log
 from hakoniwa.errors import HakoError, explained
-from hakoniwa.kernel import signals
+from hakoniwa.kernel.processes import signals
+from hakoniwa.known.statefile import barn_folder_of
 from hakoniwa.run.barn import alone, messages
 from hakoniwa.run.barn.process import BarnProcess
 from hakoniwa.run.loop import Loop
 from hakoniwa.run.output import divert_output, open_log
 from hakoniwa.run.reload import reloader  # noqa: F401  # every supervisor needs it: loaded here, they share it
-from hakoniwa.statefile import barn_folder_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from hakoniwa.plan.container import Launch
-    from hakoniwa.run.barn.door import Door
+    from hakoniwa.run.barn.late.door import Door
     from hakoniwa.run.barn.member import Member
     from hakoniwa.spec.records import Barn
 
@@ -142,8 +142,8 @@ def _open_door(process: BarnProcess) -> Door | None:
     """Take requests, unless another barn of this name does. Raises HakoError if one that waits for some cannot."""
     if not process.has_name():
         return None
-    from hakoniwa.run.barn.door import Door
-    from hakoniwa.run.barn.members import Members
+    from hakoniwa.run.barn.late.door import Door
+    from hakoniwa.run.barn.late.members import Members
 
     members = Members(process)
     try:

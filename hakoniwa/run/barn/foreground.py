@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import signals
+from hakoniwa.kernel.processes import signals
 from hakoniwa.run.barn import alone
 from hakoniwa.run.barn.member import Member
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Any, Literal
 
     from hakoniwa.plan.container import Launch
-    from hakoniwa.run.barn.requests import Fare
+    from hakoniwa.run.barn.late.requests import Fare
     from hakoniwa.spec.records import Barn, Container
 
 
@@ -43,7 +43,7 @@ class Member:
         """The container, and how it is launched now: in the process that is to supervise it. Raises HakoError."""
         container = self.container
         if container is None:
-            from hakoniwa.run.barn.packing import unpack
+            from hakoniwa.run.barn.late.packing import unpack
 
             container = unpack(self._packed)
         if self.launch is not None:
@@ -98,7 +98,7 @@ class Member:
 
     def fare(self) -> Fare:
         """How it fares, as it is told outside."""
-        from hakoniwa.run.barn.requests import Fare
+        from hakoniwa.run.barn.late.requests import Fare
 
         status: Literal["added", "starting", "created", "running", "stopped", "failed"] = "starting"
         if self.pid:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import log, state
+from hakoniwa import log
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import signals
-from hakoniwa.kernel.pidfd import boot_id
+from hakoniwa.kernel.processes import signals
+from hakoniwa.kernel.processes.pidfd import boot_id
+from hakoniwa.known import state
 from hakoniwa.run.barn import record
 from hakoniwa.run.barn.member import Member
 from hakoniwa.run.barn.messages import FAILED, Inbox, parts_of, send
@@ -24,11 +25,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from hakoniwa.known.statefile import ProcessRecord
     from hakoniwa.plan.container import Launch
     from hakoniwa.run.barn.shared import Shared
     from hakoniwa.run.terminal.front import UserTerminal
     from hakoniwa.spec.records import Barn
-    from hakoniwa.statefile import ProcessRecord
 
 
 class BarnProcess:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import fastjson, state
+from hakoniwa import fastjson
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel.files import entries_of, replace_file
-from hakoniwa.kernel.pidfd import Identity
-from hakoniwa.kernel.signals import SIGKILL, pidfd_send_signal
+from hakoniwa.kernel.filesystem.files import entries_of, replace_file
+from hakoniwa.kernel.processes.pidfd import Identity
+from hakoniwa.kernel.processes.signals import SIGKILL, pidfd_send_signal
+from hakoniwa.known import state
+from hakoniwa.known.statefile import ALIVE, LOCK, Damaged, Later, ProcessRecord, barn_folder_of
 from hakoniwa.places import ensure_private, run_dir
 from hakoniwa.record import Record, Unreadable
-from hakoniwa.statefile import ALIVE, LOCK, Damaged, Later, ProcessRecord, barn_folder_of
 from hakoniwa.trust import read_own
 
 _SCHEMA = 1

@@ -13,9 +13,9 @@ import resource
 
 from hakoniwa import log
 from hakoniwa.errors import HakoError, explained
-from hakoniwa.kernel import prctl, signals
 from hakoniwa.kernel.descriptors import opened
 from hakoniwa.kernel.libc import fork_hooks
+from hakoniwa.kernel.processes import prctl, signals
 from hakoniwa.run.life import Life
 from hakoniwa.run.supervisor import Supervisor
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import HakoError
-from hakoniwa.ids import caller_maps, establish, why_no_user_namespace
-from hakoniwa.kernel import descriptors, process, signals
-from hakoniwa.kernel.pidfd import start_time
+from hakoniwa.kernel import descriptors
+from hakoniwa.kernel.processes import process, signals
+from hakoniwa.kernel.processes.pidfd import start_time
+from hakoniwa.known.ids import caller_maps, establish, why_no_user_namespace
+from hakoniwa.known.statefile import ProcessRecord
 from hakoniwa.run.process import child, report
 from hakoniwa.spec.records import NO_MAPS, Entered, Maps
-from hakoniwa.spec.rules import rules_of_sharing
-from hakoniwa.statefile import ProcessRecord
+from hakoniwa.spec.rules.rules import rules_of_sharing
 from hakoniwa.steps import identity, namespaces, root
 from hakoniwa.steps.shared import AwaitKeeping, WaitAsFirst
 from hakoniwa.steps.step import Context
@@ -123,7 +124,7 @@ class Shared:
                 uids=tuple((one.inside, one.outside, one.count) for one in uids),
                 gids=tuple((one.inside, one.outside, one.count) for one in gids),
             )
-        from hakoniwa import ranges
+        from hakoniwa.known import ranges
 
         key = ranges.key_of_barn(name)
         undo.add("free the ids", lambda: ranges.free_unless_known(key))
@@ -198,7 +199,7 @@ class Shared:
 
 def _first_steps() -> list[Step]:
     """Into an empty root, without any capability."""
-    from hakoniwa.kernel import idle
+    from hakoniwa.kernel.processes import idle
 
     return [
         root.CutOff(),

@@ -24,8 +24,8 @@ from watchdog.observers.inotify_c import (
 )
 
 from hakoniwa import log
-from hakoniwa.hostpaths import open_outside
-from hakoniwa.kernel import paths
+from hakoniwa.host.paths import open_outside
+from hakoniwa.kernel.filesystem import paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import os
 
 from hakoniwa import log
 from hakoniwa.errors import HakoError, nearest
-from hakoniwa.kernel.signals import by_name, pidfd_send_signal
+from hakoniwa.kernel.processes.signals import by_name, pidfd_send_signal
 from hakoniwa.record import Record
 
 TYPE_CHECKING = False

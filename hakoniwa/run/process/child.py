@@ -7,7 +7,7 @@ import os
 import sys
 
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import prctl, process, signals
+from hakoniwa.kernel.processes import prctl, process, signals
 from hakoniwa.run.process.report import tell_executing, tell_failure, tell_held
 from hakoniwa.steps.step import AwaitsMaps, Context, apply_all, prepare_all
 

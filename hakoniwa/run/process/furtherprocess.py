@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import capabilities, prctl, process, signals
-from hakoniwa.kernel.pidfd import has_ended
+from hakoniwa.kernel.processes import prctl, process, signals
+from hakoniwa.kernel.processes.pidfd import has_ended
+from hakoniwa.kernel.security import capabilities
 from hakoniwa.run.process import child, report
 from hakoniwa.run.process.newprocess import NewProcess
 from hakoniwa.run.process.streams import Streams, choose_streams
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     import _socket
     from collections.abc import Sequence
 
+    from hakoniwa.known.statefile import State
     from hakoniwa.plan.process import ProcessPlan
-    from hakoniwa.statefile import State
     from hakoniwa.steps.step import Context, Step
 
 
@@ -118,7 +119,8 @@ class FurtherProcess:
         return process.clone_from(enter, 0, cgroup=cgroup, keep=kept)
 
     def _send_attributes(self, pid: int, status: int) -> None:
-        from hakoniwa.kernel import apparmor, descriptors
+        from hakoniwa.kernel import descriptors
+        from hakoniwa.kernel.security import apparmor
 
         assert self._attributes is not None
         ours, theirs = self._attributes

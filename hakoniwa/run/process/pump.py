@@ -10,7 +10,7 @@ import os
 import select
 
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import process, signals
+from hakoniwa.kernel.processes import process, signals
 from hakoniwa.run.loop import Loop
 
 TYPE_CHECKING = False

@@ -2,7 +2,7 @@
 
 The reader trusts nothing that comes through it: where a container shares the host's pid namespace, or has cap_sys_ptrace, it
 may have got hold of the other end. So there are two kinds of message, of a few short texts each, and whatever is not one of
-them, or is too much, is an error. Then there may be eight bytes of the trampoline (kernel/trampoline.py).
+them, or is too much, is an error. Then there may be eight bytes of the trampoline (kernel/processes/trampoline.py).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import errno
 import os
 
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel.files import wait_readable
-from hakoniwa.kernel.trampoline import STAGE, STAGES
+from hakoniwa.kernel.filesystem.files import wait_readable
+from hakoniwa.kernel.processes.trampoline import STAGE, STAGES
 from hakoniwa.record import Record
 from hakoniwa.run.loop import Loop
 from hakoniwa.steps.step import program_status

@@ -12,7 +12,7 @@ import os
 import stat
 
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel.paths import NULL
+from hakoniwa.kernel.filesystem.paths import NULL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import os
 
 from hakoniwa import log
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import process, signals
+from hakoniwa.kernel.processes import process, signals
 from hakoniwa.run.process.report import read_report, read_to_end, tell_failure
 
 TYPE_CHECKING = False

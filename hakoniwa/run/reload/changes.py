@@ -6,8 +6,8 @@ import os
 import resource
 
 from hakoniwa.errors import HakoError
-from hakoniwa.ids import for_ordinary_user
 from hakoniwa.kernel import cgroup
+from hakoniwa.known.ids import for_ordinary_user
 from hakoniwa.record import Record, plain
 from hakoniwa.run.start.groups import Groups, resolve_parameters
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import process
+from hakoniwa.kernel.processes import process
 from hakoniwa.plan.container import Handed, process_plan
 from hakoniwa.plan.flavours import flavour_of
 from hakoniwa.run.process import child
@@ -143,7 +143,7 @@ class FirstProcess:
         )
         hint = "entering one takes cap_sys_admin in its user namespace" if self._container.namespaces.entered else ""
         if self._launch.maps.uids and not hint:
-            from hakoniwa.ids import why_no_user_namespace
+            from hakoniwa.known.ids import why_no_user_namespace
 
             hint = why_no_user_namespace()
         return HakoError(

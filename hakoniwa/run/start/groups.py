@@ -6,8 +6,9 @@ import errno
 import os
 
 from hakoniwa.errors import HakoError, nearest
-from hakoniwa.kernel import cgroup, idmap
+from hakoniwa.kernel import cgroup
 from hakoniwa.kernel.cgroup import Hierarchies, v1, v2
+from hakoniwa.kernel.processes import idmap
 from hakoniwa.spec.records import Parameter
 
 TYPE_CHECKING = False

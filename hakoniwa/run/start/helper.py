@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import HakoError
-from hakoniwa.ids import establish
-from hakoniwa.kernel import descriptors, mount, process
+from hakoniwa.kernel import descriptors
+from hakoniwa.kernel.filesystem import mount
+from hakoniwa.kernel.processes import process
+from hakoniwa.known.ids import establish
 from hakoniwa.plan.container import needs_help_outside
 from hakoniwa.plan.flavours import plan
 from hakoniwa.run.process.report import tell_failure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import HakoError
-from hakoniwa.hostpaths import open_outside, remove_file
+from hakoniwa.host.paths import open_outside, remove_file
 from hakoniwa.kernel import cgroup
 from hakoniwa.run.life import CLONE, NAMESPACES, PROGRAM, HostStep
 

@@ -2,27 +2,28 @@
 
 The steps are a part of the plan, which `start --dry-run` prints. What a container has to itself is claimed first: its name, and
 once the lock of that is held its rootfs and its range of ids. What a killed supervisor has left, the next command clears
-(leftovers.py).
+(known/leftovers.py).
 """
 
 from __future__ import annotations
 
 import os
 
-from hakoniwa import log, state
+from hakoniwa import log
 from hakoniwa.errors import HakoError
-from hakoniwa.hostpaths import open_outside
-from hakoniwa.markglance import trees_under
+from hakoniwa.host.paths import open_outside
+from hakoniwa.known import state
+from hakoniwa.known.markglance import trees_under
+from hakoniwa.known.statefile import ALIVE
 from hakoniwa.places import lock_rootfs
 from hakoniwa.run.life import CLAIM, HostStep, Life
-from hakoniwa.statefile import ALIVE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from hakoniwa.markglance import Glance
-    from hakoniwa.marks import Mark
+    from hakoniwa.known.markglance import Glance
+    from hakoniwa.known.marks import Mark
     from hakoniwa.spec.records import Container, Rootfs
 
 
@@ -92,7 +93,7 @@ class ClaimName(HostStep):
                 hint="is the disk full, or the folder not writable?",
             ) from None
         if not state.has_ended(name):
-            from hakoniwa import leftovers
+            from hakoniwa.known import leftovers
 
             for what in leftovers.clear(name):
                 log.write(f"{name}: cleared what a killed supervisor had left: {what}", "warning")
@@ -172,10 +173,10 @@ class ClaimRootfs(HostStep):
 
 def _hide_new_secrets(folder: int) -> None:
     """Hide what has appeared on the host since its copy was made."""
-    from hakoniwa.hostroot import shadows
+    from hakoniwa.host.root import shadows
 
     if new := shadows.find_new(folder):
-        from hakoniwa.hostroot.secrets import hide_new
+        from hakoniwa.host.root.secrets import hide_new
 
         hide_new(folder, new)
 
@@ -225,7 +226,7 @@ class ClaimIds(HostStep):
     def do(self, life: Life) -> None:
         if life.launch.maps.uids:
             return
-        from hakoniwa import ranges
+        from hakoniwa.known import ranges
 
         maps, self._is_new = ranges.maps_of(self._name)
         life.launch = life.launch.replace(maps=maps)
@@ -233,7 +234,7 @@ class ClaimIds(HostStep):
     def undo(self) -> None:
         """If the container has come to nothing, its range is free again."""
         if self._is_new:
-            from hakoniwa import ranges
+            from hakoniwa.known import ranges
 
             ranges.free_unless_known(self._name)
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import signals
-from hakoniwa.kernel.files import read_all
-from hakoniwa.kernel.pidfd import start_time
+from hakoniwa.kernel.filesystem.files import read_all
+from hakoniwa.kernel.processes import signals
+from hakoniwa.kernel.processes.pidfd import start_time
+from hakoniwa.known.statefile import ProcessRecord
 from hakoniwa.run.process import report
 from hakoniwa.run.start.hostside import needs_undoing
-from hakoniwa.statefile import ProcessRecord
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

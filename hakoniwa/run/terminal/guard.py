@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa.kernel import process, signals
-from hakoniwa.kernel.pidfd import wait_end
+from hakoniwa.kernel.processes import process, signals
+from hakoniwa.kernel.processes.pidfd import wait_end
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Execute what a command needs from one file, without the import system."""

@@ -1,0 +1,1 @@
+"""Commands about hakoniwa itself and what it leaves."""

@@ -1,0 +1,1 @@
+"""Files, mounts, and paths that are walked by descriptor."""

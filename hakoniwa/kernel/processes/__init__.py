@@ -1,0 +1,1 @@
+"""Processes: made, held, ended, and sent signals."""

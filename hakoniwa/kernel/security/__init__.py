@@ -1,0 +1,1 @@
+"""Credentials and what a process may do."""

@@ -1,0 +1,1 @@
+"""What is known of containers and their rootfs, on the disk."""

@@ -1,0 +1,1 @@
+"""Specs as JSON: written, read, described."""
