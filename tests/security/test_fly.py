@@ -32,7 +32,8 @@ def test_the_root_of_the_host_s_processes_is_closed(hako: Hako, box: Writer, pla
     (places / "secret").write_text("secret\n")
     script = f"cat /proc/1/root{places}/secret; cat /proc/{os.getpid()}/root{places}/secret"
     allowed = box(FLY + 'config.capabilities.allow("all")')
-    assert hako("start", allowed, "--", "sh", "-c", script, status=None).stdout == "secret\nsecret\n"
+    # Process 1 may have capabilities that we lack, and then is closed to us, too.
+    assert "secret\n" in hako("start", allowed, "--", "sh", "-c", script, status=None).stdout
     done = hako("start", box(FLY), "--", "sh", "-c", script, status=None)
     assert done.stdout == ""
     assert done.stderr.count("Permission denied") == 2

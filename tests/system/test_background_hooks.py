@@ -304,7 +304,7 @@ def f(base):
 
 def test_cron(run: Run, ears: Ears) -> None:
     """Seconds are not in a cron expression: here the next full minute is made to come soon."""
-    head = "import hakoniwa.run.hooks.background as w\n"
+    head = "from hakoniwa.run.hooks import background as w\n"
     run(
         f"{head}w._next_cron = lambda expression: time.monotonic() + 0.01\n"
         '@config.add_timer_hook(cron="* * * * *")\ndef f(base): tell("cron")'

@@ -244,7 +244,7 @@ def is_being_started(folder: Path) -> bool:
         "record:write",
         "shared:Shared._persist",
         "shared:Shared._let_go",
-        "door:Door.__init__",
+        "late.door:Door.__init__",
         "process:BarnProcess.bequeath",
         "row:_fork",
         "process:BarnProcess.listen_to",
