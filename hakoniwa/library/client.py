@@ -20,7 +20,6 @@ from hakoniwa.errors import HakoError, Problems
 from hakoniwa.library.request import Answer, Failure, Request
 from hakoniwa.record import Unreadable, plain
 
-_LARGEST_ANSWER = 1 << 20
 _CHUNK = 1 << 16
 _PATIENCE = 15.0  # seconds for a container to end once it is asked to; then its front process is killed
 
@@ -86,12 +85,24 @@ class Call:
             self.process.kill()
             self.process.wait()
 
+    def ends(self, deadline: float | None, stop: int) -> bool:
+        """Wait for the end of the process. False when time is up before, or `stop` is readable."""
+        try:
+            ended = os.pidfd_open(self.process.pid)  # not reaped yet: the pid is its own
+        except ProcessLookupError:
+            return True  # a program that ignores SIGCHLD has the kernel reap
+        try:
+            poll = select.poll()
+            for descriptor in (ended, *((stop,) if stop != -1 else ())):
+                poll.register(descriptor, select.POLLIN)
+            left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+            return ended in (number for number, _ in poll.poll(left))
+        finally:
+            os.close(ended)
+
     def answer(self) -> Answer:
         """Wait for the answer. Raises HakoError, or Problems, when the request has failed."""
-        while len(self._told) < _LARGEST_ANSWER:
-            more = os.read(self._answer, _CHUNK)
-            if not more:
-                break
+        while more := os.read(self._answer, _CHUNK):
             self._told += more
         return self._read_answer()
 
@@ -100,10 +111,13 @@ class Call:
             answer = recordreader.read(Answer, json.loads(self._told))
         except (ValueError, Unreadable):
             code = self.process.wait()
-            text = self.process.stderr.read(_CHUNK).decode(errors="replace").strip() if self.process.stderr else ""
-            raise HakoError(f"the process beside this program has ended, with status {code}", hint=text) from None
+            raise Unanswered(f"the process beside this program has ended, with status {code}") from None
         raise_failures(answer.failures)
         return answer
+
+
+class Unanswered(HakoError):
+    """The process has ended without an answer."""
 
 
 def raise_failures(failures: tuple[Failure, ...]) -> None:
@@ -117,10 +131,18 @@ def raise_failures(failures: tuple[Failure, ...]) -> None:
 
 def call(request: Request) -> Answer:
     """Carry out a request that has no streams of its own. Raises HakoError."""
-    with Call(request, stdout=subprocess.DEVNULL) as begun:
-        answer = begun.answer()
-        begun.process.wait()
-        return answer
+    said = os.memfd_create("said", os.MFD_CLOEXEC)  # and no pipe, which it could fill
+    try:
+        with Call(request, stdout=subprocess.DEVNULL, stderr=said) as begun:
+            try:
+                answer = begun.answer()
+                begun.process.wait()
+                return answer
+            except Unanswered as error:
+                error.hint = os.pread(said, _CHUNK, 0).decode(errors="replace").strip()
+                raise
+    finally:
+        os.close(said)
 
 
 class Completed(subprocess.CompletedProcess[bytes]):
@@ -140,7 +162,7 @@ def communicate(
     deadline = None if timeout is None else time.monotonic() + timeout
     with Call(request, stdin=subprocess.DEVNULL if given is None else subprocess.PIPE) as begun:
         output = _Output(begun.process, largest)
-        if not output.exchange(given or b"", deadline, stop):
+        if not output.exchange(given or b"", deadline, stop) or not begun.ends(deadline, stop):
             begun.end()
             raise subprocess.TimeoutExpired(list(request.argv or ()), timeout or 0.0, output.kept(0), output.kept(1))
         begun.answer()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 from hakoniwa.errors import HakoError, Problems, nearest
 from hakoniwa.haco.build import build_barn
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from hakoniwa.spec.records import Barn
 
 
+_building = threading.Lock()  # a definition may be used from several threads at once
+
+
 def describe(builder: ContainerBuilder, name: str | None, token: str) -> dict[str, Any]:
     """The document of a definition, its functions as references; `token` sets one without a name apart from others.
 
@@ -32,11 +36,8 @@ def describe(builder: ContainerBuilder, name: str | None, token: str) -> dict[st
     if name is not None and builder._children:
         told = f"the containers have names: {' '.join(str(one.name) for one in builder._children)}"
         raise HakoError(told, where=reading.shown, hint="name= is for a single one")
-    barn = build_barn(builder)
-    if token:
-        name = f"{barn.name[: checks.LONGEST_NAME - 1 - len(token)]}-{token}"
-    if name is not None and not reading.problems:
-        barn = _build_named(builder, name)
+    with _building:
+        barn = _build(builder, name, token)
     if reading.problems:
         raise Problems(reading.problems)
     from hakoniwa.spec.documents.plain import to_plain
@@ -46,8 +47,13 @@ def describe(builder: ContainerBuilder, name: str | None, token: str) -> dict[st
     return to_plain(barn.replace(file="", origin=reading.file, containers=containers), functions=True)
 
 
-def _build_named(builder: ContainerBuilder, name: str) -> Barn:
-    """The barn as if the definition had this name; the default place of its rootfs follows from that."""
+def _build(builder: ContainerBuilder, name: str | None, token: str) -> Barn:
+    """The barn, as if the definition had this name, or its own with the token; the default place of a rootfs follows from that."""
+    barn = build_barn(builder)
+    if token:
+        name = f"{barn.name[: checks.LONGEST_NAME - 1 - len(token)]}-{token}"
+    if name is None or builder._reading.problems:
+        return barn
     before = builder._values.get("name")
     builder._values["name"] = name
     try:

@@ -11,7 +11,7 @@ import socketserver
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -28,14 +28,21 @@ Writer = Callable[..., Path]
 MOUNTS = ("procfs", "sysfs", "devtmpfs", "devpts", "shm")
 
 
+WATCHED: list[bool] = []
+
+
 @pytest.fixture(autouse=True)
-def never_forked() -> None:
+def never_forked() -> Iterator[None]:
     """This process is never forked: neither by a box that starts nor by a command inside."""
-    os.register_at_fork(before=_refuse_fork)
+    if not WATCHED:
+        os.register_at_fork(before=_refuse_fork)  # for good
+    WATCHED[:] = [True]
+    yield
+    WATCHED[:] = [False]
 
 
 def _refuse_fork() -> None:
-    if sys._getframe(1).f_code.co_filename.startswith(os.path.dirname(hakoniwa.__file__)):
+    if WATCHED[0] and sys._getframe(1).f_code.co_filename.startswith(os.path.dirname(hakoniwa.__file__)):
         raise AssertionError("the program was forked")
 
 
@@ -88,6 +95,11 @@ def test_a_command_that_takes_too_long_is_ended_with_its_container(places: Path,
         hakoniwa.run(sandbox(rootfs), ["sh", "-c", "echo begun; exec sleep 1000"], timeout=1)
     assert expired.value.output == b"begun\n"
     assert hakoniwa.run(sandbox(rootfs), ["cat"], input=b"x" * 3_000_000, timeout=30).stdout == b"x" * 3_000_000
+
+
+def test_a_command_that_closes_its_outputs_has_no_more_time(places: Path, rootfs: Path) -> None:
+    with pytest.raises(subprocess.TimeoutExpired):
+        hakoniwa.run(sandbox(rootfs), ["sh", "-c", "exec sleep 1000 > /dev/null 2>&1"], timeout=1)
 
 
 def test_a_box_of_a_file(box: Writer, places: Path) -> None:
