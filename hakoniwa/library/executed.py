@@ -103,9 +103,26 @@ def _read_request(descriptor: int) -> Request:
         return recordreader.read(Request, json.load(file))
 
 
+def _check_values(request: Request) -> None:
+    """See that a request asks for nothing that a container file could not. Raises HakoError."""
+    from hakoniwa.spec.rules import checks
+
+    try:
+        for who in (request.user, request.group):
+            if who is not None:
+                checks.user(who)
+        for name, value in request.environ.items():
+            checks.environment_item(name, value)
+        if request.workdir is not None:
+            checks.absolute_path(request.workdir)
+    except checks.Wrong as wrong:
+        raise HakoError(f"a value of the call must be {wrong}") from None
+
+
 def _load(served: Served, command: str) -> Barn:
     """What the request means, with its limits and its environment. Raises HakoError."""
     request = served.request
+    _check_values(request)
     if request.spec is not None:
         from hakoniwa.library.functions import find_function
         from hakoniwa.spec.documents.plain import from_plain
@@ -289,6 +306,7 @@ def _exec(served: Served) -> int:
     from hakoniwa.run.exec import run_to_end
 
     asked = served.request
+    _check_values(asked)
     wanted = Process(
         command=asked.argv, user=asked.user, group=asked.group, environ=asked.environ, workdir=asked.workdir
     )

@@ -111,6 +111,9 @@ def test_a_box_of_a_file(box: Writer, places: Path) -> None:
         assert Path(f"/proc/{running.pid}/comm").read_text() == "sleep\n"
         assert running.run(["sh", "-c", "id -un; echo $A"]).stdout == b"alice\nb\n"
         assert running.run(["id", "-u"], user=0).stdout == b"0\n"
+        for wrong in ({"user": -1}, {"group": 2**32}, {"workdir": "etc"}, {"environ": {"A=B": "c"}}):
+            with pytest.raises(HakoError, match="must be"):
+                running.run(["id"], **wrong)
         assert running.run(["pwd"], workdir="/etc").stdout == b"/etc\n"
         assert running.run(["env"], environ={"C": "d"}).stdout.count(b"C=d\n") == 1
         with pytest.raises(subprocess.TimeoutExpired):
