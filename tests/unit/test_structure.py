@@ -22,7 +22,7 @@ FLOORS = [
     ["kernel"],
     ["trust"],
     ["places", "spec", "options"],
-    ["host", "seccomp"],
+    ["host", "network", "seccomp"],
     ["known"],
     ["haco"],
     ["steps"],
