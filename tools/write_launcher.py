@@ -47,7 +47,7 @@ AT_TIMES = (
     "haco.sections.bootstrap host.root.shadows spec.rules.buildchecks spec.rules.buildrules spec.outline",  # a rootfs that we make
     "run.barn.process run.hooks.general run.output",  # more than a container in the foreground
     "run.barn.background",
-    "run.control run.reload.reloader run.requests",  # more than a moment
+    "run.control.requests run.reload.reloader",  # more than a moment
     "haco.sections.callfilter haco.sections.seccomp",
     *(
         "haco.functions",
@@ -58,7 +58,7 @@ AT_TIMES = (
         "kernel.filesystem.tree",
         "known.leftovers",
     ),
-    *("run.process.pump", "steps.gather", "steps.scheduling"),
+    *("run.process.pump", "steps.files.gather", "steps.process.scheduling"),
 )
 LIBRARIES = ("_ctypes", "_json")  # Python's own that they import
 FIRST = "bundle.quickos cli options commands"  # by all commands

@@ -1,7 +1,7 @@
 """Gather what each strategy takes, as the files in `hakoniwa/rootfs/strategies` say it.
 
 A start has to know that, and has no time to load the strategies: hence `hakoniwa/spec/strategies.py`. Editors and type
-checkers read `hakoniwa/haco/strategysettings.py`.
+checkers read `hakoniwa/haco/sections/strategysettings.py`.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _quoted(value: object) -> str:
 def main() -> None:
     """Write what has changed."""
     settings, helps = gather(PACKAGE)
-    texts = {"spec/strategies.py": table(settings), "haco/strategysettings.py": declared(settings, helps)}
+    texts = {"spec/strategies.py": table(settings), "haco/sections/strategysettings.py": declared(settings, helps)}
     for name, text in texts.items():
         target = PACKAGE / name
         if not target.exists() or target.read_text() != text:

@@ -6,8 +6,8 @@ import os
 
 from hakoniwa.errors import nearest
 from hakoniwa.haco.reading import Reading, refuse, short
-from hakoniwa.haco.section import Section, Table
 from hakoniwa.haco.sections.hooks import HookWords
+from hakoniwa.haco.sections.section import Section, Table
 from hakoniwa.spec.records import BARN_POINTS, FLAVOURS, INDEPENDENT_MOUNTS, RELOADABLE, Hook
 from hakoniwa.spec.rules import checks
 

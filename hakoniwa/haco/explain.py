@@ -9,7 +9,6 @@ from hakoniwa.errors import nearest
 from hakoniwa.haco.container import ContainerBuilder
 from hakoniwa.haco.facade import Haconiwa
 from hakoniwa.haco.haconiwa import OF_ARGUMENTS
-from hakoniwa.haco.section import Section
 from hakoniwa.haco.sections.bootstrap import BootstrapSection
 from hakoniwa.haco.sections.callfilter import FilterBuilder
 from hakoniwa.haco.sections.cgroup import CgroupSection
@@ -17,6 +16,7 @@ from hakoniwa.haco.sections.hooks import HookWords
 from hakoniwa.haco.sections.namespace import NamespaceSection
 from hakoniwa.haco.sections.provision import ProvisionSection
 from hakoniwa.haco.sections.seccomp import SeccompSection
+from hakoniwa.haco.sections.section import Section
 from hakoniwa.haco.sections.settings import (
     CapabilitiesSection,
     CommandSection,

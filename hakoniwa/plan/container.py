@@ -9,7 +9,8 @@ from hakoniwa.host.rewritable import NOTHING, Exposed
 from hakoniwa.plan.process import ProcessPlan
 from hakoniwa.record import Record
 from hakoniwa.spec.records import NO_MAPS, Maps
-from hakoniwa.steps import devices, identity, mounts, root
+from hakoniwa.steps.files import devices, mounts, root
+from hakoniwa.steps.process import identity
 from hakoniwa.steps.step import HookPoint, Step, Wait
 
 TYPE_CHECKING = False
@@ -222,7 +223,7 @@ def _root(container: Container, launch: Launch) -> list[Step]:
     if rootfs.replacement is not None:
         return [root.CutOff(), root.ReplaceRoot(mount=rootfs.replacement, **common)]
     if rootfs.layered and launch.maps.rootless:
-        from hakoniwa.steps.gather import GatherRoot
+        from hakoniwa.steps.files.gather import GatherRoot
 
         del common["map_ids"]
         return [root.CutOff(), GatherRoot(**common)]
@@ -257,7 +258,7 @@ def _guarded(exposed: Exposed) -> list[Step]:
 def _lxcfs(container: Container) -> list[Step]:
     if container.files.lxcfs_root is None:
         return []
-    from hakoniwa.steps.shown import BindLxcfs
+    from hakoniwa.steps.files.shown import BindLxcfs
 
     return [BindLxcfs(root=container.files.lxcfs_root, where=container.place("lxcfs_root"))]
 
@@ -310,7 +311,7 @@ def independent_mounts(container: Container, hierarchies: tuple[str, ...]) -> li
 
 
 def _cgroups(hierarchies: tuple[str, ...], *, writable: bool) -> Step:
-    from hakoniwa.steps.shown import MountCgroups
+    from hakoniwa.steps.files.shown import MountCgroups
 
     return MountCgroups(hierarchies=hierarchies, writable=writable)
 
@@ -318,7 +319,7 @@ def _cgroups(hierarchies: tuple[str, ...], *, writable: bool) -> Step:
 def _sysfs(container: Container) -> Step:
     """A user namespace may mount one for its own network namespace only; the host's shows the same, where that is shared."""
     if container.has_user_namespace() and "net" not in container.namespaces.own:
-        from hakoniwa.steps.shown import BindCovered
+        from hakoniwa.steps.files.shown import BindCovered
 
         return BindCovered(source="/sys", target="/sys", options=_NO_EXEC)
     return mounts.MakeMount(fs="sysfs", source="sysfs", target="/sys", readonly=True, options=_NO_EXEC)

@@ -8,7 +8,7 @@ starts lies in a cgroup of its own, and ends with it (run/start/groups.py).
 from __future__ import annotations
 
 from hakoniwa.plan.container import all_steps, clone_flags, waits_for_host
-from hakoniwa.steps.root import Chroot
+from hakoniwa.steps.files.root import Chroot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ What differs between the two is what they are made of: who they are, what they m
 from __future__ import annotations
 
 from hakoniwa.record import Record
-from hakoniwa.steps import identity, program, standard
+from hakoniwa.steps.process import identity, program, standard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class ProcessPlan(Record):
         steps: list[Step] = []
         if wanted.oom_score_adj is None and wanted.nice is None and wanted.policy is None:
             return steps
-        from hakoniwa.steps import scheduling
+        from hakoniwa.steps.process import scheduling
 
         if wanted.oom_score_adj is not None:
             where = self.places.get("oom_score_adj", wanted.where)
@@ -128,7 +128,7 @@ class ProcessPlan(Record):
 
     @staticmethod
     def _await_release(channel: int) -> list[Step]:
-        from hakoniwa.steps.release import AwaitRelease
+        from hakoniwa.steps.process.release import AwaitRelease
 
         return [AwaitRelease(channel=channel)]
 

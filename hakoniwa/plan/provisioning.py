@@ -7,7 +7,8 @@ import os
 from hakoniwa.plan.container import hidden_paths, independent_mounts
 from hakoniwa.plan.process import ProcessPlan
 from hakoniwa.spec.records import Process, Resources, Seccomp, Security
-from hakoniwa.steps import identity, mounts, root
+from hakoniwa.steps.files import mounts, root
+from hakoniwa.steps.process import identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

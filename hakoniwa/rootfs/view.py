@@ -11,7 +11,7 @@ from hakoniwa.known import marks
 from hakoniwa.rootfs.store.locks import hold_rootfs
 from hakoniwa.rootfs.store.roots import root_at
 from hakoniwa.run.process.task import Task
-from hakoniwa.steps.root import CutOff
+from hakoniwa.steps.files.root import CutOff
 from hakoniwa.steps.step import Context, apply_all, program_status
 
 

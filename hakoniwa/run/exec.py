@@ -13,7 +13,7 @@ from hakoniwa.record import Record
 from hakoniwa.run.loop import Loop
 from hakoniwa.run.process.furtherprocess import FurtherProcess
 from hakoniwa.seccomp import programs
-from hakoniwa.steps.identity import NOWHERE
+from hakoniwa.steps.process.identity import NOWHERE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from hakoniwa.run.barn import messages
 from hakoniwa.run.hooks.view import ContainerView
 from hakoniwa.run.inheritance import Inheritance
 from hakoniwa.run.loop import Loop
+from hakoniwa.run.start.undo import Undo
 from hakoniwa.run.statewriter import StateWriter
-from hakoniwa.undo import Undo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

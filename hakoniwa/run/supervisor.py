@@ -24,10 +24,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from hakoniwa.run.hold import Hold
+    from hakoniwa.run.control.hold import Hold
+    from hakoniwa.run.control.requests import Requests
     from hakoniwa.run.output import LogPipe
     from hakoniwa.run.reload.reloader import Reloader
-    from hakoniwa.run.requests import Requests
     from hakoniwa.run.start.starter import Starter
     from hakoniwa.spec.records import Container
 
@@ -267,7 +267,7 @@ class Supervisor:
 
     def _be_held(self) -> None:
         """Have others know the container, end it, and release it."""
-        from hakoniwa.run.hold import Hold
+        from hakoniwa.run.control.hold import Hold
 
         life = self._life
         life.status = "created"
@@ -320,7 +320,7 @@ class Supervisor:
     def _open_requests(self) -> Requests:
         """Open the control socket, unless it is open. Who connects waits until requests are heard."""
         if self._requests is None:
-            from hakoniwa.run.requests import Requests
+            from hakoniwa.run.control.requests import Requests
 
             self._requests = Requests(self._container.name, self._life.undo)
         return self._requests

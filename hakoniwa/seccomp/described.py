@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _LARGEST_PROFILE = 1 << 20
 
-# What a process calls after a filter that cannot wait for the trampoline is in force (steps/program.py).
+# What a process calls after a filter that cannot wait for the trampoline is in force (steps/process/program.py).
 NEEDED_LATER = """
     read write close close_range dup dup2 dup3 fcntl openat openat2 fstat newfstatat lseek getcwd chdir fchdir umask
     setgroups setresgid setresuid capset capget prctl execve execveat mmap munmap mprotect brk futex poll rt_sigaction

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from hakoniwa.kernel.processes import prctl
-from hakoniwa.steps.program import Execute
+from hakoniwa.steps.process.program import Execute
 from hakoniwa.steps.step import Context, Step
 
 TYPE_CHECKING = False

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hakoniwa.run.control import socket_path
+from hakoniwa.run.control.protocol import socket_path
 from tests.conftest import HAKO, Hako
 
 Writer = Callable[..., Path]

@@ -85,8 +85,8 @@ def watched(request: pytest.FixtureRequest, hako: Hako) -> Iterator[Watched]:
 
 def every_step() -> set[str]:
     """The names of all kinds of steps, but for those that are there to be derived from."""
-    for module in pkgutil.iter_modules(hakoniwa.steps.__path__):
-        importlib.import_module(f"hakoniwa.steps.{module.name}")
+    for module in pkgutil.walk_packages(hakoniwa.steps.__path__, "hakoniwa.steps."):
+        importlib.import_module(module.name)
     found, ahead = set(), [Step]
     while ahead:
         kind = ahead.pop()

@@ -214,7 +214,7 @@ def test_a_supervisor_that_never_answers(
     hako: Hako, box: Writer, places: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from hakoniwa.errors import HakoError
-    from hakoniwa.run import asking
+    from hakoniwa.run.control import asking
 
     hako("start", "-D", box(ALL), *SLEEP)
     (known,) = (one for one in state.every() if isinstance(one, State))

@@ -11,7 +11,7 @@ from hakoniwa.errors import HakoError, Problems
 from hakoniwa.haco.loader import load
 from hakoniwa.spec import records as spec
 from hakoniwa.spec.records import Container
-from hakoniwa.steps import mounts
+from hakoniwa.steps.files import mounts
 
 Writer = Callable[..., Path]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hakoniwa.harmless import Harmless
+from hakoniwa.run.terminal.harmless import Harmless
 
 
 def shown(output: bytes, size: int = 1 << 16) -> str:

@@ -122,7 +122,7 @@ def test_without_a_bundle_that_fits_the_import_system_does_it(project: Path, con
 
 def test_another_bundle_that_takes_its_place_meanwhile_is_not_read(project: Path) -> None:
     """What is imported later comes from the bundle that the index is of, or from its source."""
-    later = "import hakoniwa.steps.gather as late; print(type(late.__spec__.loader).__name__)"
+    later = "import hakoniwa.steps.files.gather as late; print(type(late.__spec__.loader).__name__)"
     text = (project / "hako").read_text().removesuffix("main()\n")
     replace = f"import os; os.rename({str(project / 'other')!r}, {str(bundle(project))!r})\n"
     for between, kind in (("", "_BundleFinder"), (replace, "SourceFileLoader")):

@@ -22,9 +22,9 @@ from hakoniwa.kernel.processes.pidfd import identify
 from hakoniwa.kernel.security import capabilities
 from hakoniwa.kernel.security.users import Account, UnknownUser, find_account
 from hakoniwa.record import Record, Unreadable, plain
-from hakoniwa.steps import program
+from hakoniwa.run.start.undo import Undo
+from hakoniwa.steps.process import program
 from hakoniwa.steps.step import Context
-from hakoniwa.undo import Undo
 
 # Records
 
@@ -67,7 +67,7 @@ def test_a_record_wants_its_annotations_as_texts(begin: str) -> None:
 
 SEND_AFTER = """
 import os, socket
-from hakoniwa.steps.standard import OpenTerminal
+from hakoniwa.steps.process.standard import OpenTerminal
 from hakoniwa.run.process import child
 from hakoniwa.run.terminal.front import descriptors
 ours, theirs = descriptors.open_pair()

@@ -19,8 +19,8 @@ from hakoniwa.plan.flavours import flavour_of, plan
 from hakoniwa.run.life import HostStep, Life
 from hakoniwa.run.prepare import describe
 from hakoniwa.run.start.hostside import take
+from hakoniwa.run.start.undo import Undo
 from hakoniwa.steps.step import Context, Outside, Step, apply_all, provide_all, sort_provided
-from hakoniwa.undo import Undo
 
 Writer = Callable[..., Path]
 

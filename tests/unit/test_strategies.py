@@ -72,7 +72,7 @@ def copied(places: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     copy = places / "copy"
     (copy / "hakoniwa" / "rootfs" / "strategies" / "empty.py").write_text(NEW)
     subprocess.run([sys.executable, "-I", str(copy / "tools" / "write_strategies.py")], check=True)  # `make install`
-    assert "colour: Literal" in (copy / "hakoniwa" / "haco" / "strategysettings.py").read_text()
+    assert "colour: Literal" in (copy / "hakoniwa" / "haco" / "sections" / "strategysettings.py").read_text()
     # `-I` keeps the folder of the test out, and the checkout comes in by way of its packages: ours goes before.
     code = f"import sys; sys.path.insert(0, {str(copy)!r}); from hakoniwa.cli import main; main()"
 

@@ -106,7 +106,7 @@ _ASKED = ("tmpfs", "proc", "devpts", "mqueue", "ramfs", "sysfs")
 def _wrong_options(container: Container) -> Iterator[HakoError]:
     """Options that a new file system does not take. The kernel is asked, which answers root alone."""
     from hakoniwa.kernel.filesystem import mount as mounting
-    from hakoniwa.steps.mounts import attributes_and_options
+    from hakoniwa.steps.files.mounts import attributes_and_options
 
     for mount in container.files.mounts if os.geteuid() == 0 else ():
         _, options = attributes_and_options(mount.options, 0)

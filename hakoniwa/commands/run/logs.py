@@ -7,12 +7,12 @@ import sys
 
 from hakoniwa.commands.selection import selected
 from hakoniwa.errors import HakoError
-from hakoniwa.harmless import Harmless
 from hakoniwa.known import state
 from hakoniwa.known.statefile import Made, State
 from hakoniwa.options import NAME, Command, Given, Option
 from hakoniwa.record import Record
 from hakoniwa.run.loop import Loop
+from hakoniwa.run.terminal.harmless import Harmless
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from hakoniwa.commands.selection import ALL, PID, how_it_fares, selected
 from hakoniwa.errors import FAILED, HakoError
 from hakoniwa.known.statefile import Made, State
 from hakoniwa.options import NAME, Command, Given
-from hakoniwa.run.asking import ask
+from hakoniwa.run.control.asking import ask
 
 COMMAND = Command(
     name="release",

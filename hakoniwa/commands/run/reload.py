@@ -6,7 +6,7 @@ from hakoniwa import log
 from hakoniwa.commands.selection import ALL, PID, alive
 from hakoniwa.errors import printable
 from hakoniwa.options import NAME, Command, Given
-from hakoniwa.run.asking import ask
+from hakoniwa.run.control.asking import ask
 
 COMMAND = Command(
     name="reload",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hakoniwa import trust
 from hakoniwa.haco.reading import Reading, short
-from hakoniwa.haco.section import Section
+from hakoniwa.haco.sections.section import Section
 from hakoniwa.spec.records import Hook
 from hakoniwa.spec.rules import buildchecks, checks
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Self
 
-    from hakoniwa.haco.strategysettings import StrategySettings
+    from hakoniwa.haco.sections.strategysettings import StrategySettings
 else:
     StrategySettings = object
 

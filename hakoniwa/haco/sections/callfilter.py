@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn, Self
 
-    from hakoniwa.haco.section import Section
+    from hakoniwa.haco.sections.section import Section
 
 _OPERATORS = ("==", "!=", "<", "<=", ">", ">=", "&")
 _LARGEST = 2**64 - 1

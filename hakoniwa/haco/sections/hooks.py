@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hakoniwa.errors import nearest
 from hakoniwa.haco.reading import refuse, short
-from hakoniwa.haco.section import Section
+from hakoniwa.haco.sections.section import Section
 from hakoniwa.spec.records import BARN_POINTS, HOOK_POINTS, HOOK_SIGNALS, BackgroundHook, Hook
 from hakoniwa.spec.rules import checks
 

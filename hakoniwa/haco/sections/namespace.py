@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hakoniwa.errors import nearest
 from hakoniwa.haco.reading import Reading, short
-from hakoniwa.haco.section import Section
+from hakoniwa.haco.sections.section import Section
 from hakoniwa.kernel.processes.process import NAMESPACES
 from hakoniwa.spec.records import OWN_NAMESPACES, Entered, IdRange, Namespaces, Persisted, TimeOffset
 from hakoniwa.spec.rules import checks

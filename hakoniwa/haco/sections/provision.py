@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hakoniwa.haco.reading import Reading, short
-from hakoniwa.haco.section import Section
+from hakoniwa.haco.sections.section import Section
 from hakoniwa.spec.records import ProvisionStep
 from hakoniwa.spec.rules import buildchecks, checks
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hakoniwa.errors import nearest
 from hakoniwa.haco.reading import Reading, short
-from hakoniwa.haco.section import Section
+from hakoniwa.haco.sections.section import Section
 from hakoniwa.kernel.security import capabilities
 from hakoniwa.spec.records import Capabilities, Limit, Scheduling, Stream
 from hakoniwa.spec.rules import checks

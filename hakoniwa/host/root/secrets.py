@@ -1,6 +1,6 @@
 """What of the host is not shown in a `host` rootfs, although every user of the host might read it.
 
-What only some users may read is hidden by the root itself (steps/root.py), whenever it comes to be there. What is named
+What only some users may read is hidden by the root itself (steps/files/root.py), whenever it comes to be there. What is named
 here is hidden in the rootfs's upper layer, once, when that is made: so of folders in which anything may appear later it
 says what *is* shown. Besides, what programs expect is put in the place of what they could not read: an empty folder, no
 file, password files without their hashes.

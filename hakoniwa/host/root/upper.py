@@ -81,7 +81,7 @@ class UpperLayer:
         while above and not is_folder(above):
             above, _, name = above.rpartition("/")
         if not above and not self.by_root:
-            return  # not in an overlay there (steps/gather.py)
+            return  # not in an overlay there (steps/files/gather.py)
         try:
             at = self.open_folder(above) if above else os.dup(self._root)
         except FileNotFoundError:

@@ -167,7 +167,7 @@ def _run_tar(
 ) -> list[str]:
     """Pack to a descriptor. Returns the last lines of what tar has said. Raises HakoError."""
     program = tar.find("tar", "tar")
-    # Of the host's files, tar can read those that everybody may read (steps/root.py), and goes on.
+    # Of the host's files, tar can read those that everybody may read (steps/files/root.py), and goes on.
     partly = container.files.rootfs.layered
     passing_over = ["--ignore-failed-read", "--warning=no-failed-read"] if partly else []
     words = [program, *_words(request), *passing_over, *more]

@@ -7,7 +7,7 @@ import os
 from hakoniwa import log
 from hakoniwa.errors import HakoError
 from hakoniwa.known import state
-from hakoniwa.steps.root import not_a_folder
+from hakoniwa.steps.files.root import not_a_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ _BETWEEN = 0.1  # seconds between two tries to get a lock
 _FACTS = "layer.json"
 _SCHEMA = 1
 _BUILT = ("bootstrap", "step")  # kinds that can be built again
-# Of one overlay. Their names must fit into one option of 255 bytes (steps/root.py): four for each, if need be.
+# Of one overlay. Their names must fit into one option of 255 bytes (steps/files/root.py): four for each, if need be.
 MOST_LAYERS = 60
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hakoniwa.kernel.processes import idmap
 from hakoniwa.places import layer_trees
 from hakoniwa.plan.container import stacked_root
-from hakoniwa.steps.root import BindRoot, LayerRoot
+from hakoniwa.steps.files.root import BindRoot, LayerRoot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def root_at(folder: str, layers: tuple[str, ...], *, host: bool, file: str, wher
     if not host:
         return BindRoot(**facts)
     if by_user:
-        from hakoniwa.steps.gather import GatherRoot
+        from hakoniwa.steps.files.gather import GatherRoot
 
         return GatherRoot(**facts)
     return LayerRoot(**facts)

@@ -1,7 +1,7 @@
 """`host`: the running system itself, read-only, below a private writable layer.
 
 The rootfs folder holds `upper` and `work` of an overlay whose lower layer is `/`. What must not be seen of that is hidden
-in part by how it is mounted (steps/root.py), in part by the upper layer (host/root/secrets.py).
+in part by how it is mounted (steps/files/root.py), in part by the upper layer (host/root/secrets.py).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def fill(boot: Boot, bootstrap: Bootstrap) -> None:
 
 
 def _prepare_folders(root: int, work: str) -> None:
-    """What GatherRoot needs (steps/gather.py): a folder of each for each of the host, and the links beside them."""
+    """What GatherRoot needs (steps/files/gather.py): a folder of each for each of the host, and the links beside them."""
     upper = UpperLayer(root)
     for entry in os.scandir("/"):
         if entry.is_symlink():

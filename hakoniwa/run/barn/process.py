@@ -16,10 +16,10 @@ from hakoniwa.run.hooks.general import print_by_line, run_hooks
 from hakoniwa.run.hooks.view import BarnView, ExitStatus
 from hakoniwa.run.inheritance import Inheritance
 from hakoniwa.run.loop import Loop
+from hakoniwa.run.start.undo import Undo
 from hakoniwa.run.statewriter import own_process
 from hakoniwa.run.supervisor import supervise
 from hakoniwa.spec.records import INNER_POINTS, NOTHING
-from hakoniwa.undo import Undo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ class _Prefixed:
         self._line = b""
         self._shown = None
         if os.isatty(target):
-            from hakoniwa.harmless import Harmless
+            from hakoniwa.run.terminal.harmless import Harmless
 
             self._shown = Harmless()
 

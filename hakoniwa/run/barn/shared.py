@@ -18,7 +18,9 @@ from hakoniwa.known.statefile import ProcessRecord
 from hakoniwa.run.process import child, report
 from hakoniwa.spec.records import NO_MAPS, Entered, Maps
 from hakoniwa.spec.rules.rules import rules_of_sharing
-from hakoniwa.steps import identity, namespaces, root
+from hakoniwa.steps import namespaces
+from hakoniwa.steps.files import root
+from hakoniwa.steps.process import identity
 from hakoniwa.steps.shared import AwaitKeeping, WaitAsFirst
 from hakoniwa.steps.step import Context
 
@@ -27,9 +29,9 @@ if TYPE_CHECKING:
     import _socket
     from collections.abc import Callable
 
+    from hakoniwa.run.start.undo import Undo
     from hakoniwa.spec.records import Barn, Container, Sharing
     from hakoniwa.steps.step import Step
-    from hakoniwa.undo import Undo
 
 # What the first process of a shared pid namespace has to itself, where it is not shared: it would show the host's.
 _APART = ("mount", "net", "ipc", "uts")

@@ -16,8 +16,8 @@ from hakoniwa.kernel.security import capabilities
 from hakoniwa.run.process import child, report
 from hakoniwa.run.process.newprocess import NewProcess
 from hakoniwa.run.process.streams import Streams, choose_streams
-from hakoniwa.steps import identity
 from hakoniwa.steps.join import EnterRoot, JoinGroups, JoinNamespaces, namespaces_apart, open_groups
+from hakoniwa.steps.process import identity
 from hakoniwa.steps.step import apply_all, prepare_all
 
 TYPE_CHECKING = False
@@ -70,7 +70,7 @@ class FurtherProcess:
     def _receive_attributes(self) -> Step:
         """What the process does to get the folder that an AppArmor profile is asked for in."""
         from hakoniwa.kernel import descriptors
-        from hakoniwa.steps.program import ReceiveAttributes
+        from hakoniwa.steps.process.program import ReceiveAttributes
 
         self._attributes = descriptors.open_pair()
         return ReceiveAttributes(channel=self._attributes[1])

@@ -30,7 +30,8 @@ class Streams:
     def __init__(self) -> None:
         self.inherited: dict[int, int] = {}  # by number: what a process inside has instead of ours, from its beginning
         self.files: dict[int, int] = {}  # by number: what it has once its streams are redirected
-        self.null: tuple[int, ...] = ()  # the numbers of those that are to be its own null device (steps/devices.py)
+        # The numbers of those that are to be its own null device (steps/files/devices.py).
+        self.null: tuple[int, ...] = ()
         self._pump: Pump | None = None
 
     def close(self) -> None:

@@ -15,11 +15,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from hakoniwa.run.control.requests import Requests
     from hakoniwa.run.hooks.watch import Watcher
     from hakoniwa.run.life import Life
     from hakoniwa.run.reload.changes import Change
     from hakoniwa.run.reload.loader import Loader
-    from hakoniwa.run.requests import Requests
     from hakoniwa.spec.records import Barn
 
 _QUEUED = 60.0  # seconds that a reload waits for those before it

@@ -11,7 +11,7 @@ from hakoniwa.plan.flavours import flavour_of
 from hakoniwa.run.process import child
 from hakoniwa.run.process.newprocess import NewProcess
 from hakoniwa.run.process.streams import Streams, choose_streams
-from hakoniwa.steps.program import open_stream
+from hakoniwa.steps.process.program import open_stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -144,11 +144,11 @@ class ClaimRootfs(HostStep):
         except OSError:
             if not layered:
                 return  # the step that mounts it tells why, where it is needed at all
-            from hakoniwa.steps.root import open_folder
+            from hakoniwa.steps.files.root import open_folder
 
             folder = open_folder(rootfs.path, rootfs.where, life.container.file)
         try:
-            # Read-only, it is mounted without an upper layer; but not `host` for who is not root (steps/gather.py).
+            # Read-only, it is mounted without an upper layer; but not `host` for who is not root (steps/files/gather.py).
             gathered = rootfs.layered and launch.maps.rootless
             alone = layered and (gathered or not rootfs.readonly)
             try:

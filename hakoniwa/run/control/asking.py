@@ -10,7 +10,7 @@ import time
 from hakoniwa import fastjson
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.processes.pidfd import is_stopped
-from hakoniwa.run.control import socket_path
+from hakoniwa.run.control.protocol import socket_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import os
 from hakoniwa.errors import HakoError
 from hakoniwa.host.paths import open_outside
 from hakoniwa.kernel.filesystem import mount, paths
-from hakoniwa.steps.mounts import attributes_and_options, cover, open_target
+from hakoniwa.steps.files.mounts import attributes_and_options, cover, open_target
 from hakoniwa.steps.step import Context, Outside, Step
 
 

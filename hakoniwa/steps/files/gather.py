@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from hakoniwa.kernel.filesystem import mount
-from hakoniwa.steps.root import open_folder, open_layers
-from hakoniwa.steps.shown import BindCovered
+from hakoniwa.steps.files.root import open_folder, open_layers
+from hakoniwa.steps.files.shown import BindCovered
 from hakoniwa.steps.step import Context, Step
 
 

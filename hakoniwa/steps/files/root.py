@@ -10,7 +10,7 @@ from hakoniwa.errors import HakoError
 from hakoniwa.host.paths import be_ready, open_outside
 from hakoniwa.kernel.filesystem import mount
 from hakoniwa.kernel.security import capabilities
-from hakoniwa.steps.mounts import attributes_and_options, clone_outside, empty_folder, map_ids
+from hakoniwa.steps.files.mounts import attributes_and_options, clone_outside, empty_folder, map_ids
 from hakoniwa.steps.step import Context, Outside, Step
 
 TYPE_CHECKING = False

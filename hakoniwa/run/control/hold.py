@@ -10,8 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from hakoniwa.run.control.requests import Requests
     from hakoniwa.run.life import Life
-    from hakoniwa.run.requests import Requests
 
 _MOMENT = 1.0  # seconds for an answer to be sent, before this process ends
 

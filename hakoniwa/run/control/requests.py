@@ -9,7 +9,7 @@ import os
 
 from hakoniwa.errors import HakoError, explained
 from hakoniwa.log import flush_prints
-from hakoniwa.run.control import Control
+from hakoniwa.run.control.protocol import Control
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from hakoniwa.run.loop import Loop
-    from hakoniwa.undo import Undo
+    from hakoniwa.run.start.undo import Undo
 
     Result = TypeVar("Result")
 

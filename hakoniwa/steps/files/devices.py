@@ -7,8 +7,8 @@ import os
 import stat
 
 from hakoniwa.kernel.filesystem import mount
-from hakoniwa.steps.mounts import open_target
-from hakoniwa.steps.standard import make_devpts
+from hakoniwa.steps.files.mounts import open_target
+from hakoniwa.steps.process.standard import make_devpts
 from hakoniwa.steps.step import Context, Step
 
 # Name, major, minor (Documentation/admin-guide/devices.txt).

@@ -1,0 +1,1 @@
+"""What a process is made before its program is executed, and the program."""
