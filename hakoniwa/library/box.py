@@ -8,9 +8,11 @@ keeps the loop free; `Box.run_async` and `Running.run_async` also end what they 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import secrets
 import sys
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -55,9 +57,11 @@ class Box:
             except Wrong as wrong:
                 raise HakoError(f"the name of a box must be {wrong}, not {name!r}") from None
         self._request = _request_of(source, name)
+        spec = self._request.spec or {}
+        self._source = self._request.file or self._request.name or spec.get("name") or "a spec"
 
     def __repr__(self) -> str:
-        return f"Box({self._request.file or self._request.name!r})"
+        return f"Box({self._source!r})"
 
     def check(self) -> None:
         """Load and validate what is described, and change nothing. Raises HakoError, or Problems with all that is wrong."""
@@ -151,8 +155,9 @@ class Running:
     def __init__(self, names: tuple[str, ...], *, forget: bool = False) -> None:
         self.names = names
         self._forget = forget  # they have their names for once
+        self._owner = os.getpid()
         if forget:
-            atexit.register(self.kill)
+            atexit.register(self._end_at_exit)
 
     def __repr__(self) -> str:
         return f"Running({' '.join(self.names)!r})"
@@ -277,9 +282,13 @@ class Running:
             client.call(Request(what="end", name=name, signal=signal, seconds=timeout))
         if self._forget and signal is None:
             self._forget = False
-            atexit.unregister(self.kill)
+            atexit.unregister(self._end_at_exit)
             for name in self.names:
                 client.call(Request(what="remove", name=name, forget=True))
+
+    def _end_at_exit(self) -> None:
+        if os.getpid() == self._owner:  # and no process that it has forked, which may exit before
+            self.kill()
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end of the one container, and return its exit status. Raises TimeoutError after ``timeout`` seconds."""
@@ -340,17 +349,59 @@ def _path() -> tuple[str, ...]:
     return tuple(os.path.abspath(entry) for entry in sys.path)
 
 
-async def _cancellable(request: Request, input: bytes | None, timeout: float | None, largest: int) -> client.Completed:
-    """`communicate` in a thread; when the coroutine is cancelled, what was begun is ended, and that is waited for."""
-    import asyncio
+class _Stop:
+    """What asks a call in another thread to end: a descriptor that becomes readable. That thread closes it."""
 
-    stop = os.eventfd(0, os.EFD_CLOEXEC)
-    work = asyncio.ensure_future(asyncio.to_thread(client.communicate, request, input, timeout, largest, stop))
+    def __init__(self) -> None:
+        self.descriptor = os.eventfd(0, os.EFD_CLOEXEC)
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def set(self) -> None:
+        with self._lock:
+            if not self._is_closed:
+                os.eventfd_write(self.descriptor, 1)
+
+    def close(self) -> None:
+        with self._lock:
+            self._is_closed = True
+            os.close(self.descriptor)
+
+
+async def _cancellable(request: Request, input: bytes | None, timeout: float | None, largest: int) -> client.Completed:
+    """`communicate` in a thread of its own: those that asyncio has are few, and what waits for one would keep others waiting.
+
+    When the coroutine is cancelled, what was begun is ended, and that is waited for.
+    """
+    import asyncio
+    from concurrent.futures import Future
+
+    stop, work = _Stop(), Future[client.Completed]()
+
+    def communicate() -> None:
+        try:
+            done = client.communicate(request, input, timeout, largest, stop.descriptor)
+        except BaseException as error:
+            stop.close()
+            work.set_exception(error)
+        else:
+            stop.close()
+            work.set_result(done)
+
     try:
-        return await asyncio.shield(work)
+        threading.Thread(target=communicate, name="hakoniwa", daemon=True).start()
+    except RuntimeError as error:
+        stop.close()
+        raise HakoError(f"no thread can be had to wait in: {error}") from None
+    done = asyncio.wrap_future(work)
+    try:
+        return await asyncio.shield(done)
     except asyncio.CancelledError:
-        os.eventfd_write(stop, 1)
-        await asyncio.gather(work, return_exceptions=True)
+        stop.set()
+        while not done.done():
+            with contextlib.suppress(asyncio.CancelledError):  # it is being ended already
+                await asyncio.wait([done])
+        done.exception()  # is of nobody's interest
         raise
     finally:
-        os.close(stop)
+        stop.set()  # the coroutine may have been given up

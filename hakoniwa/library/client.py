@@ -1,13 +1,16 @@
 """The process that the library executes for each request: nothing is forked from the program, which may have threads.
 
-It is `python -I -m hakoniwa.library.executed`, with three descriptors: the request, the answer, and a pidfd of the program, so
-that it ends when the program does. It is begun by `subprocess`, which is safe beside threads (`vfork`, no Python in the child).
+It is `python -I`, which runs executed.py with three descriptors: files that hold the request and, once it has ended, the answer; and a
+pidfd of the program, so that it ends when the program does. It is begun by `subprocess`, which is safe beside threads (`vfork`, no
+Python in the child). Another thread may fork the program meanwhile, and so have its descriptors for as long as it likes. So nothing
+here waits for the end of a pipe alone, but for that of the process.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import select
 import signal
@@ -15,13 +18,32 @@ import subprocess
 import sys
 import time
 
+import hakoniwa
 from hakoniwa import recordreader
 from hakoniwa.errors import HakoError, Problems
 from hakoniwa.library.request import Answer, Failure, Request
 from hakoniwa.record import Unreadable, plain
 
 _CHUNK = 1 << 16
+_CHUNKS_LEFT = 16  # that are read of each output at the end: a pipe holds a MiB, unless root has made it larger
 _PATIENCE = 15.0  # seconds for a container to end once it is asked to; then its front process is killed
+_LONGEST_LOOK = 1 << 30  # milliseconds of one wait: poll takes an int
+_LARGEST_ANSWER = 16 << 20
+_SAID = 2000  # characters of what a process without an answer has said last
+
+# An isolated interpreter does not have all of the program's `sys.path`: hakoniwa is taken from where that has it, and what is installed
+# beside it comes last. A checkout has nothing else that is ours.
+_EXECUTED = """\
+import sys
+folder = sys.argv[4]
+sys.path.insert(0, folder)
+import hakoniwa
+del sys.path[0]
+if folder not in sys.path and folder.endswith("-packages"):
+    sys.path.append(folder)
+from hakoniwa.library.executed import main
+main()
+"""
 
 
 class Call:
@@ -42,78 +64,110 @@ class Call:
             raise HakoError(f"cannot execute {sys.executable}: {error.strerror or error}") from error
 
     def _begin(self, request: Request, stdin: int, stdout: int, stderr: int) -> None:
-        with contextlib.ExitStack() as opened:
-            asked = _memory_file(json.dumps(plain(request)).encode())
+        with contextlib.ExitStack() as opened, contextlib.ExitStack() as kept:
+            asked = _memory_file(_written(request))
             opened.callback(os.close, asked)
-            self._answer, answer = os.pipe2(os.O_CLOEXEC)
-            opened.callback(os.close, answer)
+            self._answer = os.memfd_create("answer", os.MFD_CLOEXEC)
+            kept.callback(os.close, self._answer)
             program = os.pidfd_open(os.getpid())
             opened.callback(os.close, program)
-            words = [sys.executable, "-I", "-m", "hakoniwa.library.executed", str(asked), str(answer), str(program)]
-            try:
-                self.process = subprocess.Popen(
-                    words,
-                    stdin=stdin,
-                    stdout=stdout,
-                    stderr=stderr,
-                    pass_fds=(asked, answer, program),
-                    start_new_session=True,  # Ctrl-C is the program's to answer
-                )
-            except BaseException:
-                os.close(self._answer)
-                raise
-        self._told = b""
+            folder = os.path.dirname(os.path.dirname(os.path.abspath(hakoniwa.__file__)))
+            self.process = subprocess.Popen(
+                [sys.executable, "-I", "-c", _EXECUTED, str(asked), str(self._answer), str(program), folder],
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                pass_fds=(asked, self._answer, program),
+                start_new_session=True,  # Ctrl-C is the program's to answer
+            )
+            self._kept = kept.pop_all()
+            self._pidfd = self._open_pidfd()
+
+    def _open_pidfd(self) -> int:
+        """A pidfd of the process, or -1 when nothing is left of it: a program that ignores SIGCHLD has the kernel reap."""
+        try:
+            pidfd = os.pidfd_open(self.process.pid)
+        except ProcessLookupError:
+            return -1
+        self._kept.callback(os.close, pidfd)
+        return pidfd
 
     def __enter__(self) -> Call:
         return self
 
     def __exit__(self, *failure: object) -> None:
-        if self.process.poll() is None:
+        if not self.ends(time.monotonic(), -1):
             self.end()
+        self.process.wait()
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
-        os.close(self._answer)
+        self._kept.close()
 
     def end(self) -> None:
         """End the process, and with it what it has begun: by TERM first, which it answers by undoing."""
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(_PATIENCE)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if self._pidfd != -1:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._pidfd, number)
+            if self.ends(time.monotonic() + _PATIENCE, -1):
+                break
+        self.process.wait()
+
+    def ended(self) -> list[int]:
+        """What becomes readable at the end of the process: a descriptor, or none if it has ended."""
+        return [] if self._pidfd == -1 else [self._pidfd]
 
     def ends(self, deadline: float | None, stop: int) -> bool:
         """Wait for the end of the process. False when time is up before, or `stop` is readable."""
-        try:
-            ended = os.pidfd_open(self.process.pid)  # not reaped yet: the pid is its own
-        except ProcessLookupError:
-            return True  # a program that ignores SIGCHLD has the kernel reap
-        try:
-            poll = select.poll()
-            for descriptor in (ended, *((stop,) if stop != -1 else ())):
-                poll.register(descriptor, select.POLLIN)
-            left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-            return ended in (number for number, _ in poll.poll(left))
-        finally:
-            os.close(ended)
+        poll = select.poll()
+        for descriptor in (*self.ended(), *((stop,) if stop != -1 else ())):
+            poll.register(descriptor, select.POLLIN)
+        while self._pidfd != -1:
+            ready = {number for number, _ in poll.poll(_left(deadline))}
+            if self._pidfd in ready:
+                break
+            if stop in ready or is_over(deadline):
+                return False
+        return True
 
     def answer(self) -> Answer:
-        """Wait for the answer. Raises HakoError, or Problems, when the request has failed."""
-        while more := os.read(self._answer, _CHUNK):
-            self._told += more
-        return self._read_answer()
-
-    def _read_answer(self) -> Answer:
+        """The answer, once the process has ended. Raises HakoError, or Problems, when the request has failed."""
+        told = os.pread(self._answer, _LARGEST_ANSWER, 0)
         try:
-            answer = recordreader.read(Answer, json.loads(self._told))
+            answer = recordreader.read(Answer, json.loads(told))
         except (ValueError, Unreadable):
             code = self.process.wait()
             raise Unanswered(f"the process beside this program has ended, with status {code}") from None
         raise_failures(answer.failures)
         return answer
+
+
+def _written(request: Request) -> bytes:
+    try:
+        return json.dumps(plain(request)).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise HakoError(f"this cannot be passed to another process: {error}") from None
+
+
+def deadline_of(timeout: float | None) -> float | None:
+    """The moment at which `timeout` seconds are over; None is never. Raises ValueError for what is no number."""
+    if timeout is None or timeout == math.inf:
+        return None
+    if timeout != timeout:
+        raise ValueError("timeout must be a number of seconds, not nan")
+    return time.monotonic() + timeout
+
+
+def _left(deadline: float | None) -> float | None:
+    """Milliseconds until then, for one call of poll."""
+    return None if deadline is None else min(_LONGEST_LOOK, max(0.0, deadline - time.monotonic()) * 1000)
+
+
+def is_over(deadline: float | None) -> bool:
+    """Whether that moment has come."""
+    return deadline is not None and time.monotonic() >= deadline
 
 
 class Unanswered(HakoError):
@@ -134,15 +188,18 @@ def call(request: Request) -> Answer:
     said = os.memfd_create("said", os.MFD_CLOEXEC)  # and no pipe, which it could fill
     try:
         with Call(request, stdout=subprocess.DEVNULL, stderr=said) as begun:
+            begun.ends(None, -1)
             try:
-                answer = begun.answer()
-                begun.process.wait()
-                return answer
+                return begun.answer()
             except Unanswered as error:
-                error.hint = os.pread(said, _CHUNK, 0).decode(errors="replace").strip()
+                error.hint = _last_of(os.pread(said, _CHUNK, 0))
                 raise
     finally:
         os.close(said)
+
+
+def _last_of(said: bytes) -> str:
+    return said.decode(errors="replace").strip()[-_SAID:]
 
 
 class Completed(subprocess.CompletedProcess[bytes]):
@@ -159,14 +216,18 @@ def communicate(
     It is ended once `stop`, a descriptor, is readable. Raises HakoError when there is no program, and
     subprocess.TimeoutExpired after `timeout` seconds, once it has ended.
     """
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = deadline_of(timeout)
     with Call(request, stdin=subprocess.DEVNULL if given is None else subprocess.PIPE) as begun:
-        output = _Output(begun.process, largest)
-        if not output.exchange(given or b"", deadline, stop) or not begun.ends(deadline, stop):
+        output = _Output(begun, largest)
+        if not output.exchange(given or b"", deadline, stop):
             begun.end()
             raise subprocess.TimeoutExpired(list(request.argv or ()), timeout or 0.0, output.kept(0), output.kept(1))
-        begun.answer()
-        completed = Completed(list(request.argv or ()), begun.process.wait(), output.kept(0), output.kept(1))
+        try:
+            answer = begun.answer()
+        except Unanswered as error:
+            error.hint = _last_of(output.kept(1))
+            raise
+        completed = Completed(list(request.argv or ()), answer.status, output.kept(0), output.kept(1))
         completed.dropped = output.dropped
         return completed
 
@@ -174,9 +235,11 @@ def communicate(
 class _Output:
     """The pipes of a program: what it is given, and what it writes."""
 
-    def __init__(self, process: subprocess.Popen[bytes], largest: int) -> None:
+    def __init__(self, begun: Call, largest: int) -> None:
+        process = begun.process
         assert process.stdout is not None
         assert process.stderr is not None
+        self._begun = begun
         self._stdin = process.stdin
         self._pipes = (process.stdout.fileno(), process.stderr.fileno())
         self._kept: dict[int, bytearray] = {pipe: bytearray() for pipe in self._pipes}
@@ -188,20 +251,24 @@ class _Output:
         return bytes(self._kept[self._pipes[number]])
 
     def exchange(self, given: bytes, deadline: float | None, stop: int) -> bool:
-        """Write and read until both outputs have ended. False when time is up before, or `stop` is readable."""
-        poll, open_pipes, rest = select.poll(), set(self._pipes), memoryview(given)
-        for pipe in open_pipes:
+        """Write and read until the process has ended. False when time is up before, or `stop` is readable.
+
+        What others have open of the pipes by then is not waited for: what a command has left running, say.
+        """
+        rest = memoryview(given)
+        poll, open_pipes, ended = select.poll(), set(self._pipes), self._begun.ended()
+        for descriptor in (*self._pipes, *ended, *((stop,) if stop != -1 else ())):
+            poll.register(descriptor, select.POLLIN)
+        for pipe in self._pipes:
             os.set_blocking(pipe, False)
-            poll.register(pipe, select.POLLIN)
         if self._stdin is not None:
             os.set_blocking(self._stdin.fileno(), False)
             poll.register(self._stdin.fileno(), select.POLLOUT)
-        if stop != -1:
-            poll.register(stop, select.POLLIN)
-        while open_pipes:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-            ready = [number for number, _ in poll.poll(left)]
-            if stop in ready or (deadline is not None and time.monotonic() >= deadline):
+        while ended:
+            ready = [number for number, _ in poll.poll(_left(deadline))]
+            if ended[0] in ready:
+                break
+            if stop in ready or is_over(deadline):
                 return False
             for number in ready:
                 if number in open_pipes:
@@ -212,7 +279,16 @@ class _Output:
                     poll.unregister(number)
                     assert self._stdin is not None
                     self._stdin.close()
+        for pipe in open_pipes:
+            self._take_rest(pipe)
         return True
+
+    def _take_rest(self, pipe: int) -> None:
+        """Take what the process has left in a pipe."""
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(_CHUNKS_LEFT):
+                if not self._take(pipe):
+                    break
 
     def _take(self, pipe: int) -> bool:
         more = os.read(pipe, _CHUNK)
@@ -251,7 +327,7 @@ def wait(name: str, timeout: float | None) -> int:
     from hakoniwa.kernel.processes.pidfd import has_ended
     from hakoniwa.known import state
 
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = deadline_of(timeout)
     found = state.read(name)
     if found is None:
         raise HakoError(f"container {name!r} is not known any more")
@@ -260,7 +336,8 @@ def wait(name: str, timeout: float | None) -> int:
         try:
             poll = select.poll()
             poll.register(supervisor, select.POLLIN)
-            poll.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000)
+            while not poll.poll(_left(deadline)) and not is_over(deadline):
+                pass  # as long as one call waits at most
             if not has_ended(supervisor):
                 raise TimeoutError(f"container {name!r} still runs after {timeout:g} s")
         finally:

@@ -6,7 +6,7 @@ import os
 import threading
 
 from hakoniwa.errors import HakoError, Problems, nearest
-from hakoniwa.haco.build import build_barn
+from hakoniwa.haco.build import build_barn, name_parts
 from hakoniwa.haco.container import ContainerBuilder
 from hakoniwa.haco.sections.cgroup import LIMITED
 from hakoniwa.library.request import Limits
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hakoniwa.spec.records import Barn
 
 
+_UNNAMED = "box"  # what is called so, and a token
 _building = threading.Lock()  # a definition may be used from several threads at once
 
 
@@ -49,11 +50,24 @@ def describe(builder: ContainerBuilder, name: str | None, token: str) -> dict[st
 
 def _build(builder: ContainerBuilder, name: str | None, token: str) -> Barn:
     """The barn, as if the definition had this name, or its own with the token; the default place of a rootfs follows from that."""
-    barn = build_barn(builder)
-    if token:
-        name = f"{barn.name[: checks.LONGEST_NAME - 1 - len(token)]}-{token}"
-    if name is None or builder._reading.problems:
+    if not token:
+        return build_barn(builder) if name is None else _built_as(builder, name)
+    barn = build_barn(builder) if _names(builder._reading.file) else _built_as(builder, _UNNAMED)
+    if builder._reading.problems:
         return barn
+    return _built_as(builder, f"{barn.name[: checks.LONGEST_NAME - 1 - len(token)]}-{token}")
+
+
+def _names(file: str) -> bool:
+    """Whether a file can name a container: what a program has read from standard input, or got by `-c`, cannot."""
+    try:
+        checks.name(name_parts(file)[1])
+    except checks.Wrong:
+        return False
+    return True
+
+
+def _built_as(builder: ContainerBuilder, name: str) -> Barn:
     before = builder._values.get("name")
     builder._values["name"] = name
     try:

@@ -1,6 +1,6 @@
-"""What is executed for a request of the library: `python -I -m hakoniwa.library.executed REQUEST ANSWER PROGRAM`.
+"""What is executed for a request of the library (client.py): `main`, with the words REQUEST ANSWER PROGRAM.
 
-The three are descriptors: a file to read the request from, a pipe for the answer, and a pidfd of the program that asks. The
+The three are descriptors: a file to read the request from, one for the answer, and a pidfd of the program that asks. The
 request comes from that program alone, and this process is its child: it runs as who the program is.
 """
 
@@ -16,7 +16,7 @@ from hakoniwa.errors import HakoError, Problems
 from hakoniwa.kernel.filesystem.files import wait_readable
 from hakoniwa.kernel.processes import prctl, signals
 from hakoniwa.library.request import Answer, Failure, Limits, Request
-from hakoniwa.record import plain
+from hakoniwa.record import Unreadable, plain
 from hakoniwa.run.prepare import Wanted, check_real_id, for_caller, prepare
 
 TYPE_CHECKING = False
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 class Served:
     """A request as this process carries it out. `answer` and `program` are the descriptors; it answers once."""
 
-    def __init__(self, request: Request, answer: int, program: int) -> None:
-        self.request = request
+    request: Request
+
+    def __init__(self, answer: int, program: int) -> None:
         self.program = program
         self._answer = answer
         os.register_at_fork(after_in_child=self._leave_answer)
@@ -75,9 +76,10 @@ def main() -> NoReturn:
     prctl.end_with_parent(signals.SIGTERM)
     if wait_readable(program, seconds=0):
         os._exit(1)  # it ended before that was in force
-    served = Served(_read_request(asked), answer, program)
+    served = Served(answer, program)
     status = 125
     try:
+        served.request = _read_request(asked)
         with signals.Undoing():
             status = _SERVE[served.request.what](served)
     except HakoError as error:
@@ -99,8 +101,12 @@ def main() -> NoReturn:
 
 
 def _read_request(descriptor: int) -> Request:
+    """The request. Raises HakoError for what the library takes and no request can have, such as a number for a text."""
     with open(descriptor, "rb") as file:
-        return recordreader.read(Request, json.load(file))
+        try:
+            return recordreader.read(Request, json.load(file))
+        except Unreadable as problem:
+            raise HakoError(f"a value of the call is wrong: {problem}") from None
 
 
 def _check_values(request: Request) -> None:
@@ -113,6 +119,8 @@ def _check_values(request: Request) -> None:
                 checks.user(who)
         for name, value in request.environ.items():
             checks.environment_item(name, value)
+        if request.argv is not None:
+            checks.arguments(request.argv)
         if request.workdir is not None:
             checks.absolute_path(request.workdir)
     except checks.Wrong as wrong:
@@ -271,7 +279,7 @@ def _run(served: Served) -> int:
     if errors:
         served.fail(errors)
     else:
-        served.tell(Answer(names=tuple(container.name for container in barn.containers)))
+        served.tell(Answer(names=tuple(container.name for container in barn.containers), status=status))
     if served.request.forget:
         _forget(tuple(container.name for container in barn.containers))
     return status
@@ -311,7 +319,9 @@ def _exec(served: Served) -> int:
         command=asked.argv, user=asked.user, group=asked.group, environ=asked.environ, workdir=asked.workdir
     )
     status, lost = run_to_end(_found(served), wanted)
-    served.fail(lost if status == 0 else [])
+    if lost and status == 0:
+        served.fail(lost)
+    served.tell(Answer(status=status))
     return status
 
 

@@ -1,4 +1,4 @@
-"""What the library asks of the process that it executes, and what that answers: two records, as JSON, through pipes."""
+"""What the library asks of the process that it executes, and what that answers: two records, as JSON, in files without a name."""
 
 from __future__ import annotations
 
@@ -58,3 +58,4 @@ class Answer(Record):
 
     failures: tuple[Failure, ...] = ()
     names: tuple[str, ...] = ()  # of the containers that are meant
+    status: int = 0  # of the program that was run: who ignores SIGCHLD does not learn it from the kernel
