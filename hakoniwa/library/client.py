@@ -18,7 +18,6 @@ import subprocess
 import sys
 import time
 
-import hakoniwa
 from hakoniwa import recordreader
 from hakoniwa.errors import HakoError, Problems
 from hakoniwa.library.request import Answer, Failure, Request
@@ -71,7 +70,7 @@ class Call:
             kept.callback(os.close, self._answer)
             program = os.pidfd_open(os.getpid())
             opened.callback(os.close, program)
-            folder = os.path.dirname(os.path.dirname(os.path.abspath(hakoniwa.__file__)))
+            folder = os.path.dirname(os.path.dirname(os.path.abspath(recordreader.__file__)))
             self.process = subprocess.Popen(
                 [sys.executable, "-I", "-c", _EXECUTED, str(asked), str(self._answer), str(program), folder],
                 stdin=stdin,
