@@ -101,9 +101,10 @@ class Outside:
     """Where a process that is the host's root opens what the container's first process, which is not, cannot open."""
 
     def __init__(self, context: Context, pid: int, user_namespace: int) -> None:
-        self.context = context  # `root` and `account` are filled in as in the container
+        self.context = context  # `root` is filled in as in the container
         self.pid = pid  # the container's first process
         self.user_namespace = user_namespace  # of the container, or -1
+        self.find_account: Callable[[], Account]  # the user of the program, for a step that wants it
 
 
 class Step(Record):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -243,3 +243,31 @@ def test_a_start_that_comes_to_nothing_keeps_no_ids(hako: Hako, box: Writer, pla
     (places / "lib" / ".ids" / "gone@655360").touch()
     assert "ids of gone" in hako("gc").stdout
     assert given(places) == {}
+
+
+@pytest.fixture
+def mounted(rootfs: Path) -> Iterator[Callable[[str], None]]:
+    """Make the folder of the rootfs a mount of some propagation, with a further mount on its /tmp."""
+
+    def make(propagation: str) -> None:
+        subprocess.run(["mount", "--bind", str(rootfs), str(rootfs)], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "below", str(rootfs / "tmp")], check=True)
+        (rootfs / "tmp" / "seen").touch()
+        for path in (rootfs / "tmp", rootfs):
+            subprocess.run(["mount", f"--make-{propagation}", str(path)], check=True)
+
+    yield make
+    subprocess.run(["umount", "-R", str(rootfs)], check=True)
+
+
+@pytest.mark.parametrize("propagation", ["shared", "unbindable"])
+def test_the_mounts_below_the_rootfs_are_there_and_cut_off(
+    hako: Hako, box: Writer, mounted: Callable[[str], None], propagation: str
+) -> None:
+    mounted(propagation)
+    path = box(f'{USER}config.add_mount_point("tmpfs", to="/mnt", fs="tmpfs")')
+    found = hako("start", path, "--", "sh", "-c", "ls /tmp; cat /proc/self/mountinfo").stdout
+    assert found.startswith("seen\n")
+    optional = [line.split(" - ")[0].split()[6:] for line in found.splitlines()[1:]]
+    assert [word for words in optional for word in words if "shared" in word or "master" in word] == []
+    assert "/mnt " not in Path("/proc/self/mountinfo").read_text()

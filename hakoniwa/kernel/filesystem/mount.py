@@ -112,10 +112,13 @@ def _said(context: int) -> str:
 
 
 def set_attributes(tree: int, attributes: int, *, clear: int = 0, recursive: bool = True) -> None:
-    """Add and clear attributes of a tree, all of its submounts included: a read-only bind has no writable corner."""
+    """Add and clear attributes of a tree, all of its submounts included: a read-only bind has no writable corner.
+
+    It is cut off, too: no mount made in it is seen where it is from, nor the other way round.
+    """
     if attributes & _ATIME:
         clear |= _ATIME
-    record = b"".join(value.to_bytes(8, "little") for value in (attributes, clear, 0, 0))
+    record = b"".join(value.to_bytes(8, "little") for value in (attributes, clear, _MS_PRIVATE, 0))
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
     syscall(MOUNT_SETATTR, tree, b"", flags, record, len(record))
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel.processes import process
-from hakoniwa.plan.container import Handed, process_plan
-from hakoniwa.plan.flavours import flavour_of
+from hakoniwa.kernel.processes.process import NAMESPACES, clone, clone_from, join
+from hakoniwa.plan.container import Handed, needs_help_outside, process_plan
+from hakoniwa.plan.flavours import flavour_of, plan
 from hakoniwa.run.process import child
 from hakoniwa.run.process.newprocess import NewProcess
 from hakoniwa.run.process.streams import Streams, choose_streams
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hakoniwa.plan.container import Launch
     from hakoniwa.run.inheritance import Inheritance
     from hakoniwa.spec.records import Container
+    from hakoniwa.steps.step import Step
 
 
 class FirstProcess:
@@ -84,8 +85,9 @@ class FirstProcess:
             gate=self._gate[0],
             hold=self._hold,
         )
+        steps = self._shared_steps(handed)
         try:
-            pid, pidfd = new.clone(lambda: self._clone(entered), lambda: self._be_first_process(new, handed))
+            pid, pidfd = new.clone(lambda: self._clone(entered), lambda: self._be_first_process(new, handed, steps))
         except OSError as error:
             raise self._refused(error) from None
         namespaces = {*(number for _, number in entered), *self._inherited.shared.values()}
@@ -94,7 +96,7 @@ class FirstProcess:
                 os.close(descriptor)
         if channel:
             channel[1].close()
-            self._help(pid, channel[0], handed, new.writer)
+            self._help(pid, channel[0], handed, steps, new.writer)
         os.close(new.writer)
         return pid, pidfd, new.reader
 
@@ -123,19 +125,19 @@ class FirstProcess:
         return descriptors.open_pair()
 
     def _clone(self, entered: list[tuple[str, int]]) -> tuple[int, int]:
-        flags = sum(process.NAMESPACES[name] for name in self._flavour.clone_flags(self._container))
+        flags = sum(NAMESPACES[name] for name in self._flavour.clone_flags(self._container))
         cgroup = None if self._unified == -1 else self._unified
         first = [(name, descriptor) for name, descriptor in entered if name != "mount"]
         if not first:
-            return process.clone(flags, cgroup=cgroup, sibling=self._is_sibling)
+            return clone(flags, cgroup=cgroup, sibling=self._is_sibling)
         # Who has joined a user namespace cannot join what belongs to the host any more; who is not root, only from then on.
         first.sort(key=lambda entry: (entry[0] == "user") == (os.geteuid() == 0))
 
         def enter() -> None:
             for name, descriptor in first:
-                process.join(descriptor, process.NAMESPACES[name])
+                join(descriptor, NAMESPACES[name])
 
-        return process.clone_from(enter, flags, cgroup=cgroup)
+        return clone_from(enter, flags, cgroup=cgroup)
 
     def _refused(self, error: OSError) -> HakoError:
         names = " ".join(
@@ -150,19 +152,29 @@ class FirstProcess:
             f"cannot make or enter the namespaces {names}: {error.strerror}", where=self._container.where, hint=hint
         )
 
-    def _be_first_process(self, new: NewProcess, handed: Handed) -> NoReturn:
-        plan = process_plan(self._container, self._launch)
-        context = new.make_context(plan.environment(self._inherited.term))
+    def _shared_steps(self, handed: Handed) -> list[Step] | None:
+        """The plan if both sides of the clone need it, and it may be made once. None: each makes it for itself.
+
+        In the background, what is made here stays in memory for as long as the container runs.
+        """
+        if self._inherited.background or not needs_help_outside(self._container, self._launch):
+            return None
+        return plan(self._container, self._launch, handed)
+
+    def _be_first_process(self, new: NewProcess, handed: Handed, steps: list[Step] | None) -> NoReturn:
+        process = process_plan(self._container, self._launch)
+        context = new.make_context(process.environment(self._inherited.term))
         context.run_hooks = self.run_hooks
         files = self._inherited.files or set()
         for number in files:
             os.set_inheritable(number, False)  # for the hooks, and not for the program
         keep = new.kept() | files | handed.descriptors()
-        child.become(lambda: self._flavour.steps_of(self._container, self._launch, handed, plan), context, keep)
+        child.become(
+            lambda: steps or self._flavour.steps_of(self._container, self._launch, handed, process), context, keep
+        )
 
-    def _help(self, pid: int, channel: _socket.socket, handed: Handed, status: int) -> None:
+    def _help(self, pid: int, channel: _socket.socket, handed: Handed, steps: list[Step] | None, status: int) -> None:
         from hakoniwa.run.start.helper import OutsideHelper
 
-        OutsideHelper(self._container, self._launch, handed, status, lambda: self.keep_namespaces(pid)).help(
-            pid, channel
-        )
+        helper = OutsideHelper(self._container, self._launch, status, lambda: self.keep_namespaces(pid))
+        helper.help(pid, channel, steps, lambda: plan(self._container, self._launch, handed))

@@ -7,10 +7,10 @@ import os
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import descriptors
 from hakoniwa.kernel.filesystem import mount
+from hakoniwa.kernel.filesystem.files import read_file
 from hakoniwa.kernel.processes import process
 from hakoniwa.known.ids import establish
 from hakoniwa.plan.container import needs_help_outside
-from hakoniwa.plan.flavours import plan
 from hakoniwa.run.process.report import tell_failure
 from hakoniwa.steps.namespaces import ALONE, ASSISTED
 from hakoniwa.steps.step import Context, Outside, provide_all
@@ -18,10 +18,17 @@ from hakoniwa.steps.step import Context, Outside, provide_all
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from hakoniwa.plan.container import Handed, Launch
+    from hakoniwa.plan.container import Launch
     from hakoniwa.spec.records import Container
+    from hakoniwa.steps.step import Step
+
+
+def close(opened: Sequence[int]) -> None:
+    """Let go of what the first process has by now."""
+    for descriptor in opened:
+        os.close(descriptor)
 
 
 class OutsideHelper:
@@ -30,17 +37,19 @@ class OutsideHelper:
     What fails is told through `status`, the pipe that the first process reports through as well.
     """
 
-    def __init__(
-        self, container: Container, launch: Launch, handed: Handed, status: int, keep: Callable[[], None]
-    ) -> None:
+    def __init__(self, container: Container, launch: Launch, status: int, keep: Callable[[], None]) -> None:
         self._container = container
         self._launch = launch
-        self._handed = handed
         self._status = status
         self._keep = keep  # the namespaces, once they are complete
 
-    def help(self, pid: int, channel: _socket.socket) -> None:
-        """Write the id maps, keep namespaces, open what takes the host's root, and let the process go on."""
+    def help(
+        self, pid: int, channel: _socket.socket, steps: list[Step] | None, make_steps: Callable[[], list[Step]]
+    ) -> None:
+        """Write the id maps, keep namespaces, open what takes the host's root, and let the process go on.
+
+        `steps` is the plan if it was made, else it is made in a process that ends.
+        """
         try:
             if self._launch.maps.uids:
                 establish(pid, self._launch.maps)
@@ -48,7 +57,7 @@ class OutsideHelper:
                 descriptors.receive(channel)  # its namespaces are complete
                 self._keep()
             if needs_help_outside(self._container, self._launch):
-                self._open_outside(pid, channel)
+                self._open_outside(pid, channel, steps, make_steps)
             else:
                 descriptors.send(channel, ALONE, [])
         except HakoError as error:
@@ -61,8 +70,13 @@ class OutsideHelper:
         finally:
             channel.close()
 
-    def _open_outside(self, pid: int, channel: _socket.socket) -> None:
-        """Open things in a process with a mount namespace of its own, where layers can be mounted unseen."""
+    def _open_outside(
+        self, pid: int, channel: _socket.socket, steps: list[Step] | None, make_steps: Callable[[], list[Step]]
+    ) -> None:
+        """Open things: here if nothing has to be mounted for that, else in a process that mounts unseen."""
+        if steps is not None and self._can_open_here():
+            close(self._provide(pid, channel, steps))
+            return
         helper, held = process.clone(process.NAMESPACES["mount"])
         if helper:
             os.waitpid(helper, 0)
@@ -70,16 +84,28 @@ class OutsideHelper:
             return
         try:
             mount.make_all_private()
-            context = Context(supervisor=-1, status=-1, environ={})
-            namespace = -1
-            if self._container.has_user_namespace():
-                namespace = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-            steps = plan(self._container, self._launch, self._handed)
-            numbers, opened = provide_all(steps, Outside(context, pid, namespace))
-            descriptors.send(channel, ASSISTED + numbers, opened)
+            self._provide(pid, channel, steps or make_steps())
         except HakoError as error:
             tell_failure(self._status, error)
         except BaseException as error:
             tell_failure(self._status, HakoError(f"{type(error).__name__}: {error}"))
         finally:
             os._exit(0)
+
+    def _can_open_here(self) -> bool:
+        """Whether all is a copy of what is mounted: layers have to be mounted, and what is unbindable to be made bindable."""
+        if self._container.files.rootfs.layered or self._launch.layers:
+            return False
+        return b" unbindable" not in read_file("/proc/self/mountinfo")
+
+    def _provide(self, pid: int, channel: _socket.socket, steps: list[Step]) -> list[int]:
+        """Open things, and send them. Returns what was opened."""
+        opened: list[int] = []
+        namespace = -1
+        if self._container.has_user_namespace():
+            namespace = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+            opened.append(namespace)
+        outside = Outside(Context(supervisor=-1, status=-1, environ={}), pid, namespace)
+        numbers, provided = provide_all(steps, outside)
+        descriptors.send(channel, ASSISTED + numbers, provided)
+        return opened + provided

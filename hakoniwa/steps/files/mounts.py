@@ -116,7 +116,7 @@ class BindMount(Step):
         """
         from hakoniwa.kernel.processes import idmap
 
-        status, account = os.fstat(tree), outside.context.the_account()
+        status, account = os.fstat(tree), outside.find_account()
         maps = []
         for kind, owner, inside in (("uid", status.st_uid, account.uid), ("gid", status.st_gid, account.gid)):
             seen = idmap.outside_of(idmap.read_map(outside.pid, kind), inside)

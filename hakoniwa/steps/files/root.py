@@ -78,7 +78,11 @@ class _Root(Step):
 
     def provide(self, outside: Outside) -> list[int]:
         context = outside.context
-        context.root = self._make(context, self._open_place(), outside.user_namespace if self.map_ids else -1)
+        place = self._open_place()
+        try:
+            context.root = self._make(context, place, outside.user_namespace if self.map_ids else -1)
+        finally:
+            os.close(place)
         return [context.root]
 
     def _open_place(self) -> int:

@@ -68,19 +68,21 @@ class FindAccount(Step):
         return f"look up the user {'0' if self.uid is None else self.uid}"
 
     def apply(self, context: Context) -> None:
+        context.account = self._find(context)
+        context.environ.setdefault("HOME", context.account.home)
+
+    def provide(self, outside: Outside) -> list[int]:
+        outside.find_account = lambda: self._find(outside.context)
+        return []
+
+    def _find(self, context: Context) -> Account:
         try:
-            account = find_account(
+            return find_account(
                 self._read(context, "/etc/passwd"), self._read(context, "/etc/group"), self.uid, self.gid, self.groups
             )
         except UnknownUser as unknown:
             where = self.places.get(unknown.setting, self.where)
             raise HakoError(str(unknown), where=where, hint="give a number") from None
-        context.account = account
-        context.environ.setdefault("HOME", account.home)
-
-    def provide(self, outside: Outside) -> list[int]:
-        self.apply(outside.context)
-        return []
 
     def _read(self, context: Context, path: str) -> str:
         try:
