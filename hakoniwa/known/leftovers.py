@@ -32,7 +32,7 @@ def clear(name: str) -> list[str]:
     try:
         value = load(name, path)
         if value is None or value.get("status") in ENDED:
-            return []
+            return _remove_left(name, (), None)
         known = recordreader.read(State, value)
     except (Unreadable, OSError):
         return clear_damaged(name)
@@ -77,10 +77,13 @@ def clear_damaged(name: str) -> list[str]:
 
 
 def _remove_left(name: str, cgroups: tuple[str, ...], pid_file: str | None) -> list[str]:
-    """Remove what was made outside of the container. Returns what was removed, in words. Raises HakoError."""
+    """Remove what was made outside of the container, what was noted alone included. Returns what was removed, in words.
+
+    Raises HakoError.
+    """
     from hakoniwa.kernel import cgroup  # most containers have none
 
-    left = [("cgroup", path, cgroup.remove) for path in cgroups]
+    left = [("cgroup", path, cgroup.remove) for path in dict.fromkeys((*cgroups, *state.noted(name)))]
     if pid_file:
         left.append(("file", pid_file, remove_file))
     cleared, problems = [], []
@@ -94,6 +97,7 @@ def _remove_left(name: str, cgroups: tuple[str, ...], pid_file: str | None) -> l
                 problems.append(HakoError(f"cannot remove the {what} {path}: {error.strerror}", where=name))
     if problems:
         raise joined(problems)
+    state.strike_notes(name)
     return cleared
 
 

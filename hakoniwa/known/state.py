@@ -90,7 +90,7 @@ def lock_file_alone(path: str) -> int | None:
 
 def release(name: str, lock: int) -> None:
     """Let go of the lock; a folder in which nothing was written down goes with it."""
-    if os.listdir(folder_of(name)) == [LOCK]:
+    if os.listdir(folder_of(name)) == [LOCK] and not os.fstat(lock).st_size:
         forget(name, lock)
     else:
         os.close(lock)
@@ -107,6 +107,40 @@ def forget_folder(folder: str, lock: int) -> None:
         os.unlink(os.path.join(folder, entry))
     os.rmdir(folder)
     os.close(lock)
+
+
+# What is made on the host is noted in the file of the lock before, since a state is not written before the program runs: so
+# whoever gets the lock of a killed supervisor knows what that had made, or was about to make.
+
+
+def note(name: str, path: str) -> None:
+    """Note a path of the host at which something is going to be made; the lock is held. Raises OSError."""
+    file = os.open(os.path.join(folder_of(name), LOCK), os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.write(file, os.fsencode(path) + b"\0")
+    finally:
+        os.close(file)
+
+
+def noted(name: str) -> tuple[str, ...]:
+    """What was noted, and may be there."""
+    try:
+        content = read_own(os.path.join(folder_of(name), LOCK))
+    except FileNotFoundError:
+        return ()
+    return tuple(os.fsdecode(path) for path in content.split(b"\0")[:-1])
+
+
+def strike_notes(name: str) -> None:
+    """Forget what was noted, once it is removed; the lock is held. Raises OSError."""
+    os.truncate(os.path.join(folder_of(name), LOCK), 0)
+
+
+def _has_notes(name: str) -> bool:
+    try:
+        return os.stat(os.path.join(folder_of(name), LOCK)).st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 def write(name: str, state: State) -> None:
@@ -156,7 +190,8 @@ def has_ended(name: str) -> bool:
     If it does not, `known/leftovers.py` has a closer look.
     """
     path = state_file(name)
-    return ended(path) or not any(os.path.lexists(file) for file in (path, f"{path}.new"))
+    told = ended(path) or not any(os.path.lexists(file) for file in (path, f"{path}.new"))
+    return told and not _has_notes(name)
 
 
 def remove_state(name: str) -> None:

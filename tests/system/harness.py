@@ -3,6 +3,7 @@
 harness.py child N WORDS...        the first process stops before step N, tells through descriptor 100, and goes on
                                    when descriptor 101 lets it
 harness.py supervisor NAME WORDS   the supervisor kills itself where it would call its method NAME
+harness.py made MODULE.NAME WORDS  the supervisor kills itself where it would call a function of run/start/MODULE.py
 harness.py front NAME WORDS        the supervisor kills its parent before it calls its method NAME
 harness.py starter NAME WORDS      who starts a container is killed in the place, or at the end, of a call of its own
 harness.py patience SECONDS WORDS  a reload waits so long for its file
@@ -10,6 +11,7 @@ harness.py patience SECONDS WORDS  a reload waits so long for its file
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -54,6 +56,14 @@ def die_at_method(name: str) -> None:
     setattr(supervisor.Supervisor, name, lambda *_arguments, **_options: os.kill(os.getpid(), 9))
 
 
+def die_at_function(path: str) -> None:
+    """Have the supervisor kill itself instead of calling a function that a module of a start knows by this name."""
+    module, name = path.split(".")
+    owner = importlib.import_module(f"hakoniwa.run.start.{module}")
+    assert hasattr(owner, name)
+    setattr(owner, name, lambda *_arguments, **_options: os.kill(os.getpid(), 9))
+
+
 def kill_the_front_at_method(name: str) -> None:
     """Have the supervisor kill its parent, and go on once there is no such process any more."""
     original = getattr(supervisor.Supervisor, name)
@@ -87,6 +97,8 @@ def kill_the_starter(name: str) -> None:
 
 if kind == "child":
     stop_at_step(int(place))
+elif kind == "made":
+    die_at_function(place)
 elif kind == "starter":
     kill_the_starter(place)
 elif kind == "front":

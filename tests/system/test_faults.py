@@ -21,7 +21,9 @@ Writer = Callable[..., Path]
 HARNESS = Path(__file__).with_name("harness.py")
 SLEEP = ("--", "sleep", "1000")
 APART = 'config.container_pid_file = "box.pid"'  # something to be undone: the supervisor is a process of its own
-STEPS = 20  # at least as many as a plan has; beyond the last the payload runs
+# The front process supervises it, too; a kill leaves a cgroup.
+ISOLATED = 'config.namespace.unshare("user")\nconfig.cgroup.v2["cgroup.max.depth"] = 5'
+STEPS = 30  # at least as many as a plan has; beyond the last the payload runs
 
 
 def known(hako: Hako, *words: str) -> list[dict[str, object]]:
@@ -127,7 +129,59 @@ def test_a_dead_supervisor_is_told_in_the_foreground(hako: Hako, box: Writer) ->
     assert front.returncode == 125
 
 
-@pytest.mark.parametrize("body", ["", APART], ids=["front", "apart"])
+def cgroups() -> list[str]:
+    """The groups of the container, and those below it."""
+    return [folder for folder, _, _ in os.walk("/sys/fs/cgroup") if "hakoniwa-box" in folder]
+
+
+def test_the_death_of_an_isolated_front_takes_the_container_down(hako: Hako, box: Writer) -> None:
+    path = box(ISOLATED)
+    hako("start", path, "--", "true")
+    front = hako.background("start", path, "--", "sh", "-c", "setsid sleep 1000 & echo ready; trap '' TERM; wait")
+    assert front.stdout is not None
+    assert front.stdout.readline() == b"ready\n"
+    while not known(hako):  # its state is written beside the program
+        pass
+    (found,) = known(hako)
+    assert found["supervisor_pid"] == front.pid
+    (group,) = cgroups()
+    front.kill()
+    front.communicate()
+    wait_for_end(int(str(found["pid"])))
+    assert known(hako, "-a")[0]["status"] == "dead"
+    assert "was lost" in hako("attach", path, "--", "true", status=125).stderr
+    assert Path(group, "cgroup.procs").read_text() == ""  # the kernel has ended them all
+    assert f"cleared what a killed supervisor had left: cgroup {group}" in hako("kill", path).stderr
+    assert cgroups() == []
+    assert hako("start", path, "--", "echo", "again").stdout == "again\n"
+
+
+# Before the cgroup is noted, noted and not made, made; ids are mapped or not; opened and not sent; sent.
+PLACES = ("groups.make_groups", "groups.make", "groups._set", "helper.establish", "helper.provide_all", "helper.close")
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("first", [True, False], ids=["unknown", "known"])
+def test_a_front_killed_before_a_state_tells_of_what_it_has_made(
+    hako: Hako, box: Writer, places: Path, place: str, first: bool
+) -> None:
+    path = box(ISOLATED)
+    if not first:
+        hako("start", path, "--", "true")
+    words = [sys.executable, "-I", str(HARNESS), "made", place, "start", str(path), "--", "true"]
+    front = subprocess.run(words, cwd=places, capture_output=True, timeout=30)
+    assert front.returncode == -signal.SIGKILL, front.stderr
+    assert len(cgroups()) == (place not in PLACES[:2])
+    told = hako("gc").stdout
+    assert ("box: cgroup /sys/fs/cgroup" in told) == (place not in PLACES[:2])
+    assert cgroups() == []
+    assert sorted(os.listdir(places / "run")) == [".rootfs", *([] if first else ["box"])]
+    assert len(os.listdir(places / "lib" / ".ids")) == (not first)
+    assert hako("gc").stdout == "nothing was left\n"
+    assert hako("start", path, "--", "echo", "again").stdout == "again\n"
+
+
+@pytest.mark.parametrize("body", ["", APART, ISOLATED], ids=["front", "apart", "isolated"])
 @pytest.mark.parametrize("step", range(STEPS))
 def test_a_supervisor_killed_at_each_step_of_the_plan(
     hako: Hako, box: Writer, places: Path, step: int, body: str
@@ -150,24 +204,27 @@ def test_a_supervisor_killed_at_each_step_of_the_plan(
     os.close(101)
     reached = os.read(told, 1)
     if reached:
-        (supervisor,) = children(front.pid) if body else [front.pid]
+        (supervisor,) = children(front.pid) if body == APART else [front.pid]
         (init,) = children(supervisor)
         first = os.pidfd_open(init)
         os.kill(supervisor, signal.SIGKILL)
         os.write(let, b"x")
         assert wait_end(first, 10)
         os.close(first)
-    assert front.wait(20) == (0 if not reached else 125 if body else -signal.SIGKILL)
+    assert front.wait(20) == (0 if not reached else 125 if body == APART else -signal.SIGKILL)
     os.close(told)
     os.close(let)
     assert hako("start", path, "--", "echo", "again").stdout == "again\n"
+    assert cgroups() == []
 
 
 def children(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-@pytest.mark.parametrize("body", ["", f'{APART}\nconfig.namespace.share("pid")'], ids=["front", "apart"])
+@pytest.mark.parametrize(
+    "body", ["", ISOLATED, f'{APART}\nconfig.namespace.share("pid")'], ids=["front", "isolated", "apart"]
+)
 @pytest.mark.parametrize(
     "method",
     ["_claim", "_clone", "_start", "_await_program", "_run", "_end", "_tell_end"],
@@ -180,8 +237,9 @@ def test_a_supervisor_killed_in_each_phase(hako: Hako, box: Writer, places: Path
         capture_output=True,
         timeout=30,
     )
-    assert front.returncode == (125 if body else -signal.SIGKILL)
+    assert front.returncode == (125 if APART in body else -signal.SIGKILL)
     assert hako("start", path, "--", "echo", "again").stdout == "again\n"
+    assert cgroups() == []
 
 
 @pytest.mark.parametrize("method", ["_claim", "_clone", "_start", "_await_program", "_run", "_end"])

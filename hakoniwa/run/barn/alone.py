@@ -1,7 +1,8 @@
 """A barn of one container whose process supervises it by itself: one process less, and no fork.
 
 In the foreground that is the process that the user sees, and can kill. Then the kernel kills the container (its parent has
-ended), and nobody is left to undo or to write down anything. So it is done only where nothing outside would need that.
+ended), and nobody is left to write that down, to run hooks, or to remove anything. So it is done only if what is left is
+dead and noted: an empty cgroup, which the next command removes as that of any killed supervisor.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from hakoniwa import log
 from hakoniwa.kernel.processes import signals
 from hakoniwa.run.inheritance import Inheritance
 from hakoniwa.run.life import Life
-from hakoniwa.run.start.hostside import needs_undoing
+from hakoniwa.run.start.hostside import outlasts_a_kill
 from hakoniwa.run.statewriter import own_process
 from hakoniwa.run.supervisor import Supervisor
 
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
 
 
 def can_be_in_foreground(barn: Barn, launches: Sequence[Launch]) -> bool:
-    """Whether nothing outside is to be undone when the front process is killed, and the front has nothing else to do."""
+    """Whether nothing goes on outside when the front process is killed, and the front has nothing else to do."""
     return (
         can_be_in_background(barn)
         and not launches[0].terminals
-        and not needs_undoing(barn.containers[0])
+        and not outlasts_a_kill(barn.containers[0])
         # What is in the background of a terminal's session, or stopped there, must not wait to write to it.
         and not any(map(os.isatty, (0, 1, 2)))
     )

@@ -7,12 +7,14 @@ import os
 
 from hakoniwa.errors import HakoError, nearest
 from hakoniwa.kernel import cgroup
-from hakoniwa.kernel.cgroup import Hierarchies, v1, v2
+from hakoniwa.kernel.cgroup import Hierarchies, make, v1, v2
 from hakoniwa.kernel.processes import idmap
 from hakoniwa.spec.records import Parameter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hakoniwa.spec.records import Container, Maps
 
 _PERIOD = 100_000  # microseconds, over which a share of the processors is counted
@@ -21,8 +23,12 @@ _PERIOD = 100_000  # microseconds, over which a share of the processors is count
 class Groups:
     """The groups of a running container."""
 
-    def __init__(self, paths: list[str], assigned: str | None = None) -> None:
+    def __init__(
+        self, paths: list[str], assigned: str | None = None, note: Callable[[str], None] = lambda path: None
+    ) -> None:
+        """`note` is told each path before a group is made there."""
         self.paths = paths  # made for the container, and removed with it
+        self.note = note
         self.assigned = assigned  # a v2 group that is somebody else's
         self.originals: dict[str, str] = {}  # what a parameter was before we wrote it
 
@@ -197,7 +203,8 @@ def _make_memory_group(container: Container, groups: Groups, host: Hierarchies, 
 
 def _make(groups: Groups, root: str, name: str) -> None:
     try:
-        path = cgroup.make(root, name)
+        groups.note(f"{root}/{name}")
+        path = make(root, name)
         groups.paths.append(path)
         v1.inherit(root, path)
     except OSError as error:

@@ -7,6 +7,7 @@ import os
 from hakoniwa.errors import HakoError
 from hakoniwa.host.paths import open_outside, remove_file
 from hakoniwa.kernel import cgroup
+from hakoniwa.known import state
 from hakoniwa.run.life import CLONE, NAMESPACES, PROGRAM, HostStep
 
 TYPE_CHECKING = False
@@ -24,6 +25,7 @@ class MakeGroups(HostStep):
     def __init__(self, container: Container) -> None:
         self._container = container
         self._groups: Groups | None = None
+        self._has_noted = False
 
     def __str__(self) -> str:
         wanted = self._container.resources.cgroup
@@ -34,11 +36,19 @@ class MakeGroups(HostStep):
     def do(self, life: Life) -> None:
         from hakoniwa.run.start.groups import Groups, make_groups
 
-        groups = self._groups = Groups([])
+        groups = self._groups = Groups([], note=self._note)
         make_groups(self._container, groups)
         if self._container.has_user_namespace():
             groups.delegate(life.launch.maps)
         life.have_groups(groups)
+
+    def _note(self, path: str) -> None:
+        try:
+            state.note(self._container.name, path)
+        except OSError as error:
+            told = f"cannot note the cgroup of {self._container.name!r}: {error.strerror}"
+            raise HakoError(told, hint="is the disk full?") from None
+        self._has_noted = True
 
     def undo(self) -> None:
         failures = []
@@ -52,6 +62,8 @@ class MakeGroups(HostStep):
                 failures.append(f"{path}: {error.strerror}")
         if failures:
             raise HakoError("; ".join(failures))
+        if self._has_noted:
+            state.strike_notes(self._container.name)
 
     def undoing(self) -> str:
         return "remove the cgroup"

@@ -58,6 +58,21 @@ def needs_undoing(container: Container) -> bool:
     )
 
 
+def outlasts_a_kill(container: Container) -> bool:
+    """Whether a killed supervisor would leave something that lives, or is looked for by others.
+
+    An empty cgroup and a range of ids are neither: they are noted, and the next command clears them.
+    """
+    return bool(
+        container.hooks.general
+        or container.hooks.background
+        or container.container_pid_file
+        or container.namespaces.persisted
+        or not container.has_pid_namespace()  # its first process is all that the kernel kills
+        or container.resources.cgroup.v1  # the processes of a frozen group wait for who thaws them
+    )
+
+
 def take(steps: Iterable[HostStep], stage: str, life: Life) -> None:
     """Do the steps of one stage. What undoes them is registered before, for as much of a step as will be done."""
     for step in steps:
