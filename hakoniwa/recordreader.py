@@ -77,7 +77,8 @@ def _reader(annotation: str, names: dict[str, Any]) -> Reader:
         found = _shared[annotation] = _exactly(kinds, annotation)
         return found
     if len(choices) > 1:
-        shown = " | ".join("an object" if choice in names else choice for choice in choices)
+        known = {**names.get("ELSEWHERE", {}), **names}
+        shown = " | ".join("an object" if choice in known else choice for choice in choices)
         return _any_of(kinds, [_reader(choice, names) for choice in others], shown)
     word, _, inside = annotation.partition("[")
     if word in ("Any", "object"):
@@ -91,9 +92,18 @@ def _reader(annotation: str, names: dict[str, Any]) -> Reader:
         if item in _shared:
             _shared[annotation] = found
         return found
+    if annotation not in names:
+        return lambda value: read(elsewhere(annotation, names), value)
     kind = names[annotation]
     assert issubclass(kind, Record), f"{annotation} can be read from nothing"
     return lambda value: read(kind, value)
+
+
+def elsewhere(name: str, names: dict[str, Any]) -> Any:
+    """A record that a module knows by the name of another module, and that is loaded when one is read."""
+    module = names["ELSEWHERE"][name]
+    __import__(module)
+    return getattr(sys.modules[module], name)
 
 
 def split_annotation(text: str, mark: str) -> list[str]:

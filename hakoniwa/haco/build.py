@@ -89,6 +89,8 @@ _WRITTEN = {
 def _line_of(problem: Problem, barn: Barn, members: list[ContainerBuilder]) -> str:
     """The line of the file that a problem is about."""
     member, container = members[problem.container], barn.containers[problem.container]
+    if problem.path.startswith("network.") and (section := member._made("network")):
+        return section._line(problem.path.removeprefix("network.")) or where_of(container, problem.path)
     path, _, setting = problem.path.partition("build.bootstrap.settings.")
     if setting:
         return member.bootstrap._place(setting)
@@ -146,6 +148,7 @@ def _build_container(builder: ContainerBuilder, name: str) -> Container:
     if flags["network_etc"]:
         _check_network_root(builder, path)
     resource, capabilities, seccomp, cgroup = (made(word) for word in ("resource", "capabilities", "seccomp", "cgroup"))
+    network = made("network")
     return Container(
         name=name,
         flavour=values["flavour"],
@@ -169,6 +172,7 @@ def _build_container(builder: ContainerBuilder, name: str) -> Container:
             general=tuple(hook for hook in builder._hooks if hook.point not in BARN_POINTS),
             background=tuple(builder._background_hooks),
         ),
+        network=network._build() if network else None,
         container_pid_file=_beside(builder, values.get("container_pid_file")),
         metadata=checks.deep_copy(dict(builder.metadata)),
         log_level=values["log_level"],

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hakoniwa.haco.sections.bootstrap import BootstrapSection
     from hakoniwa.haco.sections.cgroup import CgroupSection
     from hakoniwa.haco.sections.namespace import NamespaceSection
+    from hakoniwa.haco.sections.network import NetworkSection
     from hakoniwa.haco.sections.provision import ProvisionSection
     from hakoniwa.haco.sections.seccomp import SeccompSection
     from hakoniwa.haco.sections.settings import (
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 # Sections, each loaded and made when a file first has it: most starts do without most of them.
 SECTIONS = (
     *("rootfs", "filesystem", "namespace", "resource", "capabilities", "command"),
-    *("bootstrap", "provision", "cgroup", "seccomp"),
+    *("bootstrap", "provision", "cgroup", "seccomp", "network"),
 )
 _TABLES: dict[str, Callable[[object, object], object]] = {
     "environ": checks.environment_item,
@@ -62,6 +63,10 @@ def _section(word: str) -> type[Section]:
         from hakoniwa.haco.sections.seccomp import SeccompSection
 
         return SeccompSection
+    if word == "network":
+        from hakoniwa.haco.sections.network import NetworkSection
+
+        return NetworkSection
     from hakoniwa.haco.sections import settings as sections
 
     found: type[Section] = getattr(sections, f"{word.capitalize()}Section")
@@ -116,7 +121,7 @@ class ContainerBuilder(HookWords):
     _defaults = {"flavour": "container", "workdir": "/", "groups": (), "no_new_privs": True, "log_level": "info"}
     _more = SECTIONS
     _later = (
-        *("network", "checkpoint", "run_as_restore", "pod"),
+        *("checkpoint", "run_as_restore", "pod"),
         *("restart", "healthcheck", "project", "forward", "env_file"),
     )
 
@@ -173,6 +178,8 @@ class ContainerBuilder(HookWords):
         """What the container may use, by the kernel's own parameters."""
         seccomp: SeccompSection
         """Which system calls it may make."""
+        network: NetworkSection
+        """What joins it to others."""
 
     _children: list[ContainerBuilder]
     _mounts: list[WrittenMount]

@@ -14,6 +14,7 @@ from hakoniwa.haco.sections.callfilter import FilterBuilder
 from hakoniwa.haco.sections.cgroup import CgroupSection
 from hakoniwa.haco.sections.hooks import HookWords
 from hakoniwa.haco.sections.namespace import NamespaceSection
+from hakoniwa.haco.sections.network import NetworkSection
 from hakoniwa.haco.sections.provision import ProvisionSection
 from hakoniwa.haco.sections.seccomp import SeccompSection
 from hakoniwa.haco.sections.section import Section
@@ -36,6 +37,7 @@ SECTIONS: dict[str, type[Section]] = {
     "provision": ProvisionSection,
     "cgroup": CgroupSection,
     "seccomp": SeccompSection,
+    "network": NetworkSection,
 }
 KINDS: tuple[type[Section], ...] = (ContainerBuilder, *SECTIONS.values())
 

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any, Literal, Self, TypeVar
 
+    from hakoniwa.network.facts import NetworkFacts
     from hakoniwa.spec.records import Container
 
     Known = TypeVar("Known", "State", "Made")
 
-SCHEMA = 3  # to be raised with each field that is added: a file of a later schema is left alone, and not read
+SCHEMA = 4  # to be raised with each field that is added: a file of a later schema is left alone, and not read
+ELSEWHERE = {"NetworkFacts": "hakoniwa.network.facts"}  # records that are loaded when one is read
 _BEGIN = b'{"schema": %d, ' % SCHEMA
 ENDED = ("stopped", "failed", "dead")
 ALIVE = ("created", "running")  # held, or executing its program
@@ -149,6 +151,7 @@ class State(_Known):
     log: str | None  # if it runs in the background
     devpts: int | None = None
     filters: tuple[str, ...]
+    network: NetworkFacts | None = None
     error: str | None = None
     exit: End | None = None
 

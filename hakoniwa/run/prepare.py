@@ -75,6 +75,9 @@ def prepare(barn: Barn, wanted: Wanted) -> Prepared:
 
         barn = barn.replace(containers=tuple(fit(container, barn.shared) for container in barn.containers))
     barn = for_caller(barn)
+    for container in barn.containers:
+        if container.network is not None:
+            raise HakoError("a network is not supported yet", where=container.network.where)
     if wanted.command and len(barn.containers) > 1:
         told = f"one command is for one container, and there are {len(barn.containers)}"
         raise HakoError(told, where=barn.file)

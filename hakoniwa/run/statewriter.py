@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
+    from hakoniwa.network.facts import NetworkFacts
     from hakoniwa.plan.container import Launch
     from hakoniwa.run.hooks.view import ContainerView
     from hakoniwa.run.inheritance import Inheritance
@@ -35,6 +36,7 @@ class StateWriter:
         self.cgroups: tuple[str, ...] = ()
         self.assigned_cgroup: str | None = None
         self.devpts: int | None = None
+        self.network: NetworkFacts | None = None
 
     def prepare(self) -> None:
         """Make the greater part of what is to be written, unless that was done."""
@@ -81,6 +83,7 @@ class StateWriter:
             log=self._log,
             devpts=self.devpts,
             filters=tuple(program.path for program in self._launch.filters),
+            network=self.network,
             error=None if error is None else str(error),
             exit=None if ended is None else End(code=ended.code, signal=ended.signal),
         )

@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from hakoniwa.spec.networks import Network
     from hakoniwa.spec.records import Barn, Build, Container, Files
 
 NETWORK_FILES = ("resolv.conf", "hosts")
@@ -40,6 +41,7 @@ def complete_container(container: Container) -> Container:
         hostname=container.hostname or container.name,
         namespaces=_complete_namespaces(container),
         files=_complete_files(container),
+        network=_complete_network(container),
         build=_complete_build(container.build),
     )
 
@@ -47,8 +49,24 @@ def complete_container(container: Container) -> Container:
 def _complete_namespaces(container: Container) -> Namespaces:
     """A fly container has nothing but its mounts to itself, unless something else was said: then a rule tells."""
     wanted = container.namespaces
-    unsaid = wanted.own is Namespaces.own
-    return wanted.replace(own=("mount",)) if container.flavour == "fly" and unsaid else wanted
+    if container.flavour == "fly":
+        return wanted.replace(own=("mount",)) if wanted.own is Namespaces.own else wanted
+    if container.network is None or container.network.share_with is not None:
+        return wanted
+    settled = (*wanted.own, *(one.name for one in wanted.entered))
+    return wanted if "net" in settled else wanted.replace(own=(*wanted.own, "net"))
+
+
+def _complete_network(container: Container) -> Network | None:
+    """A network has an interface on the default bridge, unless it has others, or nobody is to be reached."""
+    network = container.network
+    if network is None or network.interfaces or network.share_with is not None:
+        return network
+    if network.policy is not None and network.policy.default == "none" and not network.published:
+        return network
+    from hakoniwa.spec.networks import Interface
+
+    return network.replace(interfaces=(Interface(where=network.where),))
 
 
 def _complete_files(container: Container) -> Files:

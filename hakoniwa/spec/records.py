@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from hakoniwa.spec.networks import Network
+
+ELSEWHERE = {"Network": "hakoniwa.spec.networks"}  # records that are loaded when one is read
 # Points in the order in which they are reached (docs/guide.md, "General hooks").
 HOOK_POINTS = (
     *("setup", "before_fork", "after_fork", "immediately_after_fork_on_parent", "after_network_created"),
@@ -18,18 +21,16 @@ HOOK_POINTS = (
 # Signals that a handler may be given for, with their numbers (`man 7 signal`): all others mean something already.
 HOOK_SIGNALS = {"USR1": 10, "USR2": 12, "TTIN": 21, "TTOU": 22}
 BARN_POINTS = ("setup", "teardown", "system_failure")
-# Those that the container's first process runs, while it is set up.
-INNER_POINTS = ("after_fork", "after_network_initialized", "before_chroot", "after_chroot")
+INNER_POINTS = ("after_fork", "after_network_initialized", "before_chroot", "after_chroot")  # run by the first process
 
 # Mount options that are attributes of the mount, and not of the file system: all that a bind mount has. `man 8 mount`.
 MOUNT_WORDS = (
     *("nosuid", "suid", "nodev", "dev", "noexec", "exec"),
     *("noatime", "strictatime", "relatime", "nodiratime", "nosymfollow"),
 )
-RELOADABLE = ("cgroup", "resource", "hooks")
+RELOADABLE = ("cgroup", "resource", "hooks", "network")
 FILTER_ACTIONS = ("allow", "errno", "kill", "trap", "log")  # that a file's own filter may name
-# What keeps a container apart from its host: namespaces, or for `fly` its root alone (plan/flavours.py).
-FLAVOURS = ("container", "fly")
+FLAVOURS = ("container", "fly")  # kept apart from the host by namespaces, or by its root alone (plan/flavours.py)
 INDEPENDENT_MOUNTS = ("procfs", "sysfs", "devtmpfs", "devpts", "shm", "mqueue", "cgroup")
 
 
@@ -386,10 +387,11 @@ class Container(Record):
     security: Security = USUAL_SECURITY
     build: Build = NO_BUILD
     hooks: Hooks = NO_HOOKS
+    network: Network | None = None  # the host's, or whatever namespaces say
     container_pid_file: str | None = None
     metadata: Mapping[str, object] = NOTHING
     log_level: str = "info"
-    reloadable: tuple[str, ...] = ()  # groups of settings: "cgroup", "resource", "hooks"
+    reloadable: tuple[str, ...] = ()  # groups of settings (RELOADABLE)
     where: str = ""
     places: Mapping[str, str] = NOTHING  # the lines of settings that are no records of their own
     siblings: str = ""  # a mark of the names of a barn's containers, if it has several
@@ -408,16 +410,15 @@ class Container(Record):
 
     def has_user_namespace(self) -> bool:
         """Whether its root is not the host's."""
-        own, entered = self.namespaces.own, self.namespaces.entered
-        return "user" in own or any(one.name == "user" for one in entered)
+        return "user" in self.namespaces.own or any(one.name == "user" for one in self.namespaces.entered)
 
     def needs_groups(self) -> bool:
         """Whether it has a cgroup of its own. Without a pid namespace, nothing else holds its processes together."""
         wanted = self.resources.cgroup
         limited = wanted.v1 or wanted.v2 or wanted.memory or wanted.cpus or wanted.pids
-        heard = any(hook.event for hook in self.hooks.background)
         shown = "cgroup" in self.namespaces.own  # what would be the root of the namespace otherwise is the caller's
-        return bool(limited or heard or shown or wanted.assign_only) or not self.has_pid_namespace()
+        needed = bool(limited or shown or wanted.assign_only) or not self.has_pid_namespace()
+        return needed or any(hook.event for hook in self.hooks.background)
 
 
 class Outline(Record):

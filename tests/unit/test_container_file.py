@@ -226,7 +226,6 @@ def test_a_wrong_line_is_told_with_its_number(write_file: Writer, line: str, tol
 @pytest.mark.parametrize(
     "line",
     [
-        'config.network.container_ip = "10.0.0.2"',
         'config.checkpoint.images_dir = "x"',
         'config.add_mount_point("/a", to="/b", criu_ext_key="k")',
         'config.add_general_hook("after_restore")(print)',

@@ -70,11 +70,10 @@ def test_words_that_are_not_taken_over(write_file: Writer, line: str, told: str)
 @pytest.mark.parametrize(
     "line",
     [
-        "if config.network.enabled: pass",
-        "print(config.network.container_ip_with_netmask)",
-        "config.network.enabled",
-        'f"{config.network.namespace}"',
-        "[*config.network.hosts]",
+        "if config.checkpoint.enabled: pass",
+        "print(config.checkpoint.container_ip_with_netmask)",
+        'f"{config.checkpoint.images_dir}"',
+        "[*config.checkpoint.hosts]",
         "bool(config.checkpoint.dump)",
     ],
 )

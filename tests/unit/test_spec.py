@@ -25,7 +25,7 @@ from hakoniwa.spec.documents.shapes import Shape, published, shapes_of
 from hakoniwa.spec.functions import name_function, without_functions
 from hakoniwa.spec.records import Barn, Container, Hook, Hooks, Mount
 from hakoniwa.spec.rules import buildchecks
-from hakoniwa.spec.rules.values import VALUES
+from hakoniwa.spec.rules.fieldchecks import checks_of
 from hakoniwa.spec.strategies import SETTINGS
 from tests.unit.test_structure import EXAMPLES
 
@@ -161,6 +161,8 @@ def test_every_record_has_defaults_for_all_but_what_names_it() -> None:
         ("ArgumentTest", "index"),
         ("ArgumentTest", "value"),
         ("ProvisionStep", "kind"),
+        ("Published", "first"),
+        ("Published", "inside"),
     }
 
 
@@ -555,7 +557,7 @@ def test_every_field_of_a_document_is_checked_as_a_container_file_is() -> None:
             continue
         for field, shape in published(kind).items():
             if is_free(shape) and (name, field) not in free:
-                assert field in VALUES.get(kind, {}), (name, field)
+                assert field in checks_of(kind), (name, field)
     assert {name for names in SETTINGS.values() for name in names} <= set(buildchecks.CHECKS)
 
 
@@ -766,12 +768,13 @@ def test_an_ordinary_file_loads_nothing_of_documents(write_file: Callable[..., P
     loaded = done.stdout.split()
     assert "hakoniwa.spec.rules.rules" in loaded
     of_documents = {"hakoniwa.spec.documents", "hakoniwa.spec.functions", "hakoniwa.spec.rules.values"}
+    of_networks = {"hakoniwa.spec.networks", "hakoniwa.spec.rules.networkrules", "hakoniwa.spec.rules.addresses"}
     of_builds = {"hakoniwa.spec.rules.buildchecks", "hakoniwa.spec.rules.buildrules"}
     of_sections = {
         f"hakoniwa.haco.sections.{name}"
-        for name in ("bootstrap", "cgroup", "namespace", "settings", "seccomp", "provision")
+        for name in ("bootstrap", "cgroup", "namespace", "network", "settings", "seccomp", "provision")
     }
-    unwanted = of_documents | of_builds | of_sections
+    unwanted = of_documents | of_networks | of_builds | of_sections
     assert all(importlib.util.find_spec(name) for name in unwanted)
     assert not unwanted & set(loaded)
     assert "json" not in loaded

@@ -15,6 +15,7 @@ from hakoniwa.spec.functions import name_function, without_functions
 from hakoniwa.spec.records import Barn, Bootstrap, Container
 from hakoniwa.spec.rules import buildchecks, values
 from hakoniwa.spec.rules.checks import Wrong
+from hakoniwa.spec.rules.fieldchecks import checks_of
 from hakoniwa.spec.rules.rules import rules_of_all, rules_of_one, rules_of_sharing
 
 TYPE_CHECKING = False
@@ -162,7 +163,7 @@ class _Reading:
         for name in value:
             if name not in shapes:
                 self._unknown(name, path, shapes)
-        checks = values.VALUES.get(kind, {})
+        checks = checks_of(kind)
         fields = {}
         for name, shape in shapes.items():
             if name in value:
@@ -235,8 +236,8 @@ class _Reading:
         kind = _KINDS.get(type(value))
         if kind in shape.scalars or (kind == "int" and "float" in shape.scalars):
             return value if _is_sane(value) else self.wrong(path, f"must be {_wanted(shape)}, not {_shown(value)}")
-        if shape.record is not None and isinstance(value, dict):
-            return self.record(shape.record, value, path)
+        if isinstance(value, dict) and (known := shape.record) is not None:
+            return self.record(known, value, path)
         if shape.each is not None and type(value) is list:
             return self._all([self.value(shape.each, item, f"{path}[{n}]") for n, item in enumerate(value)])
         if shape.row and type(value) is list and len(value) == len(shape.row):
@@ -277,6 +278,7 @@ class _Reading:
 class _FunctionShape:
     scalars: tuple[str, ...] = ()
     record = each = named = None
+    has_record = staticmethod(lambda: False)
     row = ()
     function, anything, annotation = True, False, "a function"
 
@@ -324,7 +326,7 @@ def _is_sane(value: object) -> bool:
 def _wanted(shape: Shape) -> str:
     """What a shape takes, in words."""
     words = [_WORDS[kind] for kind in shape.scalars if kind != "None"]
-    if shape.record is not None or shape.named is not None:
+    if shape.has_record() or shape.named is not None:
         words.append("an object")
     if shape.each is not None or shape.row:
         words.append(f"a list of {len(shape.row)}" if shape.row else "a list")

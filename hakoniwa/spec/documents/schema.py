@@ -7,7 +7,7 @@ from hakoniwa.spec.documents.plain import SCHEMA
 from hakoniwa.spec.documents.shapes import Shape, published
 from hakoniwa.spec.records import Barn, Bootstrap
 from hakoniwa.spec.rules import buildchecks
-from hakoniwa.spec.rules.values import VALUES
+from hakoniwa.spec.rules.fieldchecks import checks_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def schema() -> dict[str, Any]:
 
 
 def _record(kind: type[Record], found: dict[str, Any]) -> dict[str, Any]:
-    checks = VALUES.get(kind, {})
+    checks = checks_of(kind)
     properties = {}
     for name, shape in published(kind).items():
         properties[name] = _value(shape, checks.get(name), found)
@@ -62,11 +62,11 @@ def _value(shape: Shape, check: Callable[[Any], Any] | None, found: dict[str, An
     choices: list[dict[str, Any]] = [_scalar(kind, words) for kind in shape.scalars]
     if shape.anything:
         return {}
-    if shape.record is not None:
-        name = shape.record.__name__
+    if (known := shape.record) is not None:
+        name = known.__name__
         if name not in found:
             found[name] = {}  # first, as it could be in itself
-            found[name] = _record(shape.record, found)
+            found[name] = _record(known, found)
         choices.append({"$ref": f"#/$defs/{name}"})
     if shape.each is not None:
         choices.append({"type": "array", "items": _value(shape.each, check, found)})

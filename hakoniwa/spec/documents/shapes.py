@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 
 from hakoniwa.record import Record
-from hakoniwa.recordreader import split_annotation
+from hakoniwa.recordreader import elsewhere, split_annotation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 # What of a record is no setting: derived from others, or the place at which something was written, or a function.
@@ -29,9 +30,18 @@ class Shape:
         self.each: Shape | None = None  # of a list
         self.row: tuple[Shape, ...] = ()  # of a list of that many
         self.named: Shape | None = None  # of an object with any names
-        self.record: type[Record] | None = None
         self.function = False
         self.anything = False
+        self._record: Callable[[], type[Record]] | None = None
+
+    def has_record(self) -> bool:
+        """Whether it takes a record, which may not be loaded yet."""
+        return self._record is not None
+
+    @property
+    def record(self) -> type[Record] | None:
+        """The kind of record that it takes."""
+        return None if self._record is None else self._record()
 
 
 def shape_of(annotation: str, names: dict[str, Any]) -> Shape:
@@ -53,8 +63,12 @@ def shape_of(annotation: str, names: dict[str, Any]) -> Shape:
         elif word in ("dict", "Mapping"):
             shape.named = shape_of(arguments[1], names)
         else:
-            shape.record = names[choice]
+            shape._record = _finder(choice, names)
     return shape
+
+
+def _finder(name: str, names: dict[str, Any]) -> Callable[[], type[Record]]:
+    return lambda: names[name] if name in names else elsewhere(name, names)
 
 
 _known: dict[type[Record], dict[str, Shape]] = {}

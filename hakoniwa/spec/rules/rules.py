@@ -306,6 +306,14 @@ def _bootstrap_fits(container: Container) -> Iterator[Problem]:
             yield Problem(path, message, hint, plainly)
 
 
+def _network_fits(container: Container) -> Iterator[Problem]:
+    if container.network is not None:
+        from hakoniwa.spec.rules.networkrules import broken_network_rules
+
+        for path, message, hint in broken_network_rules(container):
+            yield Problem(path, message, hint)
+
+
 _RULES = (
     _rootfs_is_not_the_host,
     _owner_needs_a_build,
@@ -325,6 +333,7 @@ _RULES = (
     _capabilities_fit,
     _filters_fit,
     _bootstrap_fits,
+    _network_fits,
 )
 
 
@@ -352,3 +361,10 @@ def rules_of_all(barn: Barn) -> Iterator[Problem]:
         for problem in found:
             problem.container = number
             yield problem
+    if any(container.network is not None for container in barn.containers):
+        from hakoniwa.spec.rules.networkrules import broken_rules_of_all
+
+        for number, path, message, hint in broken_rules_of_all(barn):
+            of_network = Problem(path, message, hint)
+            of_network.container = number
+            yield of_network

@@ -1,0 +1,47 @@
+"""What is known of a container's network while it runs; its state has it."""
+
+from __future__ import annotations
+
+from hakoniwa.record import Record
+from hakoniwa.spec.networks import Published  # `recordreader.read` finds it here
+
+
+class InterfaceFacts(Record):
+    """One interface: its name inside, and what others know it by."""
+
+    name: str
+    host: str = ""  # the host's end
+    bridge: str = ""
+    address: str = ""  # with its mask
+    address6: str = ""
+    gateway: str = ""  # of the default route through it
+    gateway6: str = ""
+    mac: str = ""
+    mtu: int = 0
+    index: int = 0  # inside
+
+
+class HelperFacts(Record):
+    """A process of ours that serves the network for as long as the container runs."""
+
+    pid: int
+    started: int
+
+
+class NetworkFacts(Record):
+    """The network of one run."""
+
+    interfaces: tuple[InterfaceFacts, ...] = ()
+    published: tuple[Published, ...] = ()
+    namespace: str = ""  # its path, where it has a name
+    kept: bool = False  # the namespace stays when the container has ended
+    hosts_file: str = ""
+    resolv_file: str = ""
+    leases: tuple[str, ...] = ()  # files that hold its addresses
+    helper: HelperFacts | None = None
+
+    @property
+    def addresses(self) -> list[str]:
+        """The addresses, without masks."""
+        words = [word for one in self.interfaces for word in (one.address, one.address6)]
+        return [word.partition("/")[0] for word in words if word]

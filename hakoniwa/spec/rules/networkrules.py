@@ -1,0 +1,220 @@
+"""What must hold between the settings of networks (rules.py). Loaded where a container has one."""
+
+from __future__ import annotations
+
+from hakoniwa.spec.networks import AUTO, BRIDGE_IP, BRIDGE_IP6, guest_name, host_side, on_bridges
+from hakoniwa.spec.rules import addresses
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hakoniwa.spec.networks import Interface, Network, Published
+    from hakoniwa.spec.records import Barn, Container
+
+    Found = tuple[str, str, str]  # the path of the setting, what is wrong with it, the way out
+
+_LEAST_OF_IPV6 = 1280  # bytes that a packet must be able to have, RFC 8200
+
+
+def broken_network_rules(container: Container) -> Iterator[Found]:
+    """The problems of one container's network."""
+    network = container.network
+    assert network is not None
+    yield from _where_it_is(container, network)
+    if network.share_with is not None:
+        yield from _is_another_s(container, network)
+        return
+    yield from _interfaces_fit(network)
+    yield from _ports_fit(network)
+    yield from _policy_stands(container, network)
+    if not network.cleanup and network.namespace is None:
+        yield "network.cleanup", "cleanup = False keeps the namespace, which needs a name", "set network.namespace"
+
+
+def _where_it_is(container: Container, network: Network) -> Iterator[Found]:
+    if container.flavour == "fly":
+        yield "network", "a fly container has the host's network, and no other", 'flavour = "container" has its own'
+    entered = next((one for one in container.namespaces.entered if one.name == "net"), None)
+    if entered is not None:
+        told = "a network of its own, and a net namespace that is entered, exclude each other"
+        yield "network", told, f"remove one of the two; the other is at {entered.where}"
+
+
+def _is_another_s(container: Container, network: Network) -> Iterator[Found]:
+    if network.share_with == container.name:
+        yield "network.share_with", "a container cannot share its network with itself", "name another container"
+    taken = {
+        "interfaces": network.interfaces,
+        "published": network.published,
+        "policy": network.policy,
+        "namespace": network.namespace,
+    }
+    for word, value in taken.items():
+        if value:
+            told = f"{word} and share_with exclude each other: the network is {network.share_with}'s"
+            yield f"network.{word}", told, f"set it in {network.share_with}"
+
+
+def _interfaces_fit(network: Network) -> Iterator[Found]:
+    guests: dict[str, int] = {}
+    ends: dict[str, int] = {}
+    for number, one in enumerate(network.interfaces):
+        path, guest = f"network.interfaces[{number}]", guest_name(number, one)
+        if guest == "lo":
+            yield f"{path}.guest", "lo is the loopback, and no name for another interface", "such as eth0"
+        if guest in guests:
+            told = f"two interfaces are called {guest} inside"
+            yield f"{path}.guest", told, "veth_guest names one"
+        if one.host and one.host in ends:
+            yield f"{path}.host", f"two interfaces are called {one.host} on the host", "veth_host names one"
+        guests.setdefault(guest, number)
+        ends.setdefault(one.host, number)
+        if one.mtu is not None and one.mtu < _LEAST_OF_IPV6 and one.container_ip6 is not None:
+            told = f"an mtu of {one.mtu} is below the {_LEAST_OF_IPV6} that IPv6 takes"
+            yield f"{path}.mtu", told, "raise it, or leave container_ip6 out"
+        if one.kind == "bridge":
+            yield from _port_fits(path, one)
+        else:
+            yield from _others_fit(path, one)
+
+
+def _port_fits(path: str, one: Interface) -> Iterator[Found]:
+    """What an interface on a bridge is asked to be."""
+    for word in ("container_ip", "container_ip6"):
+        if "/" in (getattr(one, word) or ""):
+            told = f"{word} has no mask of its own on a bridge: {getattr(one, word)}"
+            yield f"{path}.{word}", told, "the mask is the bridge's"
+    mask = (one.bridge_ip or "").partition("/")[2]
+    if one.netmask is not None and mask and int(mask) != one.netmask:
+        told = f"the bridge has {mask} bits of mask, and netmask has {one.netmask}"
+        yield f"{path}.netmask", told, "remove one of the two"
+    for word, bridge in (("container_ip", one.bridge_ip), ("container_ip6", one.bridge_ip6)):
+        address = getattr(one, word)
+        if address not in (None, AUTO) and bridge is not None and "/" in bridge and "/" not in address:
+            wrong, hint = does_not_fit(address, bridge)
+            if wrong:
+                yield f"{path}.{word}", wrong, hint
+    for word in ("parent", "gateway", "cni"):
+        if getattr(one, word):
+            yield f"{path}.{word}", f"{word} is nothing that an interface on a bridge has", "remove it"
+
+
+def _others_fit(path: str, one: Interface) -> Iterator[Found]:
+    """What an interface that is on no bridge is asked to be."""
+    if one.kind == "macvlan" and not one.parent:
+        yield f"{path}.parent", "a macvlan needs a parent", "parent= names an interface of the host"
+    if one.kind == "cni" and not one.cni:
+        yield f"{path}.cni", "an interface of CNI's needs the name of a network", 'cni("NET")'
+    for word in ("container_ip", "container_ip6"):
+        address = getattr(one, word)
+        if one.kind == "macvlan" and address not in (None, AUTO) and "/" not in address:
+            yield f"{path}.{word}", f"{address} has no mask", f"{address}/{64 if ':' in address else 24}"
+
+
+def does_not_fit(address: str, bridge: str) -> tuple[str, str]:
+    """Why an address cannot be that of a container on a bridge, and the way out; "" if it can."""
+    family, first, length = addresses.network_of(bridge)
+    _, number, _ = addresses.split(address)
+    bits = addresses.bits_of(family)
+    last = first + (1 << (bits - length)) - 1
+    shown = f"{addresses.written(family, first)}/{length}"
+    free = addresses.written(family, min(first + 7, last - 1))
+    if not first <= number <= last:
+        return f"{address} is outside of the bridge's network, {shown}", f"such as {free}"
+    if number == addresses.split(bridge)[1]:
+        return f"{address} is the bridge's own address", f"such as {free}"
+    if number == first:
+        return f"{address} is the address of the network {shown} itself", f"such as {free}"
+    if number == last and bits == 32:
+        return f"{address} is the broadcast address of the network {shown}", f"such as {free}"
+    return "", ""
+
+
+def _ports_fit(network: Network) -> Iterator[Found]:
+    if network.published and all(one.kind == "macvlan" for one in network.interfaces):
+        yield "network.published[0]", "ports are published through a bridge, and there is none", 'container_ip = "auto"'
+    for number, one in enumerate(network.published):
+        path = f"network.published[{number}]"
+        for word, first in (("first", one.first), ("inside", one.inside)):
+            if first + one.count - 1 > 65535:
+                yield f"{path}.{word}", f"{one.count} ports from {first} on go beyond 65535", "publish fewer"
+        if one.idle and not one.wake:
+            yield f"{path}.idle", "idle goes with wake=True", "add wake=True, or remove idle="
+        for earlier in network.published[:number]:
+            if collide(one, earlier):
+                told = f"port {_shared_port(one, earlier)}/{one.protocol} of the host is published twice"
+                yield path, told, f"the other is at {earlier.where}" if earlier.where else "publish it once"
+
+
+def collide(one: Published, other: Published) -> bool:
+    """Whether two have a port of the host in common."""
+    apart = one.first + one.count <= other.first or other.first + other.count <= one.first
+    anywhere = ("", "0.0.0.0", "::")
+    hosts = one.host == other.host or one.host in anywhere or other.host in anywhere
+    families = (one.host and other.host) and (":" in one.host) != (":" in other.host)
+    return one.protocol == other.protocol and not apart and hosts and not families
+
+
+def _shared_port(one: Published, other: Published) -> int:
+    return max(one.first, other.first)
+
+
+def _policy_stands(container: Container, network: Network) -> Iterator[Found]:
+    policy, held = network.policy, container.security.capabilities
+    if policy is None or policy.default == "any":
+        return
+    if policy.default == "none" and policy.allowed:
+        yield "network.policy", 'the policy "none" allows nothing, and there is a list', '"list" goes with it'
+    for one in policy.allowed:
+        if one.dns == bool(one.network):
+            yield "network.policy", 'an item of a policy has a network, or is "dns"', ""
+    named = "cap_net_admin" in held.named
+    if (named or held.everything) and "cap_net_admin" not in held.dropped and not policy.insist:
+        told = "cap_net_admin can lift the policy from inside"
+        hint = "drop it, or say policy_can_be_lifted = True"
+        yield "network.policy", told, hint
+
+
+def broken_rules_of_all(barn: Barn) -> Iterator[tuple[int, str, str, str]]:
+    """What the networks of a barn's containers cannot have in common; the number of the container comes first."""
+    own: dict[tuple[str, ...], str] = {}
+    ports: list[tuple[str, Published]] = []
+    for number, container in enumerate(barn.containers):
+        network = container.network
+        if network is None:
+            continue
+        if "net" in barn.shared.namespaces:
+            told = "the barn shares a net namespace, and a network of its own needs another one"
+            yield number, "network", told, "remove one of the two"
+        for kind, value, path in _alone(network):
+            other = own.setdefault((*kind, value), container.name)
+            if other != container.name:
+                told = f"containers {other!r} and {container.name!r} have one {kind[0]}, {value}"
+                yield number, path, told, "give each its own"
+        for index, one in enumerate(network.published):
+            found = next((name for name, earlier in ports if name != container.name and collide(one, earlier)), None)
+            if found is not None:
+                told = f"containers {found!r} and {container.name!r} publish the port {host_side(one)}/{one.protocol}"
+                yield number, f"network.published[{index}]", told, "give each its own"
+        ports += [(container.name, one) for one in network.published]
+
+
+def _alone(network: Network) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    """What a container has to itself: what it is, its value, and the path of the setting."""
+    if network.namespace is not None:
+        yield ("network.namespace",), network.namespace, "network.namespace"
+    for number, one in on_bridges(network):
+        path = f"network.interfaces[{number}]"
+        if one.host:
+            yield ("veth_host",), one.host, f"{path}.host"
+        for word in ("container_ip", "container_ip6", "mac"):
+            value = getattr(one, word)
+            if value not in (None, AUTO):
+                yield (word, one.bridge_name), value, f"{path}.{word}"
+
+
+def usual_bridge(one: Interface) -> tuple[str, str]:
+    """The addresses that a bridge is made with, where the file names none."""
+    bridge = one.bridge_ip or BRIDGE_IP
+    return (bridge if "/" in bridge else f"{bridge}/{one.netmask or 24}"), one.bridge_ip6 or BRIDGE_IP6
