@@ -13,10 +13,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 PID = Option(
     flags=("-t", "--target"),
     value="PID",
@@ -29,7 +25,7 @@ _MOST_SHOWN = 20
 
 
 class NothingKnown(HakoError):
-    """The file is there, and has made no container."""
+    """The file, or the barn, is there, and has no container."""
 
 
 def take_as_name(given: Given) -> Given:
@@ -39,7 +35,7 @@ def take_as_name(given: Given) -> Given:
     known = state.every()
     if any(one.file == real for one in known):
         return given
-    if not any(word in (one.name, one.barn) for one in known):
+    if not any(word in (one.name, one.barn) for one in known) and not _is_barn(word):
         from hakoniwa.haco.loader import unknown
 
         raise unknown(word, known)
@@ -115,9 +111,18 @@ def _by_name(name: str) -> list[State | Made]:
     known = state.every()
     members = [one for one in known if one.barn == name]
     if not members:
+        if _is_barn(name):
+            raise NothingKnown(f"barn {name!r} has no containers", hint=f"hako kill {name} ends it")
         hint = closest(name, known_names(known)) or "hako ps --all lists them"
         raise HakoError(f"no container {name!r} is known", hint=hint)
     return members
+
+
+def _is_barn(name: str) -> bool:
+    """Whether a barn has that name, be it without containers."""
+    from hakoniwa.run.barn import record
+
+    return name in record.names()
 
 
 def _by_pid(text: str) -> State:

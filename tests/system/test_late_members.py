@@ -405,3 +405,28 @@ def test_one_that_fails_before_it_has_a_supervisor_is_told(
     os.unlink(places / "run" / "lock")
     assert barns("start", "box", name="late")["status"] == "running"
     barns("end", "box")
+
+
+EMPTY = {"schema": 1, "name": "k", "keep": True, "shared": {"namespaces": ["net"]}, "containers": []}
+
+
+def test_a_barn_without_containers_is_seen_and_ended_by_its_name(hako: Hako, barns: Barns) -> None:
+    hako("start", "-D", "--spec", "-", input=json.dumps(EMPTY))
+    pid = barns.process("k")
+    assert hako("ps").stdout.splitlines()[1].split() == ["k", "empty", "barn", "-", str(pid), "-", "-", "-"]
+    told = json.loads(hako("ps", "--json").stdout)
+    assert (told["containers"], told["barns"]) == ([], [{"name": "k", "file": "", "pid": pid, "shared": ["net"]}])
+    assert hako("status", "k", status=125).stderr == "hako: barn 'k' has no containers (hako kill k ends it)\n"
+    again = hako("start", "-D", "--spec", "-", input=json.dumps(EMPTY), status=125)
+    assert "hako ps shows it" in again.stderr
+    hako("kill", "k")
+    assert len(hako("ps").stdout.splitlines()) == 1
+    hako("kill", "k", status=125)
+
+
+def test_a_barn_without_containers_that_was_killed_is_cleared(hako: Hako, barns: Barns) -> None:
+    hako("start", "-D", "--spec", "-", input=json.dumps(EMPTY))
+    end(barns.process("k"), signal.SIGKILL)
+    assert len(hako("ps").stdout.splitlines()) == 1
+    assert hako("kill", "k").stderr == "hako: nothing is running\n"
+    hako("gc")

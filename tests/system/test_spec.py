@@ -257,3 +257,15 @@ def test_hooks_of_the_host_files_are_logged(hako: Hako, spec: Writer) -> None:
     hako("start", "-D", "--spec", path)
     wait_for_log(hako, path, "up")
     hako("kill", path, "-T", "0")
+
+
+def test_a_rootfs_that_no_file_can_make_yet_is_told_with_a_way_out(hako: Hako) -> None:
+    build = {"bootstrap": {"strategy": "host"}}
+    told = hako(
+        "start",
+        "--spec",
+        "-",
+        input=json.dumps({"schema": 1, "containers": [{"name": "h", "build": build}]}),
+        status=125,
+    )
+    assert told.stderr.endswith("is missing (hako create FILE)\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hakoniwa.commands.table import show_table
 from hakoniwa.known import state
-from hakoniwa.known.statefile import ALIVE, Made, State
+from hakoniwa.known.statefile import ALIVE, Damaged, Made, State
 from hakoniwa.options import JSON, Command, Given, Option
 from hakoniwa.record import plain
 
@@ -29,8 +29,11 @@ def run(given: Given) -> int:
     if given.flag("json"):
         import json
 
-        print(json.dumps({"schema": SCHEMA, "containers": [describe(known) for known in found]}, indent=2))
+        shown = {"schema": SCHEMA, "containers": [describe(known) for known in found], "barns": _kept_barns()}
+        print(json.dumps(shown, indent=2))
         return 0
+    barns = {known.barn for known in found if known.status in ALIVE}
+    empty = [barn for barn in _kept_barns() if barn["name"] not in barns]
     show_table(
         ["NAME", "STATUS", "PID", "SUPERVISOR", "SINCE", "FILE", "METADATA"],
         [
@@ -44,9 +47,25 @@ def run(given: Given) -> int:
                 metadata_text(d["metadata"]) or "-",
             ]
             for d in map(describe, found)
-        ],
+        ]
+        + [[b["name"], "empty barn", "-", _number(b["pid"]), "-", b["file"] or "-", "-"] for b in empty],
     )
     return 0
+
+
+def _kept_barns() -> list[dict[str, Any]]:
+    """The barns that go on without containers; what a killed one has left is for `hako gc`."""
+    from hakoniwa.run.barn import record
+
+    found = []
+    for name in record.names():
+        try:
+            known = record.read(name)
+        except Damaged:
+            continue  # gc tells
+        if known is not None and known.keep and known.identity().lives():
+            found.append({"name": name, "file": known.file, "pid": known.process.pid, "shared": [*known.shared]})
+    return found
 
 
 def describe(known: State | Made) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def open_folder(path: str, where: str, file: str) -> int:
     try:
         return open_outside(path, os.O_PATH | os.O_DIRECTORY)
     except FileNotFoundError:
-        raise HakoError(f"the rootfs {path} is missing", where=where, hint=f"hako create {file}") from None
+        raise HakoError(f"the rootfs {path} is missing", where=where, hint=f"hako create {file or 'FILE'}") from None
     except NotADirectoryError:
         raise not_a_folder(path, where) from None
     except OSError as error:
