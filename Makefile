@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 APT := apt-get -q -y -o Dpkg::Use-Pty=0
 NEEDED := gcc libc6-dev libcap-dev python3-dev python3-venv busybox-static libseccomp2 tini catatonit uidmap bzip2 xz-utils zstd \
-	pigz openssl libcap2-bin git debootstrap debian-archive-keyring mmdebstrap lxc lxc-templates rsync strace
+	pigz openssl libcap2-bin git debootstrap debian-archive-keyring mmdebstrap lxc lxc-templates rsync strace nftables iproute2
 VM_NEEDED := debootstrap e2fsprogs qemu-system-x86 uidmap
 PYTHONS := 3.13 3.14
 PEERS := bubblewrap crun runc lxc systemd-container podman

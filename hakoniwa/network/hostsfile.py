@@ -19,7 +19,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+NAMES = (
+    "hosts",
+    "resolv.conf",
+)  # of the files that are mounted below /etc; in the folder of the container's state, too
 GATEWAY = "host.hakoniwa.internal"
+_NOBODY_ELSE_S = "127.0.1.1"  # of the own name where there is no other address, as Debian has it
 LOCALHOST = ("127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback")
 # Names that mean the same to everybody: no neighbour has one of them.
 _EVERYBODY_S = {"localhost", "ip6-localhost", "ip6-loopback", GATEWAY}
@@ -82,7 +87,7 @@ def beginning(
     lines = list(LOCALHOST)
     lines += [f"{address} {name}" for name, found in extra.items() for address in found]
     own = " ".join(name for name in dict.fromkeys(names) if name.lower() not in _EVERYBODY_S)
-    lines += [f"{address} {own}" for address in addresses if own]
+    lines += [f"{address} {own}" for address in addresses or [_NOBODY_ELSE_S] if own]
     lines += [f"{address} {GATEWAY}" for address in gateways]
     return "".join(f"{line}\n" for line in lines)
 

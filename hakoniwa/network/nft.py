@@ -19,7 +19,7 @@ def run(rules: str, namespace: int = -1, *, what: str, where: str = "") -> None:
     Nothing is forked, so that it can be called beside threads: this thread alone enters the namespace, and the program that
     it spawns is born there. Raises HakoError, in which `what` completes "cannot ...".
     """
-    program = _find(what, where)
+    program = must_be_there(what, where)
     given, said = os.memfd_create("rules", os.MFD_CLOEXEC), os.memfd_create("said", os.MFD_CLOEXEC)
     try:
         with open(given, "wb", closefd=False) as file:
@@ -39,7 +39,8 @@ def run(rules: str, namespace: int = -1, *, what: str, where: str = "") -> None:
         os.close(said)
 
 
-def _find(what: str, where: str) -> str:
+def must_be_there(what: str, where: str = "") -> str:
+    """Where nft is. Raises HakoError if it is not installed."""
     for path in _PLACES:
         if os.access(path, os.X_OK):
             return path

@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+HOST_S = "/etc/resolv.conf"
 # What is behind a resolver that listens on the host's loopback alone: of systemd-resolved, of NetworkManager's dnsmasq, and of
 # dnsmasq with resolvconf.
 BEHIND = (
@@ -48,7 +49,7 @@ def resolver_of(
     servers: Sequence[str],
     search: Sequence[str],
     options: Sequence[str],
-    host_file: str = "/etc/resolv.conf",
+    host_file: str = HOST_S,
     behind: Sequence[str] = BEHIND,
 ) -> Resolver:
     """What is given, and of the host's for the rest. Whoever names servers takes none of the host's options, which are about others."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -70,6 +72,7 @@ def test_what_a_file_begins_with() -> None:
         "10.0.0.1 host.hakoniwa.internal",
     ]
     assert "10.0.0.7" not in hostsfile.beginning(["10.0.0.7"], ["localhost"], {}, [])
+    assert hostsfile.beginning([], ["web"], {}, []).splitlines()[2:] == ["127.0.1.1 web"]
 
 
 def test_neighbours_find_each_other_also_those_that_came_later(comer: Maker) -> None:
@@ -254,6 +257,23 @@ def test_who_reads_meanwhile_finds_whole_lines(tmp_path: Path) -> None:
         os.close(file)
     assert seen[0].rstrip("\n") == "short"
     assert Path(path).read_text() == "short\n"
+
+
+def test_nobody_inside_can_have_others_wait_by_a_lease(tmp_path: Path) -> None:
+    """Whoever opens a file for writing waits for who has a lease on it, for 45 s. `man 2 fcntl`, F_SETLEASE."""
+    path = str(tmp_path / "hosts")
+    kept = hostsfile.make(path, "before\n")
+    inside = os.open(path, os.O_RDONLY)
+    with pytest.raises(BlockingIOError):
+        fcntl.fcntl(inside, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    os.close(kept)  # without the defence, and then at least nobody waits
+    fcntl.fcntl(inside, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    heard = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    with pytest.raises(BlockingIOError):
+        hostsfile.rewrite(path, "after\n")
+    os.close(inside)
+    signal.signal(signal.SIGIO, heard)
+    hostsfile.rewrite(path, "after\n")
 
 
 # resolv.conf

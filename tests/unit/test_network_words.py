@@ -202,6 +202,10 @@ BRIDGE = 'config.network.bridge_ip = "10.0.0.1/24"'
             "can lift the policy from inside",
         ),
         (["config.capabilities.allow('all')", "config.network.policy = ['dns']"], "can lift the policy from inside"),
+        (
+            ["config.capabilities.allow('net_raw')", "config.network.policy = 'none'"],
+            "it makes frames that no rule sees",
+        ),
         (["config.namespace.use_netns('x')", "config.network.container_ip = 'auto'"], "exclude each other"),
         (["config.flavour = 'fly'", "config.network.container_ip = 'auto'"], "a fly container has the host's network"),
         (
@@ -209,7 +213,10 @@ BRIDGE = 'config.network.bridge_ip = "10.0.0.1/24"'
             "are called eth0",
         ),
         (["pass", "config.network.add('macvlan', container_ip='192.0.2.7/24')"], "a macvlan needs a parent"),
-        (["pass", "config.network.add('macvlan', parent='eth1', container_ip='192.0.2.7')"], "has no mask (192.0.2.7/24)"),
+        (
+            ["pass", "config.network.add('macvlan', parent='eth1', container_ip='192.0.2.7')"],
+            "has no mask (192.0.2.7/24)",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_told_at_its_line(write_file: Writer, lines: list[str], told: str) -> None:
@@ -224,6 +231,21 @@ def test_a_policy_stands_beside_cap_net_admin_if_the_file_insists(write_file: Wr
     assert policy is not None
     assert policy.insist
     assert network_of(write_file(f'{lines}config.capabilities.drop("cap_net_admin")')).policy
+
+
+def test_who_shares_a_network_that_has_a_policy_cannot_lift_it_either(write_file: Writer) -> None:
+    lines = """
+with config.define() as c:
+    c.name = "a"
+    c.network.policy = "none"
+with config.define() as c:
+    c.name = "b"
+    c.network.share_with("a")
+    c.capabilities.allow("cap_net_admin")
+"""
+    (problem,) = problems(write_file(lines))
+    assert "a has a policy, and cap_net_admin can lift the policy from inside (drop cap_net_admin, or" in problem
+    assert load(str(write_file(lines.replace('c.network.policy = "none"', 'c.network.policy = "any"'))), "check")
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hakoniwa.spec.networks import Interface, Network, Published
-    from hakoniwa.spec.records import Barn, Container
+    from hakoniwa.spec.networks import Interface, Network, Policy, Published
+    from hakoniwa.spec.records import Barn, Capabilities, Container
 
     Found = tuple[str, str, str]  # the path of the setting, what is wrong with it, the way out
 
@@ -169,21 +169,42 @@ def _policy_stands(container: Container, network: Network) -> Iterator[Found]:
     for one in policy.allowed:
         if one.dns == bool(one.network):
             yield "network.policy", 'an item of a policy has a network, or is "dns"', ""
-    named = "cap_net_admin" in held.named
-    if (named or held.everything) and "cap_net_admin" not in held.dropped and not policy.insist:
-        told = "cap_net_admin can lift the policy from inside"
-        hint = "drop it, or say policy_can_be_lifted = True"
-        yield "network.policy", told, hint
+    if not policy.insist and (names := _lifting(held)):
+        told = ", ".join(f"{name} {_LIFTS[name]}" for name in names)
+        yield "network.policy", told, f"drop {' and '.join(names)}, or say policy_can_be_lifted = True"
+
+
+# The capabilities that a policy cannot stand beside: over the network namespace, which is the container's own.
+_LIFTS = {
+    "cap_net_admin": "can lift the policy from inside",
+    "cap_net_raw": "leads past it: it makes frames that no rule sees",
+}
+
+
+def _lifting(held: Capabilities) -> list[str]:
+    """Which of those a container has."""
+    return [name for name in _LIFTS if (held.everything or name in held.named) and name not in held.dropped]
+
+
+def _stands(policy: Policy | None) -> bool:
+    """Whether a policy forbids anything, and nobody may lift it."""
+    return policy is not None and policy.default != "any" and not policy.insist
 
 
 def broken_rules_of_all(barn: Barn) -> Iterator[tuple[int, str, str, str]]:
     """What the networks of a barn's containers cannot have in common; the number of the container comes first."""
     own: dict[tuple[str, ...], str] = {}
     ports: list[tuple[str, Published]] = []
+    standing = {one.name for one in barn.containers if one.network is not None and _stands(one.network.policy)}
     for number, container in enumerate(barn.containers):
         network = container.network
         if network is None:
             continue
+        names = _lifting(container.security.capabilities) if network.share_with in standing else []
+        if names:
+            told = f"{network.share_with} has a policy, and {', '.join(f'{name} {_LIFTS[name]}' for name in names)}"
+            hint = f"drop {' and '.join(names)}, or say policy_can_be_lifted = True in {network.share_with}"
+            yield number, "network.share_with", told, hint
         if "net" in barn.shared.namespaces:
             told = "the barn shares a net namespace, and a network of its own needs another one"
             yield number, "network", told, "remove one of the two"
