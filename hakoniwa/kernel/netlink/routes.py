@@ -193,15 +193,15 @@ class Links:
         body = pack("BBBBI", family, length, flags, 0, index) + parts
         messages.request(self.channel, _NEW_ADDRESS, CREATE | EXCLUSIVE, body)
 
-    def addresses(self, index: int = 0) -> list[Address]:
+    def addresses(self, index: int = 0, *, family: int = 0) -> list[Address]:
         """The addresses of a link, or of all; without those that each link of IPv6 has by itself."""
         found = []
-        for body in messages.dump(self.channel, _GET_ADDRESS, pack("BBBBI", 0, 0, 0, 0, index)):
-            family, length, _, scope, owner = unpack_from("BBBBI", body)
+        for body in messages.dump(self.channel, _GET_ADDRESS, pack("BBBBI", family, 0, 0, 0, index)):
+            kin, length, _, scope, owner = unpack_from("BBBBI", body)
             said = messages.attributes(body, 8)
             value = said.get(_LOCAL) or said.get(_ADDRESS)
             if value is not None and scope != _LINK_SCOPE and (not index or owner == index):
-                found.append(Address(index=owner, family=family, value=value, length=length))
+                found.append(Address(index=owner, family=kin, value=value, length=length))
         return found
 
     def add_route(self, index: int, gateway: str, *, destination: str = "", length: int = 0, priority: int = 0) -> None:
