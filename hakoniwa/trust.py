@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 _LARGEST_OWN = 32 << 20  # bytes: what a container file of the greatest size says, several times over
+_USUAL = 32 << 10  # bytes that a file has at most, unless it says otherwise: those of /proc say that they have none
 _KIND, _FOLDER, _LINK, _REGULAR = 0o170000, 0o040000, 0o120000, 0o100000
 _STICKY, _GROUP_WRITES, _OTHERS_WRITE = 0o1000, 0o020, 0o002
 _MOST_LINKS = 40  # as the kernel: `man 7 path_resolution`
@@ -45,6 +46,7 @@ class Way:
 
     def __init__(self) -> None:
         self.real, self.status = "/", os.lstat("/")
+        self.root = self.status
         self.complete = True
         self.links: list[str] = []
         self.passed: list[tuple[str, os.stat_result, str, os.stat_result]] = []
@@ -56,7 +58,8 @@ def follow(path: str, *, missing: bool = False) -> Way:
     With `missing`, a path to what is not there ends at the last folder that is; it is not `complete`.
     """
     way = Way()
-    ahead = os.path.join(os.getcwd(), path).split("/")[::-1]
+    whole = path if path.startswith("/") else os.path.join(os.getcwd(), path)
+    ahead = whole.split("/")[::-1]
     while ahead:
         name = ahead.pop()
         if name in ("", "."):
@@ -89,8 +92,8 @@ def follow(path: str, *, missing: bool = False) -> Way:
 
 def check(path: str) -> Way:
     """Raise Distrust when this user must not execute what `path` leads to, OSError when there is nothing."""
-    way, owners = follow(path), _owners()
-    strict = is_strict()
+    way = follow(path)
+    owners, strict = _judges(way.root)
     _check_folders(way, path, owners, strict)
     if strict:
         uid = way.status.st_uid
@@ -109,8 +112,9 @@ def check_folder(folder: str) -> bool:
 
     The folders above it are judged even when it is not there.
     """
-    way, owners = follow(folder, missing=True), _owners()
-    _check_folders(way, folder, owners, is_strict())
+    way = follow(folder, missing=True)
+    owners, strict = _judges(way.root)
+    _check_folders(way, folder, owners, strict)
     if not way.complete:
         return False
     us = os.geteuid()
@@ -124,7 +128,8 @@ def check_folder(folder: str) -> bool:
 
 def check_place(path: str) -> None:
     """Raise Distrust where `path` lies in a folder that everybody can write to, and somebody else has put it there."""
-    _check_folders(follow(path), path, _owners(), strict=False)
+    way = follow(path)
+    _check_folders(way, path, _judges(way.root)[0], strict=False)
 
 
 def read_own(path: str) -> bytes:
@@ -140,7 +145,9 @@ def read_own(path: str) -> bytes:
         if status.st_size > _LARGEST_OWN:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
         shared = status.st_mode & (_GROUP_WRITES | _OTHERS_WRITE)
-        if status.st_uid not in (0, os.geteuid()) or (shared and _who_else_writes(path, status, _owners()) is not None):
+        if status.st_uid not in (0, os.geteuid()) or (
+            shared and _who_else_writes(path, status, _judges(os.lstat("/"))[0]) is not None
+        ):
             raise PermissionError(errno.EPERM, "the file is not ours alone", path)
         return read_all(file)
     finally:
@@ -149,6 +156,11 @@ def read_own(path: str) -> bytes:
 
 def read_trusted(path: str, largest: int) -> bytes:
     """The bytes of a regular file that this user may execute. Raises HakoError (Distrust) and OSError."""
+    return read_found(path, largest)[0]
+
+
+def read_found(path: str, largest: int) -> tuple[bytes, str]:
+    """The same, and where the file lies: its path without symlinks."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         status = os.fstat(file)
@@ -156,9 +168,10 @@ def read_trusted(path: str, largest: int) -> bytes:
             raise HakoError("not a regular file", where=path, hint="name a NAME.haco.py file")
         if status.st_size > largest:
             raise HakoError(f"{status.st_size} bytes are more than the {largest} that are read", where=path)
-        if not os.path.samestat(status, check(path).status):
+        way = check(path)
+        if not os.path.samestat(status, way.status):
             raise HakoError("the file was replaced while it was being read", where=path, hint="try again")
-        return os.read(file, largest)
+        return os.read(file, max(status.st_size, _USUAL) + 1), way.real
     finally:
         os.close(file)
 
@@ -168,15 +181,20 @@ def is_strict() -> bool:
 
     Root of a user namespace that an ordinary user has made is that user; `/` is nobody's there.
     """
-    return os.geteuid() == 0 and os.lstat("/").st_uid == 0
+    return _judges(os.lstat("/"))[1]
 
 
-def _owners() -> set[int]:
-    """Whose files may be executed: root's, our own, and those of who called sudo. Whoever owns `/` is as good as root."""
-    asked = os.environ.get("SUDO_UID", "")
+def _judges(root: os.stat_result) -> tuple[set[int], bool]:
+    """Whose files may be executed, and whether this is the root of the tree whose `/` has this status (`is_strict`).
+
+    Root's, our own, and those of who called sudo. Whoever owns `/` is as good as root.
+    """
     us = os.geteuid()
-    owners = {0, us, os.lstat("/").st_uid}
-    return owners | {int(asked)} if us == 0 and asked.isascii() and asked.isdigit() else owners
+    owners = {0, us, root.st_uid}
+    asked = os.environ.get("SUDO_UID", "") if us == 0 else ""
+    if asked.isascii() and asked.isdigit():
+        owners.add(int(asked))
+    return owners, us == 0 == root.st_uid
 
 
 def _check_folders(way: Way, shown: str, owners: Collection[int], strict: bool) -> None:
