@@ -51,6 +51,16 @@ def cache_dir() -> str:
     return _place("HAKONIWA_CACHE_DIR", "/var/cache/hakoniwa", "XDG_CACHE_HOME", ".cache")
 
 
+def programs_dir() -> str:
+    """Where programs of seccomp are kept (seccomp/programs.py)."""
+    return os.path.join(cache_dir(), "seccomp")
+
+
+def descriptions_dir() -> str:
+    """Where descriptions are kept (known/kept.py)."""
+    return os.path.join(cache_dir(), "descriptions")
+
+
 def log_dir() -> str:
     """A log file per container."""
     return _place("HAKONIWA_LOG_DIR", "/var/log/hakoniwa", "XDG_STATE_HOME", ".local/state")

@@ -39,25 +39,25 @@ COMMANDS = {
     ("kill",): "recordreader",
     ("version", "--version"): "",
 }
-# What they import at times, by what a start has: each is read at once.
+# What they import at times, by what a start has: each is read at once. What executes a file whose description was not kept
+# is executed at once, too, if any of it is needed.
+TOGETHER = "haco.loader"
 AT_TIMES = (
-    "haco.sections.namespace known.ids kernel.descriptors kernel.processes.idmap "  # a user namespace
-    "known.ranges run.start.helper run.start.hostfiles steps.namespaces",
-    "haco.sections.cgroup kernel.cgroup.delegation kernel.cgroup.v1 kernel.cgroup.v2 run.start.groups steps.join",
-    "haco.sections.bootstrap host.root.shadows spec.rules.buildchecks spec.rules.buildrules spec.outline",  # a rootfs that we make
+    "known.ids kernel.descriptors kernel.processes.idmap known.ranges "  # a user namespace
+    "run.start.helper run.start.hostfiles steps.namespaces",
+    "kernel.cgroup.delegation kernel.cgroup.v1 kernel.cgroup.v2 run.start.groups steps.join",
+    "host.root.shadows spec.outline",  # a rootfs that we make
     "run.barn.process run.hooks.general run.output",  # more than a container in the foreground
     "run.barn.background",
     "run.control.requests run.reload.reloader",  # more than a moment
+    "spec.networks",
+    TOGETHER,
+    "haco.sections.network spec.rules.networkrules",
+    "haco.sections.bootstrap spec.rules.buildchecks spec.rules.buildrules",
     "haco.sections.callfilter haco.sections.seccomp",
-    *(
-        "haco.functions",
-        "haco.sections.provision",
-        "haco.sections.settings",
-        "host.walk",
-        "kernel.processes.idle",
-        "kernel.filesystem.tree",
-        "known.leftovers",
-    ),
+    *("haco.functions", "haco.sections.cgroup", "haco.sections.namespace"),
+    *("haco.sections.provision", "haco.sections.settings"),
+    *("host.walk", "kernel.filesystem.tree", "kernel.processes.idle", "known.leftovers"),
     *("run.process.pump", "steps.files.gather", "steps.process.scheduling"),
 )
 LIBRARIES = ("_ctypes", "_json")  # Python's own that they import
@@ -164,7 +164,7 @@ def grouped() -> list[tuple[tuple[str, ...], list[str]]]:
     found: dict[tuple[str, ...], list[str]] = {}
     for number, modules in enumerate(AT_TIMES):
         for module in imported(f"{FIRST} {modules}"):
-            users.setdefault(module, (f"at times {number}",))
+            users.setdefault(module, ("together" if modules == TOGETHER else "at times", str(number)))
     for module in imported(" ".join([FIRST, *needed, *AT_TIMES])):
         found.setdefault(users[module], []).append(module)
     return sorted(found.items(), key=lambda group: (group[0] != (ANY,), -len(group[0]), group[0]))

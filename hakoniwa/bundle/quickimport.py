@@ -8,6 +8,7 @@ changed since, and everything if this interpreter has no bundle.
 
 from __future__ import annotations
 
+import _thread
 import gc
 import marshal
 import posix
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     Part = tuple[tuple[str, ...], int, int, tuple[str, ...]]
 
 ANY = "*"  # among the commands of a part: every other command, too
+TOGETHER = "together"  # the first of them, if all modules of such parts are executed once one of them is asked for
 
 
 def load(bundle: str, file: int, begin: bytes, parts: Sequence[Part], libraries: dict[str, str], command: str) -> None:
@@ -86,21 +88,49 @@ class _BundleFinder:
         self._parts = parts
         self._libraries = libraries
         self._read: dict[int, Sequence[Entry]] = {}  # by where they begin
+        self.stamp = begin  # no two bundles have the same
+        self.changed = False  # whether a source was found to be another than the one that was compiled
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         if name in self._libraries:
             return self._spec_of_library(name)
-        for _, start, size, names in self._parts if path is not None else ():
+        for commands, start, size, names in self._parts if path is not None else ():
             if name in names:
-                if start not in self._read:
-                    self._read[start] = self._read_part(start, size)
-                for entry in self._read[start]:
+                if commands[0] == TOGETHER and not _thread._count():  # nobody else imports meanwhile
+                    self._execute_all(commands)
+                for entry in self._entries(start, size):
                     if entry[0] == name and (spec := self.spec_of(entry)) is not None:
                         spec.loader_state = entry[5]
                         return spec
         return None
+
+    def _execute_all(self, wanted: tuple[str, ...]) -> None:
+        """Execute all modules of the parts of a group. One that fails is left to who has asked, and so are those after it."""
+        name = ""
+        try:
+            for commands, start, size, _ in self._parts:
+                for entry in self._entries(start, size) if commands == wanted else ():
+                    name = entry[0]
+                    spec = None if name in sys.modules else self.spec_of(entry)
+                    if spec is not None:
+                        _execute(spec, entry[5])
+        except Exception:
+            sys.modules.pop(name, None)
+
+    def source_of(self, name: str) -> tuple[str, int, int] | None:
+        """The source of a module that was imported later, with its time and size; None if the bundle has none."""
+        for entries in self._read.values():
+            for entry in entries:
+                if entry[0] == name:
+                    return entry[1:4]
+        return None
+
+    def _entries(self, start: int, size: int) -> Sequence[Entry]:
+        if start not in self._read:
+            self._read[start] = self._read_part(start, size)
+        return self._read[start]
 
     def _spec_of_library(self, name: str) -> ModuleSpec | None:
         file = self._libraries[name]
@@ -118,8 +148,10 @@ class _BundleFinder:
         try:
             status = posix.stat(source)
         except OSError:
+            self.changed = True
             return None
         if status.st_mtime_ns != changed or status.st_size != size:
+            self.changed = True
             return None
         loader: Any = self
         spec = ModuleSpec(name, loader, origin=source, is_package=package)
@@ -142,9 +174,14 @@ class _BundleFinder:
         finally:
             posix.close(file)
 
-    def create_module(self, spec: ModuleSpec) -> None:
-        return None
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """The module, if it was executed together with others."""
+        found = sys.modules.get(spec.name)
+        if found is not None:
+            spec.loader_state = None
+        return found
 
     def exec_module(self, module: ModuleType) -> None:
         assert module.__spec__ is not None
-        exec(module.__spec__.loader_state, module.__dict__)
+        if module.__spec__.loader_state is not None:
+            exec(module.__spec__.loader_state, module.__dict__)

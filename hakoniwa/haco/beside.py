@@ -13,6 +13,7 @@ from _imp import extension_suffixes
 from hakoniwa import trust
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.libc import compile_file
+from hakoniwa.known.kept import LARGEST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import CodeType, ModuleType
 
-LARGEST = 4 << 20  # bytes of a file that is executed
 _IMPORT_SYSTEM = ("importlib", "importlib._bootstrap", "importlib._bootstrap_external", "_frozen_importlib")
 
 

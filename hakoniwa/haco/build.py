@@ -115,7 +115,10 @@ def _default_name(reading: Reading, members: list[ContainerBuilder]) -> str:
             reading.problem(told, "set config.name")
             return "unnamed"
     named = [member.name for member in members if member.name] or [stem]
-    return stem if any(_is_of(reading.file, name, stem) for name in named) else joined_name(folder, stem)
+    joined = joined_name(folder, stem)
+    if joined != stem:
+        reading.asked += named
+    return stem if any(_is_of(reading.file, name, stem) for name in named) else joined
 
 
 def name_parts(file: str) -> tuple[str, str]:

@@ -7,6 +7,7 @@ import sys
 from _thread import _local
 
 from hakoniwa.errors import HakoError, nearest
+from hakoniwa.haco.abort import Abort
 from hakoniwa.haco.container import ContainerBuilder
 from hakoniwa.haco.reading import Reading, short
 from hakoniwa.spec.rules.checks import deep_copy
@@ -17,10 +18,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = ["Abort", "Definition", "Haconiwa", "Session", "session"]
-
-
-class Abort(Exception):
-    """Raised by a hook that runs before the container does: the start is refused."""
 
 
 class Session(_local):

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 
-from hakoniwa import trust
 from hakoniwa.errors import HakoError, Problems, closest
 from hakoniwa.haco import facade
-from hakoniwa.haco.beside import LARGEST, find_beside
+from hakoniwa.haco.beside import find_beside
 from hakoniwa.haco.build import build_barn
 from hakoniwa.haco.reading import Reading
 from hakoniwa.host.paths import distrust
 from hakoniwa.kernel.libc import compile_file
 from hakoniwa.known import state
+from hakoniwa.known.kept import read_defaults, read_file
 from hakoniwa.known.statefile import known_names
 from hakoniwa.places import global_file
 
@@ -22,27 +21,30 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType
 
+    from hakoniwa.known.kept import Sought
     from hakoniwa.known.statefile import Made, State
     from hakoniwa.options import Given
     from hakoniwa.spec.records import Barn
 
 
-def load(path: str, command: str) -> Barn:
+def load(path: str, command: str, sought: Sought | None = None) -> Barn:
     """Execute the global file, if there is one, and the container file `path`; return its barn.
 
-    Raises HakoError or Problems with the place of everything that is wrong.
+    What was `sought` in vain has read both, and is told what was found. Raises HakoError or Problems with the place of
+    everything that is wrong.
     """
-    source = read_file(path)
+    source = read_file(path) if sought is None else sought.source
     if is_document(source):
         return load_document(path, source)
     session = facade.session
     session.__init__()  # type: ignore[misc]  # a fresh one: `reload` reads a file a second time
     session.command = command
     facade.Session.first_command = facade.Session.first_command or command
-    defaults = global_file()
-    if os.path.exists(defaults):
+    codes = []
+    defaults = read_defaults() if sought is None else sought.defaults
+    if defaults is not None:
         session.in_global_file = True
-        _execute(defaults, read_file(defaults))
+        codes.append(_execute(global_file(), defaults).code)
         session.in_global_file = False
     reading = _execute(path, source)
     if not session.barns:
@@ -51,6 +53,8 @@ def load(path: str, command: str) -> Barn:
     if reading.problems:
         raise Problems(reading.problems)
     distrust(barn)
+    if sought is not None:
+        sought.found(barn, (*codes, reading.code), tuple(reading.asked))
     beside = find_beside(os.path.dirname(barn.file))
     return barn.replace(executed=(os.path.join(os.getcwd(), path), *beside.found), missed=tuple(beside.missed()))
 
@@ -128,7 +132,7 @@ def _execute(path: str, source: bytes) -> Reading:
     real = os.path.realpath(path)
     reading = Reading(real, path)
     facade.session.reading = reading
-    code = _compile(source, real, path)
+    code = reading.code = _compile(source, real, path)
     find_beside(os.path.dirname(real))
     sys.dont_write_bytecode = True  # `check` changes nothing
     try:
@@ -149,15 +153,6 @@ def _execute(path: str, source: bytes) -> Reading:
     if reading.problems and not facade.session.barns:
         raise Problems(reading.problems)
     return reading
-
-
-def read_file(path: str) -> bytes:
-    """The text of a container file that this user may execute."""
-    try:
-        return trust.read_trusted(path, LARGEST)
-    except OSError as error:
-        hint = f"hako new {path} writes one" if error.errno == errno.ENOENT and path.endswith(".haco.py") else ""
-        raise HakoError(error.strerror or str(error), where=path, hint=hint) from None
 
 
 def _compile(source: bytes, real: str, shown: str) -> CodeType:

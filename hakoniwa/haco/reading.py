@@ -10,6 +10,7 @@ from hakoniwa.spec.rules.checks import Wrong
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import CodeType
     from typing import Any, NoReturn
 
 
@@ -22,6 +23,8 @@ class Reading:
         self.problems: list[HakoError] = []
         self.open = True
         self.unused: list[tuple[str, str]] = []  # decorators that were made, and their lines
+        self.code: CodeType | None = None
+        self.asked: list[str] = []  # names of containers: what is known of them has a part in the description
 
     def here(self) -> str:
         """`dev.haco.py:12`: the line of the container file that is being executed."""

@@ -1,8 +1,8 @@
 """What of its own definition a container could change from inside, since it lies in a folder that it is given to write to.
 
 It is kept read-only there, and in its place: the file, other container files and `bootstrap` beside it, what it has imported,
-its seccomp profile, and hakoniwa itself. A folder between the shared one and those cannot be renamed, since it is a mount
-point in the container. `unguarded=True` of a mount point lifts all that.
+its seccomp profile, what is kept of both in the cache folder, and hakoniwa itself. A folder between the shared one and those
+cannot be renamed, since it is a mount point in the container. `unguarded=True` of a mount point lifts all that.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from hakoniwa import trust
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.filesystem import mount
-from hakoniwa.places import global_file
+from hakoniwa.places import descriptions_dir, ensure_private, global_file, programs_dir
 from hakoniwa.record import Record
 
 TYPE_CHECKING = False
@@ -57,6 +57,9 @@ def find_exposed(barn: Barn, container: Container, layers: tuple[str, ...], *, m
         recipes = os.path.join(folder, _RECIPES)
         if not os.path.lexists(recipes) and any(_places(folder, shares, mounts)):
             os.mkdir(recipes, 0o755)  # or the container could, and put one of the same name there
+    for believed in (programs_dir(), descriptions_dir()) if make else ():
+        if not os.path.lexists(believed) and any(_places(os.path.realpath(believed), shares, mounts)):
+            ensure_private(believed)
     kept, fixed = set(), set()
     for path in _definition(barn, container, folder):
         way = trust.follow(path)
@@ -108,6 +111,7 @@ def _definition(barn: Barn, container: Container, folder: str) -> Iterator[str]:
         *(os.path.join(folder, entry) for entry in (*beside, _RECIPES) if folder),
         *([profile] if profile is not None and profile.startswith("/") else []),
         *([barn.origin] if barn.origin else []),
+        *(programs_dir(), descriptions_dir()),
         global_file(),
         own,
         *([sys.prefix] if sys.prefix != sys.base_prefix else []),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import HakoError
-from hakoniwa.known import leftovers, ranges, state
+from hakoniwa.known import copies, leftovers, ranges, state
 from hakoniwa.rootfs.rootless import as_root
 from hakoniwa.rootfs.store import layers
 from hakoniwa.rootfs.store.locks import clear_locks
@@ -61,10 +61,16 @@ def _everything() -> Iterator[tuple[str, Clearing]]:
         yield f"unfinished snapshot {layer}", lambda: as_root(layers.clear_orphans)
     yield "ids", lambda: [f"ids of {name}" for name in ranges.free_forgotten()]
     yield "locks", _clear_locks
+    yield "descriptions", _clear_descriptions
 
 
 def _clear_locks() -> list[str]:
     clear_locks()
+    return []
+
+
+def _clear_descriptions() -> list[str]:
+    copies.clear_stale()
     return []
 
 

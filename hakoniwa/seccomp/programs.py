@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from hakoniwa.kernel.security import seccomp
-from hakoniwa.places import cache_dir
+from hakoniwa.places import programs_dir
 from hakoniwa.record import Record
 
 TYPE_CHECKING = False
@@ -68,7 +68,7 @@ def _version(module: str) -> str:
 def made_once(key: str, describe: Callable[[], CallFilter]) -> Program:
     """The program with that key, made and kept where there is none yet."""
     machine = seccomp.machine()
-    path = os.path.join(cache_dir(), "seccomp", f"{machine}-{_version('compiling')}-{key}.bpf")
+    path = os.path.join(programs_dir(), f"{machine}-{_version('compiling')}-{key}.bpf")
     program = _read(path)
     if program is None and len(os.listdir("/proc/self/task")) == 1:
         _make_apart(path, describe, machine)

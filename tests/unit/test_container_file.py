@@ -433,7 +433,8 @@ def test_modules_beside_the_file_are_found(write_file: Writer, places: Path) -> 
 def test_the_global_file_gives_defaults(write_file: Writer, places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     defaults = places / "conf.py"
     defaults.write_text('from hakoniwa import Haconiwa\nHaconiwa.configure(uid=7, environ={"A": "1"})\n')
-    monkeypatch.setattr("hakoniwa.haco.loader.global_file", lambda: str(defaults))
+    for module in ("haco.loader", "known.kept"):
+        monkeypatch.setattr(f"hakoniwa.{module}.global_file", lambda: str(defaults))
     container = only(write_file('config.environ["B"] = "2"'))
     assert (container.process.uid, container.process.environ) == (7, {"A": "1", "B": "2"})
     assert container.place("uid") == f"{defaults}:2"

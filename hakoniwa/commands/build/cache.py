@@ -9,6 +9,7 @@ from hakoniwa.commands.table import show_table
 from hakoniwa.errors import nearest, printable
 from hakoniwa.kernel.filesystem import tree
 from hakoniwa.kernel.filesystem.files import entries_of
+from hakoniwa.known import copies
 from hakoniwa.known.statefile import timestamp
 from hakoniwa.options import JSON, Command, Given, Option, usage_error
 from hakoniwa.places import layers_dir
@@ -44,6 +45,8 @@ def run(given: Given) -> int:
         as_root(lambda: _list(as_json=given.flag("json")))
     else:
         as_root(lambda: _prune(only_show=given.flag("dry_run")))
+        if not given.flag("dry_run"):
+            copies.clear()
     return 0
 
 

@@ -8,7 +8,8 @@ import os
 from hakoniwa import log
 from hakoniwa.errors import HakoError
 from hakoniwa.haco.explain import KINDS
-from hakoniwa.haco.loader import is_document, read_file
+from hakoniwa.haco.loader import is_document
+from hakoniwa.known.kept import read_file
 from hakoniwa.spec.rules.buildchecks import of_kind
 
 TYPE_CHECKING = False

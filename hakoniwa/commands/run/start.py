@@ -6,15 +6,15 @@ import os
 
 from hakoniwa import log
 from hakoniwa.errors import printable
-from hakoniwa.haco.beside import close_beside
-from hakoniwa.haco.loader import load_given
 from hakoniwa.kernel.processes import signals
+from hakoniwa.known import kept
 from hakoniwa.options import Command, Given, Option, usage_error
 from hakoniwa.run.barn.foreground import run_in_foreground
 from hakoniwa.run.prepare import Wanted, check_real_id, describe, for_caller, prepare, resolve_capabilities
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from hakoniwa.known.kept import Sought
     from hakoniwa.run.prepare import Prepared
     from hakoniwa.spec.records import Barn
 
@@ -40,7 +40,7 @@ COMMAND = Command(
 def run(given: Given) -> int:
     """Load the file, prepare its containers, start them."""
     _check_options(given)
-    barn = _load(given)
+    barn, sought = _load(given)
     check_real_id(barn)
     log.set_level(barn.log_level)
     background = given.flag("daemon") or (barn.daemonize and not given.flag("foreground"))
@@ -53,15 +53,22 @@ def run(given: Given) -> int:
     dry = given.flag("dry_run")
     prepared = prepare(barn, _wanted(given, background))
     if barn.file and any(launch.exposed.fixed for launch in prepared.launches):
+        from hakoniwa.haco.beside import close_beside
+
         close_beside(os.path.dirname(barn.file))
     if dry:
         _show(prepared)
         return 0
     if background:
-        return _start_in_background(prepared, wait=given.flag("wait"), watch=given.flag("watch"))
-    status, errors = run_in_foreground(prepared.barn, prepared.launches, watch=given.flag("watch"))
-    for error in errors:
-        log.write_error(error)
+        status = _start_in_background(prepared, wait=given.flag("wait"), watch=given.flag("watch"))
+    else:
+        status, errors = run_in_foreground(prepared.barn, prepared.launches, watch=given.flag("watch"))
+        for error in errors:
+            log.write_error(error)
+    if sought is not None and sought.could_be_kept():  # now that nobody waits for the program any more
+        from hakoniwa.haco.keeping import keep
+
+        keep(sought)
     return status
 
 
@@ -76,10 +83,17 @@ def _wanted(given: Given, background: bool) -> Wanted:
     )
 
 
-def _load(given: Given) -> Barn:
+def _load(given: Given) -> tuple[Barn, Sought | None]:
+    """The barn, and the search for what was kept of its file, if there was one."""
     spec = given.value("spec")
     if spec is None:
-        return load_given(given, "start")
+        assert given.file is not None
+        sought = kept.seek(given.file) if os.path.exists(given.file) and not given.flag("debug") else None
+        if sought is not None and sought.barn is not None:
+            return sought.barn, sought
+        from hakoniwa.haco.loader import load, load_given
+
+        return load(given.file, "start", sought) if sought is not None else load_given(given, "start"), sought
     if given.file is not None:
         raise usage_error(f"--spec {spec} and {given.file} are two descriptions", "start", "give one of them")
     from hakoniwa.haco.loader import load_document
@@ -87,7 +101,7 @@ def _load(given: Given) -> Barn:
     barn = load_document(spec)
     if given.flag("watch") and not barn.file:
         raise usage_error("--watch is about a file, and the spec has none", "start", "write it to a file")
-    return barn
+    return barn, None
 
 
 def _check_options(given: Given) -> None:

@@ -6,7 +6,7 @@ import sys
 
 from hakoniwa import log
 from hakoniwa.errors import HakoError
-from hakoniwa.haco.facade import Abort
+from hakoniwa.haco.abort import Abort
 from hakoniwa.kernel.processes.signals import ITIMER_REAL, SIG_DFL, SIGALRM, put_back, setitimer, signal
 from hakoniwa.spec.records import Hook
 
