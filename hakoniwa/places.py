@@ -102,6 +102,13 @@ def rootfs_locks_dir() -> str:
     return os.path.join(run_dir(), _LOCKS)
 
 
+def rootfs_lock_file(path: str) -> str:
+    """The file of a place's lock. Raises FileNotFoundError if the folder above is missing."""
+    above, name = os.path.split(path)
+    status = os.stat(above)
+    return os.path.join(rootfs_locks_dir(), f"{status.st_dev:x}-{status.st_ino:x}-{file_name_for(name)}")
+
+
 def lock_rootfs(path: str, *, shared: bool = False) -> int:
     """Lock the place of a rootfs, whether one is there or not, for as long as the descriptor is open.
 
@@ -114,10 +121,8 @@ def lock_rootfs(path: str, *, shared: bool = False) -> int:
 
     if os.path.islink(path):
         path = os.path.realpath(path)
-    above, name = os.path.split(path)
-    status = os.stat(above)
-    folder = rootfs_locks_dir()
-    file = os.path.join(folder, f"{status.st_dev:x}-{status.st_ino:x}-{file_name_for(name)}")
+    file = rootfs_lock_file(path)
+    folder = os.path.dirname(file)
     while True:
         try:
             lock = lock_file(file, shared=shared)

@@ -286,6 +286,11 @@ class Running:
             for name in self.names:
                 client.call(Request(what="remove", name=name, forget=True))
 
+    def _keep(self) -> None:
+        """Let them go on when the program ends, under their names."""
+        self._forget = False
+        atexit.unregister(self._end_at_exit)
+
     def _end_at_exit(self) -> None:
         if os.getpid() == self._owner:  # and no process that it has forked, which may exit before
             self.kill()

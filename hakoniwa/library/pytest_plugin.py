@@ -43,8 +43,10 @@ class Boxes:
         self._started.append((box, running))
         return running
 
-    def names(self) -> list[str]:
-        """The names of the containers that were started."""
+    def keep(self) -> list[str]:
+        """Let every box go on after the tests. Returns the names of the containers."""
+        for _, running in self._started:
+            running._keep()
         return [name for _, running in self._started for name in running.names]
 
     def end(self) -> None:
@@ -90,7 +92,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 def _end(boxes: Boxes, config: pytest.Config, *, failed: bool) -> None:
     if failed and config.getoption("--hako-keep"):
-        config.stash[_kept] += boxes.names()
+        config.stash[_kept] += boxes.keep()
     else:
         boxes.end()
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from hakoniwa.errors import HakoError, joined
 from hakoniwa.known import leftovers, marks, ranges, state
 from hakoniwa.known.statefile import ALIVE, Made, State
+from hakoniwa.places import aside_of
 from hakoniwa.rootfs.removal import remove_rootfs
 from hakoniwa.rootfs.rootless import as_root
+from hakoniwa.rootfs.store.discards import REMOVING
+from hakoniwa.rootfs.store.locks import clear_locks_of
 from hakoniwa.steps.namespaces import release
 
 TYPE_CHECKING = False
@@ -80,6 +83,7 @@ def _forget(known: State | Made, found: Sequence[State | Made]) -> None:
 
     if any(map(state.read_record, alike)):
         as_root(lambda: remove_rootfs(path, remove_records))
+        clear_locks_of(path, aside_of(path), aside_of(path, REMOVING))
     state.remove_logs(name)
     state.forget(name, lock)
     ranges.free_forgotten()

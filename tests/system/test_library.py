@@ -307,8 +307,9 @@ def host() -> ContainerBuilder:
 
 
 def remains(places: Path) -> list[Path]:
-    """What is known of containers, and their rootfs."""
-    return [path for word in ("run", "lib") for path in (places / word).glob("[!.]*")]
+    """What is known of containers, their rootfs, and the locks of those."""
+    found = [path for word in ("run", "lib") for path in (places / word).glob("[!.]*")]
+    return found + [*(places / "run" / ".rootfs").glob("*")]
 
 
 def test_nothing_stays_of_what_has_no_name(places: Path) -> None:
@@ -388,6 +389,22 @@ def test_fails(hako):
 
 
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", ".")
+
+
+def test_what_a_failed_test_keeps_has_its_name_for_good(hako: Hako, places: Path, rootfs: Path) -> None:
+    (places / "test_it.py").write_text(
+        "from hakoniwa import Haconiwa\n"
+        "def test_fails(hako):\n"
+        "    with Haconiwa.define() as config:\n"
+        f"        config.chroot_to({str(rootfs)!r})\n"
+        "    hako(config, ['sleep', '1000'])\n"
+        "    assert False\n"
+    )
+    told = run_pytest(places, "test_it.py", "--hako-keep", check=1)
+    (found,) = json.loads(hako("ps", "--json").stdout)["containers"]
+    assert f"kept: {found['name']} " in told
+    hako("kill", "-n", found["name"])
+    hako("rm", "-n", found["name"])
 
 
 def run_pytest(places: Path, *words: str, check: int) -> str:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
+from types import SimpleNamespace
+
 import pytest
 
 from hakoniwa.errors import HakoError, Problems
 from hakoniwa.run.barn.late import requests
+from hakoniwa.run.barn.late.members import Members
 from hakoniwa.run.barn.late.packing import pack, unpack
 from hakoniwa.run.barn.late.requests import Answer, Fare, Request
 from hakoniwa.spec.documents.plain import from_plain
@@ -72,3 +78,16 @@ def test_a_container_is_packed_with_all_that_a_document_says() -> None:
     }
     (container,) = from_plain({"schema": 1, "containers": [described]}).containers
     assert unpack(pack(container)) == container
+
+
+def test_a_barn_that_cannot_fork_still_hears_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fork() -> int:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(os, "fork", fork)
+    process = SimpleNamespace(members=[], ended_by=None, barn=SimpleNamespace(name="x", immutable=False))
+    members, visitor = Members(process), SimpleNamespace()  # type: ignore[arg-type]
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ()), os.listdir("/proc/self/fd")
+    with pytest.raises(HakoError, match="no process can be had"):
+        members.serve(requests.Add(document="{}"), visitor)  # type: ignore[arg-type]
+    assert (signal.pthread_sigmask(signal.SIG_BLOCK, ()), os.listdir("/proc/self/fd")) == before

@@ -6,7 +6,7 @@ import os
 
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.filesystem.files import entries_of, lock_file, lock_folder
-from hakoniwa.places import lock_rootfs, rootfs_locks_dir
+from hakoniwa.places import lock_rootfs, rootfs_lock_file, rootfs_locks_dir
 
 
 def try_folder(path: str) -> int:
@@ -60,10 +60,25 @@ def clear_locks() -> None:
     """Remove the lock files of places that nobody holds."""
     folder = rootfs_locks_dir()
     for entry in entries_of(folder):
+        _clear(os.path.join(folder, entry))
+
+
+def clear_locks_of(*places: str) -> None:
+    """Remove the lock files of places where nothing is any more, unless somebody holds them."""
+    for place in places:
         try:
-            lock = lock_file(os.path.join(folder, entry))
-        except BlockingIOError:
-            continue
-        if lock is not None:
-            os.unlink(os.path.join(folder, entry))
-            os.close(lock)
+            file = rootfs_lock_file(place)
+        except FileNotFoundError:
+            continue  # nor is the folder above
+        if os.path.exists(file):
+            _clear(file)
+
+
+def _clear(file: str) -> None:
+    try:
+        lock = lock_file(file)
+    except BlockingIOError:
+        return
+    if lock is not None:
+        os.unlink(file)
+        os.close(lock)

@@ -88,7 +88,13 @@ class Members:
         reader, writer = os.pipe2(os.O_CLOEXEC)
         log.flush_prints()
         signals.block()
-        child = os.fork()
+        try:
+            child = os.fork()
+        except OSError as error:
+            signals.unblock()
+            os.close(reader)
+            os.close(writer)
+            raise HakoError(f"no process can be had to look at the document: {error.strerror}") from None
         if child == 0:
             self._be_check(request.document, writer)
         signals.unblock()
