@@ -45,6 +45,12 @@ class Command(Record):
 DEBUG = Option(flags=("--debug",), help="show tracebacks")
 HELP = Option(flags=("-h", "--help"), help="show this text")
 NAME = Option(flags=("-n", "--name"), value="NAME", help="the container by its name, or a barn by its own")
+PID = Option(
+    flags=("-t", "--target"),
+    value="PID",
+    help="the container by the host's pid of its first process, or of its supervisor",
+)
+ALL = Option(flags=("--all",), help="every container that FILE has made, where it gives them several names")
 JSON = Option(flags=("--json",), help="print JSON")
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 BUILDING = ".building"  # ends the name of a folder beside the place of a rootfs
 _LONGEST = 200  # of 255 bytes of a file name
-_LOCKS = ".rootfs"
+_LOCKS, _BARNS = ".rootfs", ".barns"
 _trusted: set[str] = set()  # the folders of this process that were found to be ours
 
 
@@ -64,6 +64,16 @@ def descriptions_dir() -> str:
 def log_dir() -> str:
     """A log file per container."""
     return _place("HAKONIWA_LOG_DIR", "/var/log/hakoniwa", "XDG_STATE_HOME", ".local/state")
+
+
+def folder_of(name: str) -> str:
+    """Where the state of a container lies."""
+    return os.path.join(run_dir(), name)
+
+
+def barn_folder_of(name: str) -> str:
+    """Where lies what a barn has besides its containers; no container can have the name of what these lie in."""
+    return os.path.join(run_dir(), _BARNS, name)
 
 
 def layers_dir() -> str:

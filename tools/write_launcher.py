@@ -36,7 +36,7 @@ BUNDLE = PACKAGE / "__pycache__" / f"start.{sys.implementation.cache_tag}.bundle
 COMMANDS = {
     ("start", "run"): "",
     ("attach",): "recordreader",
-    ("kill",): "recordreader",
+    ("kill",): "",
     ("version", "--version"): "",
 }
 # What they import at times, by what a start has: each is read at once. What executes a file whose description was not kept

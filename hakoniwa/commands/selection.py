@@ -7,18 +7,11 @@ import os
 from hakoniwa.errors import HakoError, closest
 from hakoniwa.known import state
 from hakoniwa.known.statefile import ALIVE, Made, State, known_names, said
-from hakoniwa.options import Given, Option, usage_error
+from hakoniwa.options import Given, usage_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-PID = Option(
-    flags=("-t", "--target"),
-    value="PID",
-    help="the container by the host's pid of its first process, or of its supervisor",
-)
-ALL = Option(flags=("--all",), help="every container that FILE has made, where it gives them several names")
 
 _LARGEST_PID = 1 << 22  # PID_MAX_LIMIT, `man 5 proc_sys_kernel`
 _MOST_SHOWN = 20

@@ -1,1 +1,7 @@
 """What is known of containers and their rootfs, on the disk."""
+
+from __future__ import annotations
+
+# Of states and records. To be raised with each field that is added: a file of a later schema is left alone, and not read.
+SCHEMA = 4
+STATE, RECORDS = "state.json", ".containers"

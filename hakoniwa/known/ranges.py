@@ -11,8 +11,7 @@ from hakoniwa import log
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.processes.idmap import LARGEST_ID, USUAL, taken_ranges
 from hakoniwa.known import state
-from hakoniwa.known.statefile import barn_folder_of, folder_of
-from hakoniwa.places import ensure_private, lib_dir
+from hakoniwa.places import barn_folder_of, ensure_private, folder_of, lib_dir
 from hakoniwa.spec.records import Maps
 from hakoniwa.trust import check_folder
 

@@ -10,8 +10,9 @@ import os
 
 from hakoniwa import log
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel.filesystem.files import entries_of, lock_file, replace_file, write_beside
+from hakoniwa.kernel.filesystem.files import lock_file, replace_file, write_beside
 from hakoniwa.kernel.processes.pidfd import Identity
+from hakoniwa.known import RECORDS, STATE
 from hakoniwa.known.statefile import (
     ALIVE,
     LOCK,
@@ -20,13 +21,11 @@ from hakoniwa.known.statefile import (
     ProcessRecord,
     State,
     ended,
-    folder_of,
-    lacks,
     load,
     read_known,
     written,
 )
-from hakoniwa.places import ensure_private, lib_dir, log_dir, run_dir
+from hakoniwa.places import ensure_private, folder_of, lib_dir, log_dir, run_dir
 from hakoniwa.record import Unreadable
 from hakoniwa.trust import check_folder, read_own
 
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hakoniwa.spec.records import Container
-
-_STATE, _RECORDS = "state.json", ".containers"
 
 
 class Busy(Exception):
@@ -59,7 +56,7 @@ def remove_logs(name: str) -> None:
 
 def state_file(name: str) -> str:
     """The file that says how a container fares."""
-    return os.path.join(folder_of(name), _STATE)
+    return os.path.join(folder_of(name), STATE)
 
 
 def take_lock(name: str) -> int:
@@ -171,19 +168,6 @@ def identity(state: State, who: str = "init") -> Identity:
     return Identity(boot=state.boot_id, pid=process.pid, started=process.started)
 
 
-def names() -> list[str]:
-    """The containers that have a state."""
-    try:
-        with os.scandir(run_dir()) as entries:
-            return sorted(
-                entry.name
-                for entry in entries
-                if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
-            )
-    except FileNotFoundError:
-        return []
-
-
 def has_ended(name: str) -> bool:
     """Whether a glance at the state tells that nothing is left of a container: it is the usual case, and the quickest.
 
@@ -212,13 +196,13 @@ def _unlink(path: str) -> None:
 
 
 def _record_path(name: str) -> str:
-    return os.path.join(lib_dir(), _RECORDS, f"{name}.json")
+    return os.path.join(lib_dir(), RECORDS, f"{name}.json")
 
 
 def write_record(made: Made) -> None:
     """Remember a container whose rootfs was made. Raises OSError."""
     ensure_private(lib_dir())
-    ensure_private(os.path.join(lib_dir(), _RECORDS))
+    ensure_private(os.path.join(lib_dir(), RECORDS))
     replace_file(_record_path(made.name), written(made))
 
 
@@ -230,18 +214,6 @@ def read_record(name: str) -> Made | None:
 def remove_record(name: str) -> None:
     """Forget that a rootfs was made."""
     _unlink(_record_path(name))
-
-
-def recorded_names() -> list[str]:
-    """The containers whose rootfs was made here."""
-    entries = entries_of(os.path.join(lib_dir(), _RECORDS))
-    return sorted(
-        {
-            entry.removesuffix(".new").removesuffix(".json")
-            for entry in entries
-            if entry.endswith((".json", ".json.new"))
-        }
-    )
 
 
 def known(name: str) -> State | Made | None:
@@ -260,10 +232,12 @@ def every(*, recorded: bool = True, tell: bool = True, saying: Sequence[bytes] =
 
     With `saying`, which is made by `said`, only those in whose files these bytes are, which costs less than to read a file.
     """
+    from hakoniwa.known import glance
+
     found = []
     states, records = run_dir(), lib_dir() if recorded and saying else ""
-    for name in sorted({*names(), *(recorded_names() if recorded else ())}):
-        if saying and _says_otherwise(f"{states}/{name}/{_STATE}", f"{records}/{_RECORDS}/{name}.json", saying):
+    for name in sorted({*glance.names(), *(glance.recorded_names() if recorded else ())}):
+        if saying and _says_otherwise(f"{states}/{name}/{STATE}", f"{records}/{RECORDS}/{name}.json", saying):
             continue
         try:
             one = known(name) if recorded else read(name)
@@ -278,6 +252,8 @@ def every(*, recorded: bool = True, tell: bool = True, saying: Sequence[bytes] =
 
 def _says_otherwise(state: str, record: str, saying: Sequence[bytes]) -> bool:
     """Whether the file of a container's state, or that of its record if it has none, is seen not to say something."""
+    from hakoniwa.known.glance import lacks
+
     for path in (state, record):
         try:
             return lacks(read_own(path), saying)

@@ -11,7 +11,8 @@ import os
 from hakoniwa import fastjson
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.filesystem.files import read_file
-from hakoniwa.places import run_dir
+from hakoniwa.known import SCHEMA
+from hakoniwa.places import folder_of
 from hakoniwa.record import Record, Unreadable, plain
 from hakoniwa.spec.records import Namespaces, Process, Resources, Security  # `recordreader.read` finds them here
 from hakoniwa.trust import read_own
@@ -26,24 +27,11 @@ if TYPE_CHECKING:
 
     Known = TypeVar("Known", "State", "Made")
 
-SCHEMA = 4  # to be raised with each field that is added: a file of a later schema is left alone, and not read
 ELSEWHERE = {"NetworkFacts": "hakoniwa.network.facts"}  # records that are loaded when one is read
-_BEGIN = b'{"schema": %d, ' % SCHEMA
 ENDED = ("stopped", "failed", "dead")
 ALIVE = ("created", "running")  # held, or executing its program
 LOCK = "lock"
-_BARNS = ".barns"
 _LARGEST_PID = 1 << 22  # PID_MAX_LIMIT, `man 5 proc_sys_kernel`
-
-
-def folder_of(name: str) -> str:
-    """Where the state of a container lies."""
-    return os.path.join(run_dir(), name)
-
-
-def barn_folder_of(name: str) -> str:
-    """Where lies what a barn has besides its containers; no container can have the name of what these lie in."""
-    return os.path.join(run_dir(), _BARNS, name)
 
 
 class Damaged(HakoError):
@@ -230,14 +218,8 @@ def ended(path: str, **known: str) -> bool:
 
 
 def said(**fields: str | int | Record) -> list[bytes]:
-    """What a file says of these fields, for `lacks`."""
+    """What a file says of these fields, for `glance.lacks`."""
     return [fastjson.dumps({name: value})[1:-1].encode() for name, value in fields.items()]
-
-
-def lacks(content: bytes, saying: Iterable[bytes]) -> bool:
-    """Whether a file is one of today's, and whole, and what it is asked for is not in it: there is no need to read it."""
-    whole = content.startswith(_BEGIN) and content.endswith(b"}")
-    return whole and any(said not in content for said in saying)
 
 
 def read_known(kind: type[Known], name: str, path: str) -> Known | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import HakoError
-from hakoniwa.known import copies, leftovers, ranges, state
+from hakoniwa.known import copies, glance, leftovers, ranges, state
 from hakoniwa.rootfs.rootless import as_root
 from hakoniwa.rootfs.store import layers
 from hakoniwa.rootfs.store.locks import clear_locks
@@ -43,11 +43,11 @@ def clear_everything() -> Iterator[str | HakoError]:
 
 def _everything() -> Iterator[tuple[str, Clearing]]:
     """Each thing that may be there, and what clears it and tells what it has cleared, or nothing where that is the thing."""
-    for name in state.names():
+    for name in glance.names():
         yield name, lambda name=name: _clear_state(name)  # type: ignore[misc]
     for name in record.names():
         yield name, lambda name=name: _clear_barn(name)  # type: ignore[misc]
-    for name in state.recorded_names():
+    for name in glance.recorded_names():
         yield name, lambda name=name: _clear_record(name)  # type: ignore[misc]
     for path in unfinished():
         yield f"unfinished build {path}", lambda path=path: as_root(lambda: clear_unfinished(path))  # type: ignore[misc]

@@ -6,9 +6,8 @@ import os
 
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.processes import signals
-from hakoniwa.kernel.processes.pidfd import has_ended, is_stopped, takes, wait_end
-from hakoniwa.known import state
-from hakoniwa.known.statefile import ALIVE, said
+from hakoniwa.kernel.processes.pidfd import Identity, has_ended, is_first, is_stopped, takes, wait_end
+from hakoniwa.known.glance import Running
 from hakoniwa.record import Record
 
 TYPE_CHECKING = False
@@ -29,12 +28,13 @@ class Ending(Record):
     supervisor: bool = False  # who gets it is the supervisor, and not the first process
 
 
-def end(containers: Sequence[State], ending: Ending) -> list[HakoError]:
+def end(containers: Sequence[State | Running], ending: Ending) -> list[HakoError]:
     """End containers, all at the same time, and wait until what they had is removed. Returns why one could not be.
 
     Raises HakoError if a signal cannot be sent.
     """
-    targets = [_Target(found) for found in containers]
+    running = [found if isinstance(found, Running) else _running(found) for found in containers]
+    targets = [_Target(found) for found in running]
     failures = []
     try:
         for target in targets:
@@ -46,12 +46,31 @@ def end(containers: Sequence[State], ending: Ending) -> list[HakoError]:
         for target in targets:
             target.close()
     if not failures:
-        _wait_for_barns(containers)
+        _wait_for_barns(running)
     return failures
+
+
+def _running(found: State) -> Running:
+    """What has to be known of a container to end it."""
+
+    def identity(process: ProcessRecord) -> Identity:
+        return Identity(pid=process.pid, started=process.started, boot=found.boot_id)
+
+    return Running(
+        name=found.name,
+        barn=found.barn,
+        init=identity(found.init),
+        supervisor=identity(found.supervisor),
+        barn_process=None if found.barn_process is None else identity(found.barn_process),
+        cgroups=found.cgroups,
+        background=found.log is not None,
+    )
 
 
 def clear(name: str) -> list[str]:
     """Clear what the killed supervisor of a container has left, unless another command is at it. Returns what that was."""
+    from hakoniwa.known import state
+
     try:
         lock = state.take_lock(name)
     except state.Busy:
@@ -66,22 +85,29 @@ def clear(name: str) -> list[str]:
         state.release(name, lock)
 
 
-def _has_others(barn: ProcessRecord, status: str) -> bool:
-    """Whether a barn has containers of this status."""
-    alike = state.every(recorded=False, tell=False, saying=said(status=status, barn_process=barn))
-    return any(known.status == status for known in alike)
+def _has_others(barn: Identity) -> bool:
+    """Whether a barn has containers that live."""
+    from hakoniwa.known import state
+    from hakoniwa.known.statefile import ALIVE, ProcessRecord, said
+
+    process = ProcessRecord(pid=barn.pid, started=barn.started)
+    for status in ALIVE:
+        alike = state.every(recorded=False, tell=False, saying=said(status=status, barn_process=process))
+        if any(known.status == status for known in alike):
+            return True
+    return False
 
 
-def _wait_for_barns(ended: Sequence[State]) -> None:
+def _wait_for_barns(ended: Sequence[Running]) -> None:
     """Once the last container of a background barn was ended, wait for the barn's own last hooks."""
-    barns = {found.barn_process.pid: found for found in ended if found.log is not None and found.barn_process}
+    barns = {found.barn_process.pid: found for found in ended if found.background and found.barn_process}
     for found in barns.values():
         assert found.barn_process is not None
         if found.barn_process == found.supervisor:
             continue  # which has ended
-        if any(_has_others(found.barn_process, status) for status in ALIVE) or _goes_on(found.barn):
+        if _has_others(found.barn_process) or _goes_on(found.barn):
             continue
-        barn = state.identity(found, "barn_process").open()
+        barn = found.barn_process.open()
         if barn is not None:
             wait_end(barn, _CLEANING)
             os.close(barn)
@@ -98,11 +124,11 @@ def _goes_on(barn: str) -> bool:
 class _Target:
     """One container that is to end."""
 
-    def __init__(self, found: State) -> None:
+    def __init__(self, found: Running) -> None:
         self._found = found
-        self._init = state.identity(found).open()
-        self._supervisor = state.identity(found, "supervisor").open()
-        self._is_command = found.log is None and found.supervisor == found.barn_process  # `hako start` itself
+        self._init = found.init.open()
+        self._supervisor = found.supervisor.open()
+        self._is_command = not found.background and found.supervisor == found.barn_process  # `hako start` itself
 
     def send(self, ending: Ending) -> None:
         """The first signal."""
@@ -126,7 +152,7 @@ class _Target:
 
     def _drops(self, number: int) -> bool:
         """Whether the kernel keeps a signal from the first process, as it does in a pid namespace."""
-        return "pid" in self._found.definition.namespaces.own and not takes(self._found.init.pid, number)
+        return is_first(self._found.init.pid) and not takes(self._found.init.pid, number)
 
     def _thaw(self) -> None:
         """Not even KILL reaches the processes of a frozen v1 cgroup."""

@@ -22,8 +22,9 @@ Counting = Callable[..., list[int]]
 # The calls of each process at most, in the order in which the processes begin. To be made smaller when they become fewer; what
 # makes them more is worth a look.
 START = (430, 430)  # hako itself, which is the supervisor, and the first process
+ISOLATED = (575, 530)  # with a user namespace and a v2 cgroup
 ATTACH = (325, 200)  # hako itself, and the process inside
-KILL = (280,)
+KILL = (215,)
 VERSION = (62,)
 
 
@@ -64,6 +65,12 @@ def test_a_start(calls: Counting, hako: Hako, box: Callable[..., Path]) -> None:
     path = box()
     hako("start", path, "--", "/bin/true")  # makes what is kept: the program of the filter, folders
     must_hold(calls("start", path, "--", "/bin/true"), START)
+
+
+def test_an_isolated_start(calls: Counting, hako: Hako, box: Callable[..., Path]) -> None:
+    path = box(VARIED[0])
+    hako("start", path, "--", "/bin/true")
+    must_hold(calls("start", path, "--", "/bin/true"), ISOLATED)
 
 
 def test_an_attach_and_a_kill(calls: Counting, hako: Hako, box: Callable[..., Path]) -> None:

@@ -16,7 +16,7 @@ import hakoniwa
 from hakoniwa import record, recordreader
 from hakoniwa.errors import Problems
 from hakoniwa.haco.loader import load
-from hakoniwa.known import state, statefile
+from hakoniwa.known import SCHEMA, state, statefile
 from hakoniwa.known.earlier import bring_up
 
 Writer = Callable[..., Path]
@@ -82,7 +82,7 @@ def test_that_a_container_has_ended_is_seen_at_the_beginning_of_its_state(write_
         assert statefile.ended(str(path), file=container.file) == wanted
         assert not statefile.ended(str(path), file=f"{container.file}x")
         assert not statefile.ended(str(path), file=container.file[:-1])
-    path.write_text(path.read_text().replace(f'"schema": {statefile.SCHEMA}', f'"schema": {statefile.SCHEMA + 1}'))
+    path.write_text(path.read_text().replace(f'"schema": {SCHEMA}', f'"schema": {SCHEMA + 1}'))
     assert not statefile.ended(str(path))
 
 

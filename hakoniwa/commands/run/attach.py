@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 
 from hakoniwa import log
-from hakoniwa.commands.selection import PID, alive
+from hakoniwa.commands.selection import alive
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.security import capabilities
-from hakoniwa.options import NAME, Command, Given, Option, usage_error
+from hakoniwa.options import NAME, PID, Command, Given, Option, usage_error
 from hakoniwa.run.exec import Wanted, most, run_to_end
 
 TYPE_CHECKING = False

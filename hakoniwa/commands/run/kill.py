@@ -5,12 +5,19 @@ from __future__ import annotations
 import os
 
 from hakoniwa import log
-from hakoniwa.commands.selection import ALL, PID, NothingKnown, selected
 from hakoniwa.errors import FAILED, nearest
 from hakoniwa.kernel.processes import signals
-from hakoniwa.known.statefile import ALIVE, Made, State, barn_folder_of
-from hakoniwa.options import NAME, Command, Given, Option, usage_error
+from hakoniwa.known import glance
+from hakoniwa.options import ALL, NAME, PID, Command, Given, Option, usage_error
+from hakoniwa.places import barn_folder_of
 from hakoniwa.run.end import GRACE, Ending, clear, end
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hakoniwa.known.glance import Running
+    from hakoniwa.known.statefile import Made, State
 
 COMMAND = Command(
     name="kill",
@@ -31,18 +38,34 @@ def run(given: Given) -> int:
     """End what runs, and clear what was lost."""
     ending = _ending(given)
     ended = [] if ending.grace is None else _end_kept_barns(given, ending.grace)
-    found = [] if ended else _known(given)
-    cleared = [what for known in found if known.status == "dead" for what in clear(known.name)]
-    running = [known for known in found if isinstance(known, State) and known.status in ALIVE]
-    if not running and not ended:
-        log.write("nothing is running")
-        for what in cleared:
-            log.write(f"cleared what a killed supervisor had left: {what}")
-        return 0
+    seen = None if ended else _seen(given)
+    running: Sequence[State | Running] = [] if ended else [seen] if seen else _running(given)
     failures = end(running, ending)
     for failure in failures:
         log.write_error(failure)
     return FAILED if failures else 0
+
+
+def _seen(given: Given) -> Running | None:
+    """What the command line means, if that is one container, and a glance tells all that has to be known of it."""
+    name, file = given.value("name"), given.file
+    if given.value("target") is not None or given.flag("all") or (name is None) == (file is None):
+        return None
+    return glance.running_of_file(os.path.realpath(file)) if file is not None else glance.running_of_name(str(name))
+
+
+def _running(given: Given) -> list[State]:
+    """What the command line means and runs, or is held. If nothing does that is told, and what was lost is cleared."""
+    from hakoniwa.known.statefile import ALIVE, State
+
+    found = _known(given)
+    cleared = [what for known in found if known.status == "dead" for what in clear(known.name)]
+    running = [known for known in found if isinstance(known, State) and known.status in ALIVE]
+    if not running:
+        log.write("nothing is running")
+        for what in cleared:
+            log.write(f"cleared what a killed supervisor had left: {what}")
+    return running
 
 
 def _end_kept_barns(given: Given, grace: float) -> list[str]:
@@ -61,6 +84,8 @@ def _end_kept_barns(given: Given, grace: float) -> list[str]:
 
 def _known(given: Given) -> list[State | Made]:
     """What the command line means; that its file has made nothing is no failure here."""
+    from hakoniwa.commands.selection import NothingKnown, selected
+
     try:
         return selected(given, "kill")
     except NothingKnown:

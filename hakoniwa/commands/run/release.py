@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from hakoniwa import log
-from hakoniwa.commands.selection import ALL, PID, how_it_fares, selected
+from hakoniwa.commands.selection import how_it_fares, selected
 from hakoniwa.errors import FAILED, HakoError
 from hakoniwa.known.statefile import Made, State
-from hakoniwa.options import NAME, Command, Given
+from hakoniwa.options import ALL, NAME, PID, Command, Given
 from hakoniwa.run.control.asking import ask
 
 COMMAND = Command(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from hakoniwa import log
-from hakoniwa.commands.selection import ALL, PID, alive
+from hakoniwa.commands.selection import alive
 from hakoniwa.errors import printable
-from hakoniwa.options import NAME, Command, Given
+from hakoniwa.options import ALL, NAME, PID, Command, Given
 from hakoniwa.run.control.asking import ask
 
 COMMAND = Command(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hakoniwa.commands.selection import ALL, selected
-from hakoniwa.options import NAME, Command, Given, Option
+from hakoniwa.commands.selection import selected
+from hakoniwa.options import ALL, NAME, Command, Given, Option
 from hakoniwa.rootfs.forget import forget
 
 COMMAND = Command(

@@ -130,6 +130,15 @@ def _keeps(pid: int, number: int) -> bool:
     return any(mask >> (number - 1) & 1 for mask in masks)
 
 
+def is_first(pid: int) -> bool:
+    """Whether a process is the first of a pid namespace below ours. `man 5 proc_pid_status`, NSpid."""
+    try:
+        lines = read_file(f"/proc/{pid}/status").splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return any(line.startswith(b"NSpid:") and line.split()[2:] and line.split()[-1] == b"1" for line in lines)
+
+
 def _has(pid: int, address: int, number: int) -> bool:
     """Whether the set of signals at an address of a process, of eight bytes (`man 2 rt_sigtimedwait`), has one."""
     memory = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)

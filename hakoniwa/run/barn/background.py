@@ -7,7 +7,7 @@ import os
 from hakoniwa import log
 from hakoniwa.errors import HakoError, explained
 from hakoniwa.kernel.processes import signals
-from hakoniwa.known.statefile import barn_folder_of
+from hakoniwa.places import barn_folder_of
 from hakoniwa.run.barn import alone, messages
 from hakoniwa.run.barn.process import BarnProcess
 from hakoniwa.run.loop import Loop

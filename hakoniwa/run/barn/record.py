@@ -13,8 +13,8 @@ from hakoniwa.kernel.filesystem.files import entries_of, replace_file
 from hakoniwa.kernel.processes.pidfd import Identity
 from hakoniwa.kernel.processes.signals import SIGKILL, pidfd_send_signal
 from hakoniwa.known import state
-from hakoniwa.known.statefile import ALIVE, LOCK, Damaged, Later, ProcessRecord, barn_folder_of
-from hakoniwa.places import ensure_private, run_dir
+from hakoniwa.known.statefile import ALIVE, LOCK, Damaged, Later, ProcessRecord
+from hakoniwa.places import barn_folder_of, ensure_private, run_dir
 from hakoniwa.record import Record, Unreadable
 from hakoniwa.trust import read_own
 

@@ -12,7 +12,7 @@ import os
 
 from hakoniwa import fastjson
 from hakoniwa.kernel.sockets import is_ours
-from hakoniwa.known.statefile import folder_of
+from hakoniwa.places import folder_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ import os
 from hakoniwa.errors import HakoError, closest
 from hakoniwa.kernel.processes.pidfd import wait_end
 from hakoniwa.known import leftovers, ranges, state
-from hakoniwa.known.statefile import ALIVE, Damaged, State, barn_folder_of
+from hakoniwa.known.statefile import ALIVE, Damaged, State
+from hakoniwa.places import barn_folder_of
 from hakoniwa.run.barn import record
 from hakoniwa.run.barn.late import requests
 from hakoniwa.run.barn.late.requests import read_answer, written_request
