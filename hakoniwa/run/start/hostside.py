@@ -69,6 +69,7 @@ def outlasts_a_kill(container: Container) -> bool:
         or container.container_pid_file
         or container.namespaces.persisted
         or not container.has_pid_namespace()  # its first process is all that the kernel kills
+        or container.network is not None  # addresses, rules, forwarding
         or container.resources.cgroup.v1  # the processes of a frozen group wait for who thaws them
     )
 
