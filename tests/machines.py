@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from hakoniwa.kernel.netlink import messages
 from hakoniwa.kernel.netlink.routes import Links, Veth
 from hakoniwa.kernel.processes import process
+from hakoniwa.network import firewall
 
 PATIENCE = 10.0  # seconds for what must come; and how long a test waits for what must not, DEAF
 DEAF = 0.4
@@ -47,12 +48,14 @@ class Machine:
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
-        """Be in it for a while; sockets stay in it."""
+        """Be in it for a while; sockets stay in it, but for the one that the firewall has kept."""
+        firewall.let_go()
         own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         process.join(self.number, process.NAMESPACES["net"])
         try:
             yield
         finally:
+            firewall.let_go()
             process.join(own, process.NAMESPACES["net"])
             os.close(own)
 

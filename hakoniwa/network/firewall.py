@@ -17,11 +17,13 @@ from hakoniwa.kernel.netlink import elements
 from hakoniwa.kernel.netlink.elements import Element
 from hakoniwa.kernel.netlink.messages import Refused
 from hakoniwa.kernel.netlink.routes import IPV4, IPV6, address_bytes
+from hakoniwa.kernel.processes import process
 from hakoniwa.network import nft, sysctls
 from hakoniwa.places import ensure_private, run_dir
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import _socket
     from collections.abc import Collection, Mapping
     from types import TracebackType
 
@@ -110,25 +112,46 @@ _TRIES = 20  # while others change tables
 
 
 class Firewall:
-    """The table of this network namespace, through a socket of its own: `with Firewall(where) as firewall`.
+    """The table, through the one socket that this process has for that: `with Firewall(where) as firewall`.
 
-    What the kernel refuses leaves the block as a HakoError, unless it was caught.
+    What the kernel refuses leaves the block as a HakoError, unless it was caught. The socket stays, since who closes one of
+    netfilter may have to wait for what others have deleted: `let_go` closes it.
     """
+
+    _kept: tuple[int, _socket.socket] | None = None  # by the process
+    _deleting = False  # something was deleted through it
 
     def __init__(self, where: str = "") -> None:
         self._where = where
 
     def __enter__(self) -> Firewall:
-        try:
-            self.channel = elements.open_socket()
-        except OSError as error:
-            raise self._explained(error) from None
+        kept = Firewall._kept
+        if kept is not None and kept[0] != os.getpid():
+            kept[
+                1
+            ].detach()  # of the process that has forked us, which goes on to use it; the descriptor may be another by now
+            kept = None
+        if kept is None:
+            try:
+                kept = os.getpid(), elements.open_socket()
+            except OSError as error:
+                raise self._explained(error) from None
+            Firewall._kept, Firewall._deleting = kept, False
+        self.channel = kept[1]
         return self
 
     def __exit__(self, _kind: type | None, error: BaseException | None, _traceback: TracebackType | None) -> None:
-        self.channel.close()
+        if error is not None:
+            self.channel.close()  # answers may still be on their way
+            Firewall._kept = None
         if isinstance(error, Refused):
             raise self._explained(error) from None
+
+    def commit(self, changes: list[Message], generation: int | None = None, *, deleting: bool = False) -> None:
+        """Do all changes at once, or none. Raises Refused."""
+        if changes:
+            Firewall._deleting |= deleting
+            elements.commit(self.channel, changes, generation)
 
     def _explained(self, error: OSError) -> HakoError:
         told = f"cannot change the nftables table inet {TABLE}: {error.strerror}"
@@ -182,6 +205,33 @@ class Lock:
         os.close(self._file)
 
 
+def let_go() -> None:
+    """Close the socket that this process has.
+
+    The kernel has who closes one wait until nobody can be looking at what was deleted any more, some ten milliseconds
+    (nf_tables_trans_destroy_flush_work). So a child is the last to have it: it ends once we have, and nobody waits for it.
+    """
+    kept, Firewall._kept = Firewall._kept, None
+    if kept is None or kept[0] != os.getpid():
+        return
+    channel = kept[1]
+    if Firewall._deleting and len(os.listdir("/proc/self/task")) == 1:  # beside threads, nothing can be forked safely
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        pid, pidfd = process.clone(0)
+        if pid == 0:
+            process.close_all_but({reader, channel.fileno()})
+            for number in range(3):
+                os.close(number)
+            os.read(reader, 1)
+            os._exit(0)
+        os.close(pidfd)
+        os.close(reader)
+        channel.close()
+        os.close(writer)
+        return
+    channel.close()
+
+
 def prepare(
     bridge: str, subnet4: str = "", subnet6: str = "", *, nat: bool = True, hosts: Collection[str] = (), where: str = ""
 ) -> bool:
@@ -208,8 +258,7 @@ def prepare(
                 else _add_bridge(bridge, said, (subnet4, subnet6) if nat else (), (subnet4, subnet6))
             )
             changes += _add_lent(sysctls.lending(wanted), {*known, bridge})
-            if changes:
-                elements.commit(firewall.channel, changes)
+            firewall.commit(changes)
             sysctls.change(wanted, where)
     return made
 
@@ -231,8 +280,7 @@ def forget(bridge: str) -> None:
             last = not known.keys() - {bridge}
             changes = _remove_table(firewall) if last else _remove_bridge(firewall, bridge)
             try:
-                if changes:
-                    elements.commit(firewall.channel, changes, generation)
+                firewall.commit(changes, generation, deleting=True)
                 break
             except Refused as refused:
                 if refused.errno != ERESTART:
@@ -243,6 +291,8 @@ def forget(bridge: str) -> None:
             )
         if last:
             sysctls.put_back()
+    if last:
+        let_go()
 
 
 def _remove_table(firewall: Firewall) -> list[Message]:

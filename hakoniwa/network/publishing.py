@@ -34,7 +34,7 @@ def publish(name: str, address4: str, address6: str, published: Sequence[Publish
     wanted = _elements(name, address4, address6, published)
     with Firewall(where) as firewall:
         try:
-            _commit(firewall, [change for version, found in wanted.items() for change in _add(version, found)])
+            firewall.commit(_add(wanted))
         except Refused as refused:
             if refused.errno != EEXIST:
                 raise
@@ -43,11 +43,11 @@ def publish(name: str, address4: str, address6: str, published: Sequence[Publish
 
 
 def withdraw(name: str, address4: str, address6: str, published: Sequence[Published]) -> None:
-    """Have what `publish` was given lead nowhere any more. Raises HakoError."""
+    """Have what `publish` was given lead nowhere any more. Raises HakoError. `firewall.let_go` is to be called at the end."""
     gone = _elements(name, address4, address6, published)
     with Firewall() as firewall:
         try:
-            _commit(firewall, [change for version, found in gone.items() for change in _delete(version, found)])
+            firewall.commit(_delete(gone), deleting=True)
         except Refused as refused:
             if refused.errno != ENOENT:  # some are gone, or all, or the table: somebody has flushed it
                 raise
@@ -59,34 +59,31 @@ def settle(name: str, address4: str, address6: str, published: Sequence[Publishe
     """Have these and no others lead to a container, whatever did until now. Returns what was removed, in words. Raises HakoError."""
     wanted = _elements(name, address4, address6, published)
     with Firewall(where) as firewall:
-        changed = _settle(firewall, name, wanted)
-        _forget_flows(firewall, changed)
-    kept = [one for found in wanted.values() for one in found]
-    gone = [one for found in changed.values() for one in found if one.comment == name and one not in kept]
-    return sorted({*map(_words, gone)})
+        gone, new = _settle(firewall, name, wanted)
+        _forget_flows(firewall, gone)
+        _forget_flows(firewall, new)
+    return sorted({_words(one) for found in gone.values() for one in found if one.comment == name})
 
 
-def _settle(firewall: Firewall, name: str, wanted: Elements) -> Elements:
-    """The same. Returns the elements that were added and removed.
+def _settle(firewall: Firewall, name: str, wanted: Elements) -> tuple[Elements, Elements]:
+    """The same. Returns the elements that were removed, and those that were added.
 
     What overlaps with `wanted` and is another's goes as well: its owner has not the ports.
     """
-    changes: list[Message] = []
-    changed: Elements = {}
+    gone: Elements = {}
+    new: Elements = {}
     for version, found in wanted.items():
         there = firewall.members(PUBLISHED[version])
-        kept = {(one.key, one.last, one.value) for one in there if one.comment == name}
-        kept &= {(one.key, one.last, one.value) for one in found}
-        gone = [
-            one
-            for one in there
-            if (one.key, one.last, one.value) not in kept and (one.comment == name or _overlaps(one, found))
-        ]
-        new = [one for one in found if (one.key, one.last, one.value) not in kept]
-        changes += _delete(version, gone) + _add(version, new)
-        changed[version] = gone + new
-    _commit(firewall, changes)
-    return changed
+        kept = {_told(one) for one in there if one.comment == name} & {*map(_told, found)}
+        in_the_way = [one for one in there if one.comment == name or _overlaps(one, found)]
+        gone[version] = [one for one in in_the_way if _told(one) not in kept]
+        new[version] = [one for one in found if _told(one) not in kept]
+    firewall.commit(_delete(gone) + _add(new), deleting=any(gone.values()))
+    return gone, new
+
+
+def _told(element: Element) -> tuple[bytes, bytes, bytes]:
+    return element.key, element.last, element.value
 
 
 def remove(is_gone: Callable[[str], bool]) -> list[str]:
@@ -112,7 +109,7 @@ def remove_leading_to(addresses: Iterable[str], name: str) -> list[str]:
             ]
             for version in PUBLISHED
         }
-        _commit(firewall, [change for version, gone in found.items() for change in _delete(version, gone)])
+        firewall.commit(_delete(found), deleting=True)
         _forget_flows(firewall, found)
     return sorted({f"the published port {_words(one)} of {one.comment}" for gone in found.values() for one in gone})
 
@@ -184,17 +181,12 @@ def _words(element: Element) -> str:
     return f"{at}{port}/{'tcp' if protocol == TCP else 'udp'}"
 
 
-def _add(version: int, found: Sequence[Element]) -> list[Message]:
-    return elements.add(TABLE, PUBLISHED[version], found, exclusive=True)
+def _add(found: Elements) -> list[Message]:
+    return [one for version in found for one in elements.add(TABLE, PUBLISHED[version], found[version], exclusive=True)]
 
 
-def _delete(version: int, found: Sequence[Element]) -> list[Message]:
-    return elements.delete(TABLE, PUBLISHED[version], found)
-
-
-def _commit(firewall: Firewall, changes: list[Message]) -> None:
-    if changes:
-        elements.commit(firewall.channel, changes)
+def _delete(found: Elements) -> list[Message]:
+    return [one for version in found for one in elements.delete(TABLE, PUBLISHED[version], found[version])]
 
 
 def _forget_flows(firewall: Firewall, changed: Elements) -> None:
