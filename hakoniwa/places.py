@@ -107,6 +107,11 @@ def file_name_for(path: str) -> str:
     return hashlib.sha256(os.fsencode(path)).hexdigest()
 
 
+def networks_dir() -> str:
+    """What the networks of all containers share."""
+    return os.path.join(run_dir(), ".network")
+
+
 def rootfs_locks_dir() -> str:
     """The locks of the places of rootfs."""
     return os.path.join(run_dir(), _LOCKS)

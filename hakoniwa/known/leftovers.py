@@ -12,6 +12,7 @@ from hakoniwa.kernel.processes.pidfd import wait_end
 from hakoniwa.kernel.processes.signals import SIGKILL, pidfd_send_signal
 from hakoniwa.known import state
 from hakoniwa.known.statefile import ENDED, Damaged, Later, State, load
+from hakoniwa.places import networks_dir
 from hakoniwa.record import Unreadable
 
 TYPE_CHECKING = False
@@ -83,10 +84,15 @@ def _remove_left(name: str, cgroups: tuple[str, ...], pid_file: str | None) -> l
     """
     from hakoniwa.kernel import cgroup  # most containers have none
 
-    left = [("cgroup", path, cgroup.remove) for path in dict.fromkeys((*cgroups, *state.noted(name)))]
+    noted = state.noted(name)
+    left = [("cgroup", path, cgroup.remove) for path in dict.fromkeys((*cgroups, *noted)) if path != networks_dir()]
     if pid_file:
         left.append(("file", pid_file, remove_file))
     cleared, problems = [], []
+    if networks_dir() in noted:
+        from hakoniwa.network.clearing import clear as clear_network
+
+        cleared += clear_network(name)
     for what, path, remove in left:
         try:
             remove(path)

@@ -18,6 +18,7 @@ class InterfaceFacts(Record):
     gateway6: str = ""
     mac: str = ""
     mtu: int = 0
+    nat: bool = True
     index: int = 0  # inside
 
 

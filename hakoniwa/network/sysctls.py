@@ -14,7 +14,7 @@ from hakoniwa.errors import HakoError
 from hakoniwa.kernel.filesystem.files import read_file, replace_file
 from hakoniwa.kernel.netlink import messages
 from hakoniwa.kernel.netlink.routes import IPV4, IPV6, Links, address_bytes
-from hakoniwa.places import ensure_private, run_dir
+from hakoniwa.places import ensure_private, networks_dir, run_dir
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _record() -> str:
 
 def folder() -> str:
     """Where is kept what networks share: no container can have its name."""
-    return os.path.join(run_dir(), ".network")
+    return networks_dir()
 
 
 def _written_down() -> list[tuple[str, str, str]]:

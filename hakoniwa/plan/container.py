@@ -152,7 +152,14 @@ def _awaited(container: Container, launch: Launch, handed: Handed) -> list[Step]
             steps.append(AwaitOutside(channel=handed.channel, user_namespace=inner, announce=announce))
         if entered is not None:
             steps.append(CopyMounts(namespace=handed.mounts, where=entered.where))
-    return [*steps, Wait(gate=handed.gate)] if container.hooks_at("after_network_created") else steps
+    return [*steps, *wait_at_gate(container, handed)]
+
+
+def wait_at_gate(container: Container, handed: Handed) -> list[Step]:
+    """Wait for what is done on the host's side before anything that users' hooks see: a network, and hooks of theirs."""
+    network = ["the network"] if container.network is not None else []
+    what = [*network, *(["the hooks outside"] if container.hooks_at("after_network_created") else [])]
+    return [Wait(gate=handed.gate, what=" and ".join(what))] if what else []
 
 
 def _inner(

@@ -6,6 +6,7 @@ import os
 
 from hakoniwa.errors import HakoError
 from hakoniwa.known import copies, glance, leftovers, ranges, state
+from hakoniwa.places import networks_dir
 from hakoniwa.rootfs.rootless import as_root
 from hakoniwa.rootfs.store import layers
 from hakoniwa.rootfs.store.locks import clear_locks
@@ -45,6 +46,8 @@ def _everything() -> Iterator[tuple[str, Clearing]]:
     """Each thing that may be there, and what clears it and tells what it has cleared, or nothing where that is the thing."""
     for name in glance.names():
         yield name, lambda name=name: _clear_state(name)  # type: ignore[misc]
+    if os.path.isdir(networks_dir()):
+        yield "networks", _clear_networks
     for name in record.names():
         yield name, lambda name=name: _clear_barn(name)  # type: ignore[misc]
     for name in glance.recorded_names():
@@ -62,6 +65,13 @@ def _everything() -> Iterator[tuple[str, Clearing]]:
     yield "ids", lambda: [f"ids of {name}" for name in ranges.free_forgotten()]
     yield "locks", _clear_locks
     yield "descriptions", _clear_descriptions
+
+
+def _clear_networks() -> list[str]:
+    """What containers have left on bridges that do not live, whatever is known of them."""
+    from hakoniwa.network.clearing import clear
+
+    return clear()
 
 
 def _clear_locks() -> list[str]:

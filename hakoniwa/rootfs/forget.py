@@ -75,6 +75,10 @@ def _forget(known: State | Made, found: Sequence[State | Made]) -> None:
     leftovers.clear(name)
     for persisted in known.persisted if isinstance(known, State) else ():
         release(persisted)
+    if isinstance(known, State) and known.network is not None and known.network.kept:
+        from hakoniwa.network.clearing import let_go
+
+        let_go(name, known.network.namespace)
     alike = [other.name for other in found if other.rootfs == path]
 
     def remove_records() -> None:

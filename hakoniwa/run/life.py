@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from hakoniwa.errors import HakoError
+    from hakoniwa.network.facts import NetworkFacts
+    from hakoniwa.network.reservation import Reservation
     from hakoniwa.plan.container import Launch
     from hakoniwa.run.hooks.beside import HooksBeside
     from hakoniwa.run.payload import Payload
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
 
 
 # The stages, in their order: before anything of the container is there; before the first process is cloned; when that has
-# its namespaces, and waits; when its program runs.
-CLAIM, CLONE, NAMESPACES, PROGRAM = "claim", "clone", "namespaces", "program"
+# its namespaces, and waits; when it waits for its network; when its program runs.
+CLAIM, CLONE, NAMESPACES, NETWORK, PROGRAM = "claim", "clone", "namespaces", "network", "program"
 
 
 class Life:
@@ -43,6 +45,7 @@ class Life:
         self.base = ContainerView(container, os.getpid(), timestamp())
         self.statewriter = StateWriter(container, launch, self.base, inherited)
         self.groups: Groups | None = None
+        self.reservation: Reservation | None = None  # of published ports
         self.payload: Payload | None = None  # from the clone on
         self.status: Literal["created", "running"] = "running"  # for the state, as long as it lives
         self.error: HakoError | None = None  # why the payload never ran, or was ended
@@ -59,6 +62,10 @@ class Life:
         """Know the container's cgroups."""
         self.groups = self.base._groups = groups
         self.statewriter.cgroups, self.statewriter.assigned_cgroup = tuple(groups.paths), groups.assigned
+
+    def have_network(self, facts: NetworkFacts) -> None:
+        """Know the container's network."""
+        self.base.network = self.statewriter.network = facts
 
     def run_hooks(self, point: str, *, may_refuse: bool = False, files: set[int] | None = None) -> None:
         """Run the general hooks of one point."""

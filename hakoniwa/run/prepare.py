@@ -17,7 +17,7 @@ from hakoniwa.places import layer_trees
 from hakoniwa.plan.container import Launch
 from hakoniwa.plan.flavours import flavour_of, plan
 from hakoniwa.record import Record
-from hakoniwa.run.life import CLAIM, CLONE, NAMESPACES, PROGRAM
+from hakoniwa.run.life import CLAIM, CLONE, NAMESPACES, NETWORK, PROGRAM
 from hakoniwa.run.start.hostside import host_steps, must_be_provisioned
 from hakoniwa.seccomp.programs import programs_for
 from hakoniwa.spec.records import NO_MAPS
@@ -62,6 +62,9 @@ def for_caller(barn: Barn) -> Barn:
     from hakoniwa.known.ids import for_ordinary_user
 
     for container in barn.containers:
+        if container.network is not None:
+            told = "a network of its own takes root"
+            raise HakoError(told, where=container.network.where, hint="run it as root, or leave config.network out")
         if container.flavour == "fly":
             told = "a fly container takes root, since it has no user namespace"
             raise HakoError(told, where=container.place("flavour"), hint='flavour = "container"')
@@ -75,9 +78,6 @@ def prepare(barn: Barn, wanted: Wanted) -> Prepared:
 
         barn = barn.replace(containers=tuple(fit(container, barn.shared) for container in barn.containers))
     barn = for_caller(barn)
-    for container in barn.containers:
-        if container.network is not None:
-            raise HakoError("a network is not supported yet", where=container.network.where)
     if wanted.command and len(barn.containers) > 1:
         told = f"one command is for one container, and there are {len(barn.containers)}"
         raise HakoError(told, where=barn.file)
@@ -102,7 +102,7 @@ def describe(container: Container, launch: Launch) -> Iterator[str]:
     host = host_steps(container)
     yield from (f"on the host: {step}" for step in host if step.stage in (CLAIM, CLONE))
     yield f"new namespaces {' '.join(container.namespaces.own)}"
-    yield from (f"on the host: {step}" for step in host if step.stage == NAMESPACES)
+    yield from (f"on the host: {step}" for step in host if step.stage in (NAMESPACES, NETWORK))
     yield from map(str, plan(container, launch))
     yield from (f"on the host: {step}" for step in host if step.stage == PROGRAM)
 

@@ -12,7 +12,7 @@ from hakoniwa.plan.container import Launch
 from hakoniwa.run.barn import messages
 from hakoniwa.run.hooks.view import ExitStatus
 from hakoniwa.run.inheritance import Inheritance
-from hakoniwa.run.life import CLAIM, CLONE, NAMESPACES, PROGRAM, Life
+from hakoniwa.run.life import CLAIM, CLONE, NAMESPACES, NETWORK, PROGRAM, Life
 from hakoniwa.run.payload import Payload
 from hakoniwa.run.process import report
 from hakoniwa.run.process.streams import Streams
@@ -181,7 +181,7 @@ class Supervisor:
             first.hierarchies = groups.hierarchies()
         if self._log is not None:
             first.output = self._log.writer
-        if self._container.hooks_at("after_network_created"):
+        if self._container.network is not None or self._container.hooks_at("after_network_created"):
             first.make_gate()
         if self._life.launch.hold:
             first.make_hold()
@@ -233,6 +233,7 @@ class Supervisor:
         if self._starter is None:
             life.statewriter.identify(life.base.pid)
         life.run_hooks("immediately_after_fork_on_parent", may_refuse=True)
+        self._take_host_steps(NETWORK)
         life.run_hooks("after_network_created", may_refuse=True)
         first.open_gate()
         return self._await_program()

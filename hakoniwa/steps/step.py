@@ -151,9 +151,10 @@ class Wait(Step):
     """Wait at a gate that the supervisor opens by writing to it, and that ends when it is gone."""
 
     gate: int
+    what: str = "the hooks outside"
 
     def __str__(self) -> str:
-        return "wait for the hooks outside"
+        return f"wait for {self.what}"
 
     def apply(self, context: Context) -> None:
         opened = os.read(self.gate, 1)

@@ -4,6 +4,7 @@ harness.py child N WORDS...        the first process stops before step N, tells 
                                    when descriptor 101 lets it
 harness.py supervisor NAME WORDS   the supervisor kills itself where it would call its method NAME
 harness.py made MODULE.NAME WORDS  the supervisor kills itself where it would call a function of run/start/MODULE.py
+harness.py network MODULE.ROOM.NAME WORDS   the same for a function of a module that one of those uses, once it is done
 harness.py front NAME WORDS        the supervisor kills its parent before it calls its method NAME
 harness.py starter NAME WORDS      who starts a container is killed in the place, or at the end, of a call of its own
 harness.py patience SECONDS WORDS  a reload waits so long for its file
@@ -64,6 +65,19 @@ def die_at_function(path: str) -> None:
     setattr(owner, name, lambda *_arguments, **_options: os.kill(os.getpid(), 9))
 
 
+def die_after_function(path: str) -> None:
+    """Have the supervisor kill itself once it has called a function of a module that a module of a start uses."""
+    module, room, name = path.split(".")
+    owner = getattr(importlib.import_module(f"hakoniwa.run.start.{module}"), room)
+    original = getattr(owner, name)
+
+    def call(*arguments: object, **options: object) -> None:
+        original(*arguments, **options)
+        os.kill(os.getpid(), 9)
+
+    setattr(owner, name, call)
+
+
 def kill_the_front_at_method(name: str) -> None:
     """Have the supervisor kill its parent, and go on once there is no such process any more."""
     original = getattr(supervisor.Supervisor, name)
@@ -99,6 +113,8 @@ if kind == "child":
     stop_at_step(int(place))
 elif kind == "made":
     die_at_function(place)
+elif kind == "network":
+    die_after_function(place)
 elif kind == "starter":
     kill_the_starter(place)
 elif kind == "front":

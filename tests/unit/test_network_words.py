@@ -13,7 +13,7 @@ from hakoniwa.errors import Problems
 from hakoniwa.haco.loader import load
 from hakoniwa.known import statefile
 from hakoniwa.network.facts import InterfaceFacts, NetworkFacts
-from hakoniwa.network.naming import haconiwa_s, link_name, mac_of
+from hakoniwa.network.links.naming import haconiwa_s, link_name, mac_of
 from hakoniwa.record import plain
 from hakoniwa.spec.networks import Allowed, Interface, Network, Policy, Published, publish_text
 from hakoniwa.spec.records import Container

@@ -249,7 +249,7 @@ class NetworkSection(Section):
             return ()
         namespace = self._values.get("namespace")
         if namespace is not None and "container_ip" in self._values and "host" not in fields:
-            from hakoniwa.network.naming import haconiwa_s
+            from hakoniwa.network.links.naming import haconiwa_s
 
             fields["host"] = haconiwa_s(namespace)
         return (Interface(where=where, **fields),)

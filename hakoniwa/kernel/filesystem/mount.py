@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from hakoniwa.kernel.libc import (
@@ -38,7 +39,7 @@ _OPEN_TREE_CLONE = 1
 _MOVE_FROM_FD_TO_FD = 0x4 | 0x40  # MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH
 _CLOEXEC = 1  # of fsopen and fsmount; open_tree takes O_CLOEXEC
 _SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6  # fsconfig commands
-_MS_REC, _MS_PRIVATE = 0x4000, 0x40000
+_MS_REC, _MS_PRIVATE, _MS_SHARED = 0x4000, 0x40000, 0x100000
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 
 
@@ -173,6 +174,17 @@ def bind_file(source: str, target: int) -> None:
 def detach(path: str) -> None:
     """Take a mount away, whoever still uses it. Raises OSError: EINVAL where none is there. `man 2 umount2`."""
     call("umount2", os.fsencode(path), _MNT_DETACH | _UMOUNT_NOFOLLOW, path=path)
+
+
+def share(path: str) -> bool:
+    """Have a mount, and those below it, be seen in other mount namespaces as they change here; False if no mount is there."""
+    try:
+        call("mount", b"none", os.fsencode(path), None, _MS_REC | _MS_SHARED, None, path=path)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return False
+    return True
 
 
 def make_all_private() -> None:

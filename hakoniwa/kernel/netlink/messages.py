@@ -45,15 +45,29 @@ def open_socket(netns_fd: int = -1, protocol: int = ROUTE) -> _socket.socket:
     """
     if netns_fd == -1:
         return _open(protocol)
-    own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        process.join(netns_fd, process.NAMESPACES["net"])
+    with Visit(netns_fd):
+        return _open(protocol)
+
+
+class Visit:
+    """Be in another network namespace for a moment: `with Visit(netns_fd)`. This process must have no threads. Raises OSError."""
+
+    def __init__(self, netns_fd: int) -> None:
+        self._there = netns_fd
+
+    def __enter__(self) -> None:
+        self._own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return _open(protocol)
+            process.join(self._there, process.NAMESPACES["net"])
+        except OSError:
+            os.close(self._own)
+            raise
+
+    def __exit__(self, *_about: object) -> None:
+        try:
+            process.join(self._own, process.NAMESPACES["net"])
         finally:
-            process.join(own, process.NAMESPACES["net"])
-    finally:
-        os.close(own)
+            os.close(self._own)
 
 
 def _open(protocol: int) -> _socket.socket:

@@ -11,6 +11,8 @@ from hakoniwa.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     Wanted = tuple[int, int, bytes]
 
 IPV4, IPV6 = _socket.AF_INET, _socket.AF_INET6
@@ -26,7 +28,7 @@ _KIND, _DATA, _PORT_KIND, _PORT_DATA = 1, 2, 4, 5
 _VETH_PEER = 1
 _FORWARD_DELAY, _STP = 1, 5  # of a bridge
 # Attributes of an address (IFA_…) and of a route (RTA_…)
-_ADDRESS, _LOCAL, _FLAGS, _NO_DAD = 1, 2, 8, 0x2
+_ADDRESS, _LOCAL, _BROADCAST, _FLAGS, _NO_DAD = 1, 2, 4, 8, 0x2
 _DESTINATION, _OUT, _GATEWAY, _PRIORITY = 1, 4, 5, 6
 _MAIN, _BOOT, _UNICAST, _LINK_SCOPE = 254, 3, 1, 253
 
@@ -181,17 +183,15 @@ class Links:
 
     # Addresses and routes
 
+    def set_up(self, index: int, addresses: Sequence[tuple[str, int]], gateways: Sequence[str]) -> None:
+        """Bring a link up with these addresses, each with the bits of its network, and default routes through it."""
+        body = _link(index, up=True)
+        wanted = [(_NEW_LINK, ACK, body), *(_new_address(index, address, length) for address, length in addresses)]
+        messages.transact(self.channel, [*wanted, *(_new_route(index, gateway) for gateway in gateways)])
+
     def add_address(self, index: int, address: str, length: int) -> None:
         """Give a link an address. One of IPv6 is usable at once: nobody is asked whether it is taken (`nodad`)."""
-        family, value = address_bytes(address)
-        flags = _NO_DAD if family == IPV6 else 0
-        parts = attribute(_LOCAL, value) + attribute(_ADDRESS, value) + number(_FLAGS, flags)
-        if family == IPV4 and length < 31:
-            host = (1 << (32 - length)) - 1
-            broadcast = (int.from_bytes(value, "big") | host).to_bytes(4, "big")
-            parts += attribute(4, broadcast)  # IFA_BROADCAST
-        body = pack("BBBBI", family, length, flags, 0, index) + parts
-        messages.request(self.channel, _NEW_ADDRESS, CREATE | EXCLUSIVE, body)
+        messages.transact(self.channel, [_new_address(index, address, length)])
 
     def addresses(self, index: int = 0, *, family: int = 0) -> list[Address]:
         """The addresses of a link, or of all; without those that each link of IPv6 has by itself."""
@@ -206,12 +206,7 @@ class Links:
 
     def add_route(self, index: int, gateway: str, *, destination: str = "", length: int = 0, priority: int = 0) -> None:
         """A route through a gateway: the default route unless there is a destination."""
-        family, value = address_bytes(gateway)
-        parts = attribute(_GATEWAY, value) + number(_OUT, index)
-        parts += attribute(_DESTINATION, address_bytes(destination)[1]) if destination else b""
-        parts += number(_PRIORITY, priority) if priority else b""
-        body = pack("BBBBBBBBI", family, length, 0, 0, _MAIN, _BOOT, 0, _UNICAST, 0) + parts
-        messages.request(self.channel, _NEW_ROUTE, CREATE | EXCLUSIVE, body)
+        messages.transact(self.channel, [_new_route(index, gateway, destination, length, priority)])
 
     def routes(self, family: int = 0) -> list[Route]:
         """The routes of the main table that lead through an interface."""
@@ -241,6 +236,25 @@ class Links:
             if ways:
                 return self.find(min(ways, key=lambda route: route.priority).index)
         return None
+
+
+def _new_address(index: int, address: str, length: int) -> Wanted:
+    family, value = address_bytes(address)
+    flags = _NO_DAD if family == IPV6 else 0
+    parts = attribute(_LOCAL, value) + attribute(_ADDRESS, value) + number(_FLAGS, flags)
+    if family == IPV4 and length < 31:
+        host = (1 << (32 - length)) - 1
+        parts += attribute(_BROADCAST, (int.from_bytes(value, "big") | host).to_bytes(4, "big"))
+    return _NEW_ADDRESS, ACK | CREATE | EXCLUSIVE, pack("BBBBI", family, length, flags, 0, index) + parts
+
+
+def _new_route(index: int, gateway: str, destination: str = "", length: int = 0, priority: int = 0) -> Wanted:
+    family, value = address_bytes(gateway)
+    parts = attribute(_GATEWAY, value) + number(_OUT, index)
+    parts += attribute(_DESTINATION, address_bytes(destination)[1]) if destination else b""
+    parts += number(_PRIORITY, priority) if priority else b""
+    body = pack("BBBBBBBBI", family, length, 0, 0, _MAIN, _BOOT, 0, _UNICAST, 0) + parts
+    return _NEW_ROUTE, ACK | CREATE | EXCLUSIVE, body
 
 
 def _link(index: int = 0, *, up: bool = False) -> bytes:

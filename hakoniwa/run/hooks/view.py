@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Self
 
+    from hakoniwa.network.facts import NetworkFacts
     from hakoniwa.run.start.groups import Groups
     from hakoniwa.spec.records import Barn, Container
 
@@ -56,6 +57,7 @@ class ContainerView:
         self.supervisor_pid = supervisor_pid
         self.created_at = created_at
         self.exit_status: ExitStatus | None = None
+        self.network: NetworkFacts | None = None  # its addresses, names of interfaces, ports; None: that of the host
 
     @property
     def name(self) -> str:

@@ -32,6 +32,10 @@ def host_steps(container: Container) -> list[HostStep]:
     steps: list[HostStep] = [ClaimName(container.name), ClaimRootfs(container.files.rootfs)]
     if "user" in container.namespaces.own:
         steps.append(ClaimIds(container.name))
+    if container.network is not None:
+        from hakoniwa.run.start.network import network_steps
+
+        steps += network_steps(container)
     if container.needs_groups():
         from hakoniwa.run.start.hostfiles import MakeGroups
 
@@ -55,6 +59,7 @@ def needs_undoing(container: Container) -> bool:
         or container.namespaces.persisted
         or container.has_user_namespace()  # its ids
         or container.needs_groups()
+        or container.network is not None
     )
 
 

@@ -1,4 +1,4 @@
-"""A container as bytes, from one fork of the barn's process to another: with nothing to load for who takes it out again."""
+"""A container as bytes, from one fork of the barn's process to another: with little to load for who takes it out again."""
 
 from __future__ import annotations
 
@@ -46,6 +46,8 @@ def _unpacked(value: Any) -> Any:
         if mark == _TUPLE:
             return tuple(map(_unpacked, parts))
         module, name, fields = parts
+        if module not in sys.modules:  # of what most containers have not: a network
+            __import__(module)
         return getattr(sys.modules[module], name)(**{field: _unpacked(item) for field, item in fields.items()})
     if type(value) is list:
         return list(map(_unpacked, value))
