@@ -22,7 +22,7 @@ from hakoniwa.haco.facade import Definition
 from hakoniwa.known import state
 from hakoniwa.known.statefile import ALIVE, State
 from hakoniwa.library import client
-from hakoniwa.library.definition import describe, read_limits
+from hakoniwa.library.definition import describe, has_a_name, read_limits
 from hakoniwa.library.request import Request
 from hakoniwa.spec.rules.checks import Wrong
 from hakoniwa.spec.rules.checks import name as check_name
@@ -57,11 +57,10 @@ class Box:
             except Wrong as wrong:
                 raise HakoError(f"the name of a box must be {wrong}, not {name!r}") from None
         self._request = _request_of(source, name)
-        spec = self._request.spec or {}
-        self._source = self._request.file or self._request.name or spec.get("name") or "a spec"
 
     def __repr__(self) -> str:
-        return f"Box({self._source!r})"
+        meant = self._request.file or self._request.name
+        return f"Box({meant!r})" if meant else "Box(of a definition)"
 
     def check(self) -> None:
         """Load and validate what is described, and change nothing. Raises HakoError, or Problems with all that is wrong."""
@@ -328,7 +327,7 @@ def _request_of(source: Source, name: str | None) -> Request:
     if isinstance(source, Definition):
         source = source.builder
     if isinstance(source, ContainerBuilder):
-        once = name is None and source.name is None and not source._children
+        once = name is None and not has_a_name(source)
         token = f"{os.getpid()}-{secrets.token_hex(4)}" if once else ""
         return Request(what="check", spec=describe(source, name, token), functions=True, name=name, forget=once)
     if isinstance(source, Mapping):

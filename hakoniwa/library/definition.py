@@ -24,6 +24,12 @@ _UNNAMED = "box"  # what is called so, and a token
 _building = threading.Lock()  # a definition may be used from several threads at once
 
 
+def has_a_name(builder: ContainerBuilder) -> bool:
+    """Whether the definition says what its container, or each of them, is called."""
+    with _building:  # which gives it one for a while
+        return builder.name is not None or bool(builder._children)
+
+
 def describe(builder: ContainerBuilder, name: str | None, token: str) -> dict[str, Any]:
     """The document of a definition, its functions as references; `token` sets one without a name apart from others.
 

@@ -309,7 +309,7 @@ def host() -> ContainerBuilder:
 def remains(places: Path) -> list[Path]:
     """What is known of containers, their rootfs, and the locks of those."""
     found = [path for word in ("run", "lib") for path in (places / word).glob("[!.]*")]
-    return found + [*(places / "run" / ".rootfs").glob("*")]
+    return [*found, *(places / "run" / ".rootfs").glob("*")]
 
 
 def test_nothing_stays_of_what_has_no_name(places: Path) -> None:

@@ -173,3 +173,16 @@ def test_what_is_no_json_is_told(rootfs: Path) -> None:
     spec["containers"] = [spec]
     with pytest.raises(HakoError, match="cannot be passed"):
         Box(spec).check()
+
+
+def test_boxes_that_are_made_at_once_of_one_definition_have_names_of_their_own(config: ContainerBuilder) -> None:
+    switching = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            boxes = list(pool.map(lambda _: Box(config), range(200)))
+    finally:
+        sys.setswitchinterval(switching)
+    names = [(box._request.spec or {})["containers"][0]["name"] for box in boxes]
+    assert len({*names}) == 200
+    assert all(box._request.forget for box in boxes)
