@@ -31,7 +31,7 @@ $(UNPACKED): setup.cfg Makefile
 	@touch $@
 
 # Anew when a source has changed: it compiles what a start loads.
-$(BIN)/hako: $(UNPACKED) $(SOURCES) tools/write_launcher.py tools/write_strategies.py
+$(BIN)/hako: $(UNPACKED) $(SOURCES) $(addprefix tools/,write_launcher.py bodies.py executed.txt write_strategies.py)
 	$(BIN)/python tools/write_strategies.py
 	$(BIN)/python -X no_debug_ranges tools/write_launcher.py
 

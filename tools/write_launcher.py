@@ -18,11 +18,13 @@ import struct
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import MAGIC_NUMBER, find_spec
 from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING
+
+from bodies import AT_ONCE, Body, Place, bodies, read_executed, stubbed
 
 if TYPE_CHECKING:
     from hakoniwa.bundle.quickimport import Entry, Part
@@ -62,6 +64,7 @@ AT_TIMES = (
 )
 LIBRARIES = ("_ctypes", "_json")  # Python's own that they import
 FIRST = "bundle.quickos cli options commands"  # by all commands
+WHOLE, SOME = "together", "at times"  # the first of what stands for commands there, the first as quickimport has it
 ANY = "*"  # the same for every command that is not named here, as quickimport has it
 BEGIN = 20  # bytes at the beginning that say what the file is and where its head lies
 LARGEST = 60 << 10  # of what is read at once: the memory for more would be new each time
@@ -111,26 +114,66 @@ def replace(path: Path, content: bytes, mode: int) -> None:
 
 
 def write_bundle() -> None:
-    """Where the head lies, the parts, the head: the code of quickimport, and what lies where, here and elsewhere."""
+    """Where the head lies, functions, the parts, the head: the code of quickimport, and what lies where, here and elsewhere."""
     content = bytearray(BEGIN)
     parts: list[Part] = []
-    for commands, modules in grouped():
-        for chosen in divided([entry_of(module) for module in modules], LARGEST):
-            part = marshal.dumps(chosen)
-            parts.append((commands, len(content), len(part), tuple(entry[0] for entry in chosen)))
+    chosen = grouped()
+    every = [module for _, modules in chosen for module in modules]
+    at_times = {module for (first, *_), modules in chosen if first in (WHOLE, SOME) for module in modules}
+    place = lay_down(content, every, at_times)
+    for commands, modules in chosen:
+        for entries in divided([entry_of(module, every.index(module), place) for module in modules], LARGEST):
+            part = marshal.dumps(entries)
+            parts.append((commands, len(content), len(part), tuple(entry[0] for entry in entries)))
             content += part
     head = marshal.dumps((lean_code(PACKAGE / "bundle/quickimport.py"), tuple(parts), libraries()))
     content[:BEGIN] = MAGIC_NUMBER + os.urandom(BEGIN - 12) + struct.pack("<II", len(content), len(head))
     replace(BUNDLE, bytes(content) + head, 0o644)
 
 
-def entry_of(module: str) -> Entry:
-    """A module as a part of the bundle has it."""
+def lay_down(content: bytearray, modules: list[str], at_times: set[str]) -> Callable[[str, str], Place | None]:
+    """Put the functions that are not loaded with these modules into the bundle. Returns what tells where one lies.
+
+    With those that are imported `at_times`, all is loaded that any quick command executes.
+    """
+    executed = read_executed()
+    groups: dict[str, list[Body]] = {}
+    places: dict[tuple[str, str], Place] = {}
+    inside: dict[tuple[str, str], tuple[str, int, int]] = {}
+    for number, module in enumerate(modules):
+        tree = lean_tree(source_of(module))
+        for name, _, body in bodies(tree, compiled(tree, source_of(module))):
+            group = executed.get((module.rpartition(".")[2], name))
+            if group is None:
+                single = marshal.dumps(body)
+                places[module, name] = (number, len(content), len(single))
+                content += single
+            elif group != AT_ONCE and module not in at_times:
+                inside[module, name] = group, number, len(groups.setdefault(group, []))
+                groups[group].append(body)
+    for group, found in groups.items():
+        whole = marshal.dumps(tuple(found))
+        start = len(content)
+        places.update(
+            {key: (number, start, len(whole), at) for key, (known, number, at) in inside.items() if known == group}
+        )
+        content += whole
+    return lambda module, name: places.get((module, name))
+
+
+def source_of(module: str) -> Path:
+    """The file of a module of ours."""
     source = PACKAGE.parent.joinpath(*module.split("."))
-    package = source.is_dir()
-    source = source / "__init__.py" if package else source.with_suffix(".py")
+    return source / "__init__.py" if source.is_dir() else source.with_suffix(".py")
+
+
+def entry_of(module: str, number: int, place: Callable[[str, str], Place | None]) -> Entry:
+    """A module as a part of the bundle has it."""
+    source = source_of(module)
     status = source.stat()
-    return (module, str(source), status.st_mtime_ns, status.st_size, package, lean_code(source))
+    tree = lean_tree(source)
+    code = compiled(stubbed(tree, compiled(tree, source), lambda name: place(module, name)), source)
+    return (module, str(source), status.st_mtime_ns, status.st_size, source.name == "__init__.py", number, code)
 
 
 def libraries() -> dict[str, str]:
@@ -164,7 +207,7 @@ def grouped() -> list[tuple[tuple[str, ...], list[str]]]:
     found: dict[tuple[str, ...], list[str]] = {}
     for number, modules in enumerate(AT_TIMES):
         for module in imported(f"{FIRST} {modules}"):
-            users.setdefault(module, ("together" if modules == TOGETHER else "at times", str(number)))
+            users.setdefault(module, (WHOLE if modules == TOGETHER else SOME, str(number)))
     for module in imported(" ".join([FIRST, *needed, *AT_TIMES])):
         found.setdefault(users[module], []).append(module)
     return sorted(found.items(), key=lambda group: (group[0] != (ANY,), -len(group[0]), group[0]))
@@ -190,7 +233,15 @@ def lean_code(source: Path) -> CodeType:
 
     Annotations of classes stay, as text: records have their fields by them.
     """
-    tree = Leaner().visit(ast.parse(source.read_bytes()))
+    return compiled(lean_tree(source), source)
+
+
+def lean_tree(source: Path) -> ast.Module:
+    tree: ast.Module = Leaner().visit(ast.parse(source.read_bytes()))
+    return tree
+
+
+def compiled(tree: ast.Module, source: Path) -> CodeType:
     flags = __future__.annotations.compiler_flag
     code: CodeType = compile(tree, str(source), "exec", flags=flags, dont_inherit=True, optimize=2)
     return code

@@ -29,7 +29,8 @@ def project(tmp_path: Path) -> Path:
     folder = tmp_path / "project"
     shutil.copytree(PROJECT / "hakoniwa", folder / "hakoniwa", ignore=shutil.ignore_patterns("*.bundle"))
     (folder / "tools").mkdir()
-    shutil.copy(PROJECT / "tools" / "write_launcher.py", folder / "tools")
+    for name in ("write_launcher.py", "bodies.py", "executed.txt"):
+        shutil.copy(PROJECT / "tools" / name, folder / "tools")
     install(folder)
     return folder
 
@@ -120,20 +121,137 @@ def test_without_a_bundle_that_fits_the_import_system_does_it(project: Path, con
     assert set(loaded(project, "start").values()) == {"SourceFileLoader"}
 
 
+def executed(project: Path, code: str, command: str) -> str:
+    """What code prints that is executed in the place of the launcher's last line."""
+    text = (project / "hako").read_text().removesuffix("main()\n")
+    words = [sys.executable, "-IS", "-c", f"{text}{code}", command]
+    return subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def replacing(project: Path) -> str:
+    """Code that puts another bundle in the place of the one that the launcher has read."""
+    (project / "other").write_bytes(bytes(1 << 20))
+    return f"import os; os.rename({str(project / 'other')!r}, {str(bundle(project))!r})\n"
+
+
+CLOSING = "sys.meta_path[0].file = os.close(sys.meta_path[0].file) or -1\n"
+
+
 def test_another_bundle_that_takes_its_place_meanwhile_is_not_read(project: Path) -> None:
     """What is imported later comes from the bundle that the index is of, or from its source."""
     later = "import hakoniwa.steps.files.gather as late; print(type(late.__spec__.loader).__name__)"
-    text = (project / "hako").read_text().removesuffix("main()\n")
-    replace = f"import os; os.rename({str(project / 'other')!r}, {str(bundle(project))!r})\n"
-    for between, kind in (("", "_BundleFinder"), (replace, "SourceFileLoader")):
-        (project / "other").write_bytes(bytes(1 << 20))
-        done = subprocess.run(
-            [sys.executable, "-IS", "-c", f"{text}{between}{later}", "start"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert done.stdout == f"{kind}\n"
+    assert executed(project, later, "start") == "_BundleFinder\n"
+    assert executed(project, f"import os\n{CLOSING}{later}", "start") == "_BundleFinder\n"
+    assert executed(project, replacing(project) + later, "start") == "_BundleFinder\n"
+    install(project)
+    assert executed(project, replacing(project) + CLOSING + later, "start") == "SourceFileLoader\n"
+
+
+SELDOM = """
+
+class Seldom:
+    shown = "as {}".format("text")
+
+    def __init__(self, value: int = -5, *parts: int, more: tuple[str, ...] = ("a", "b")) -> None:
+        self.value, self.parts, self.more = value, parts, more
+
+    @property
+    def twice(self) -> int:
+        return self.value * 2
+
+    @classmethod
+    def make(cls, value: int) -> "Seldom":
+        return cls(value, 1, 2, more=())
+
+    def __str__(self) -> str:
+        return f"{self.shown} {self.twice}"
+
+    def __len__(self) -> int:
+        return seldom(self.parts)
+
+    def fail(self) -> None:
+        raise LookupError("here")
+
+
+class More(Seldom):
+    def __init__(self) -> None:
+        super().__init__(7)
+
+    def fail(self) -> None:
+        Seldom.fail(self)
+
+
+def seldom(parts: tuple[int, ...], begin: int = 40) -> int:
+    return len(parts) + begin
+
+
+def changed(found: list[int] = []) -> list[int]:
+    return found
+
+
+def twice() -> int:
+    return 1
+
+
+twice = twice
+"""
+
+USING = """
+import hakoniwa.commands.upkeep.version as v
+kinds = [type(vars(v)[name]).__name__ for name in ("run", "seldom", "changed", "twice")]
+kinds += [type(vars(v.Seldom)[name]).__name__ for name in ("__str__", "twice", "make")]
+one, two = v.Seldom(), v.Seldom.make(3)
+print(kinds, one.value, one.parts, one.more, one.twice, two, len(two), v.seldom.__name__, v.Seldom.fail.__qualname__)
+assert one.fail == one.fail and v.changed() is v.changed() and v.Seldom.__str__(v.More()) == str(v.More()) == "as text 14"
+try:
+    v.seldom()
+except TypeError as error:
+    print(error)
+try:
+    v.More().fail()
+except LookupError as error:
+    trace = error.__traceback__.tb_next
+    while trace:
+        print(trace.tb_frame.f_code.co_qualname, trace.tb_frame.f_code.co_filename == v.__file__, trace.tb_lineno)
+        trace = trace.tb_next
+"""
+
+
+def test_what_is_seldom_executed_is_read_when_it_is_called(project: Path) -> None:
+    source = project / "hakoniwa" / "commands" / "upkeep" / "version.py"
+    change(source, lambda text: text + SELDOM)
+    install(project)
+    lines = source.read_text().splitlines()
+    told = executed(project, USING, "version").splitlines()
+    assert told[:2] == [
+        "['function', 'Later', 'function', 'function', 'Later', 'property', 'classmethod'] "
+        "-5 () ('a', 'b') -10 as text 6 42 seldom Seldom.fail",
+        "seldom() missing 1 required positional argument: 'parts'",
+    ]
+    raised = lines.index('        raise LookupError("here")') + 1
+    assert told[-3:-1] == [
+        f"More.fail True {lines.index('        Seldom.fail(self)') + 1}",
+        "Later.__call__ False " + told[-2].split()[-1],
+    ]
+    assert told[-1] == f"Seldom.fail True {raised}"
+    assert executed(project, replacing(project) + USING, "version").splitlines() == told
+    install(project)
+    assert executed(project, f"import os\n{CLOSING}{USING}", "version").splitlines() == told
+
+
+@pytest.mark.parametrize("gone", ["replaced", "closed to imports"])
+def test_a_function_that_cannot_be_read_is_told(project: Path, gone: str) -> None:
+    """Never is it taken from what the same path leads to in another root."""
+    prepare = replacing(project) if gone == "replaced" else "import os\n"
+    code = f"""{prepare}finder = sys.meta_path[0]
+{CLOSING}if {gone == "closed to imports"}: sys.meta_path.clear()
+from hakoniwa import options
+try:
+    options.help_text(None)
+except ImportError as error:
+    print(error)
+"""
+    assert executed(project, code, "version") == "the bundle was replaced: hakoniwa was installed anew meanwhile\n"
 
 
 def test_a_module_that_fails_is_told_as_everything_is(project: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 
 from hakoniwa.kernel.libc import CLONE3, CLOSE_RANGE, call, fork_hooks, syscall
 
@@ -150,9 +151,10 @@ def kind_of(descriptor: int) -> str | None:
 
 
 def close_all_but(keep: set[int]) -> None:
-    """Close every descriptor from 3 on but those in `keep`."""
+    """Close every descriptor from 3 on but those in `keep`, and the file that our code is read from (bundle/quickimport.py)."""
+    code = {getattr(finder, "file", -1) for finder in sys.meta_path}
     first = 3
-    for number in sorted(fd for fd in keep if fd >= 3):
+    for number in sorted(fd for fd in keep | code if fd >= 3):
         if number > first:
             syscall(CLOSE_RANGE, first, number - 1, 0)
         first = number + 1
