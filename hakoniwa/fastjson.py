@@ -20,18 +20,21 @@ class Written:
 
     __slots__ = ("text",)
 
-    def __init__(self, value: Any) -> None:
-        self.text = dumps(value)
+    def __init__(self, text: str) -> None:
+        self.text = text
 
 
-def dumps(value: Any) -> str:
-    """`value`, which may hold records, as JSON on one line. Raises TypeError or ValueError for what JSON cannot say."""
+def dumps(value: Any, *, by_name: bool = False) -> str:
+    """`value`, which may hold records, as JSON on one line. Raises TypeError or ValueError for what JSON cannot say.
+
+    With `by_name` callables and other objects become their name instead, as `record.plain` has it.
+    """
     pieces: list[str] = []
-    _write(value, pieces.append)
+    _write(value, pieces.append, by_name)
     return "".join(pieces)
 
 
-def _write(value: Any, put: Callable[[str], None]) -> None:
+def _write(value: Any, put: Callable[[str], None], by_name: bool) -> None:
     if isinstance(value, str):
         put(_quoted(value))
     elif value is None or isinstance(value, (bool, int)):
@@ -48,7 +51,7 @@ def _write(value: Any, put: Callable[[str], None]) -> None:
         before = "["
         for item in value:
             put(before)
-            _write(item, put)
+            _write(item, put, by_name)
             before = ", "
         put("]" if value else "[]")
     elif isinstance(value, (dict, Record)):
@@ -56,13 +59,15 @@ def _write(value: Any, put: Callable[[str], None]) -> None:
         named = value if isinstance(value, dict) else value._plain()
         for name, item in named.items():
             put(f"{before}{_quoted(name if isinstance(name, str) else _as_name(name))}: ")
-            _write(item, put)
+            _write(item, put, by_name)
             before = ", "
         put("}" if named else "{}")
     elif isinstance(value, Written):
         put(value.text)
     elif isinstance(value, float) and value - value == 0:  # neither infinite nor no number
         put(float.__repr__(value))
+    elif by_name and not isinstance(value, float):
+        put(_quoted(getattr(value, "__qualname__", type(value).__qualname__)))
     else:
         raise TypeError(f"JSON cannot say {value!r}")
 

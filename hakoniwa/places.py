@@ -24,6 +24,8 @@ def _place(override: str, for_root: str, variable: str, fallback: str) -> str:
     Raises HakoError if that could be somebody else's: we believe what we read there.
     """
     chosen = os.environ.get(override)
+    if chosen in _trusted:
+        return chosen  # in the same words as the folder that was found to be ours
     if chosen:
         folder = os.path.abspath(chosen)
     elif os.geteuid() == 0:

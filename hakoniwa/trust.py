@@ -115,15 +115,24 @@ def check_folder(folder: str) -> bool:
     way = follow(folder, missing=True)
     owners, strict = _judges(way.root)
     _check_folders(way, folder, owners, strict)
-    if not way.complete:
-        return False
+    if way.complete:
+        _must_be_ours(folder, way.status, way.real, owners)
+    return way.complete
+
+
+def check_entry(folder: str) -> None:
+    """The same for a folder that is there, in one that was checked: nobody else can have put it there. It is no symlink."""
+    status = os.lstat(folder)
+    _must_be_ours(folder, status, folder, (0, os.geteuid()))
+
+
+def _must_be_ours(folder: str, status: os.stat_result, real: str, owners: Collection[int]) -> None:
     us = os.geteuid()
-    if way.status.st_mode & _KIND != _FOLDER:
+    if status.st_mode & _KIND != _FOLDER:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder)
-    if way.status.st_uid not in (0, us) or _who_else_writes(way.real, way.status, owners) is not None:
+    if status.st_uid not in (0, us) or _who_else_writes(real, status, owners) is not None:
         hint = f"chown {us} {folder} && chmod go-w {folder}, once what lies in it is yours"
         raise Distrust(f"the folder {folder} is not ours alone", hint=hint)
-    return True
 
 
 def check_place(path: str) -> None:

@@ -18,8 +18,10 @@ from hakoniwa.haco.sections.section import Section
 from hakoniwa.known import copies
 from hakoniwa.known.kept import LARGEST_COPY, finder_of_bundle, summed
 from hakoniwa.known.state import is_known
+from hakoniwa.known.statefile import WRITTEN, definition_text
 from hakoniwa.record import Record
 from hakoniwa.spec import records
+from hakoniwa.spec.records import Container
 from hakoniwa.spec.strategies import SETTINGS
 
 TYPE_CHECKING = False
@@ -172,6 +174,8 @@ def _add(record: Record, rows: list[Row]) -> int:
             several.append((name, tuple(_add(_record(item), rows) for item in value)))
         else:
             plain[name] = _plain(value)
+    if isinstance(record, Container):
+        plain[WRITTEN] = definition_text(record)
     room = type(record).__module__
     rows.append(("" if room == records.__name__ else room, type(record).__name__, plain, tuple(single), tuple(several)))
     return len(rows) - 1

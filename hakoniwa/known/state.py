@@ -27,7 +27,7 @@ from hakoniwa.known.statefile import (
 )
 from hakoniwa.places import ensure_private, folder_of, lib_dir, log_dir, run_dir
 from hakoniwa.record import Unreadable
-from hakoniwa.trust import check_folder, read_own
+from hakoniwa.trust import check_entry, read_own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def take_lock(name: str) -> int:
         try:
             os.mkdir(folder, 0o700)
         except FileExistsError:
-            check_folder(folder)
+            check_entry(folder)
         except FileNotFoundError:
             ensure_private(run_dir())
             continue
@@ -168,13 +168,16 @@ def identity(state: State, who: str = "init") -> Identity:
     return Identity(boot=state.boot_id, pid=process.pid, started=process.started)
 
 
-def has_ended(name: str) -> bool:
+def has_ended(name: str, *, file: str | None = None) -> bool:
     """Whether a glance at the state tells that nothing is left of a container: it is the usual case, and the quickest.
 
-    If it does not, `known/leftovers.py` has a closer look.
+    With `file`: and that it was made by that file. If it does not, `known/leftovers.py` has a closer look.
     """
     path = state_file(name)
-    told = ended(path) or not any(os.path.lexists(file) for file in (path, f"{path}.new"))
+    if file is not None:
+        told = ended(path, file=file)
+    else:
+        told = ended(path) or not any(os.path.lexists(one) for one in (path, f"{path}.new"))
     return told and not _has_notes(name)
 
 

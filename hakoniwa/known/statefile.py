@@ -53,6 +53,9 @@ class Later(Damaged):
     _way_out = "that version reads it"
 
 
+WRITTEN = "_written"  # no field: a container that anything is changed of loses it
+
+
 class Definition(Record):
     """What commands need of the description of a container; `whole` is all of it."""
 
@@ -71,6 +74,11 @@ class Definition(Record):
         """That of a container."""
         own = {name: getattr(container, name) for name in cls._fields if name != cls._whole}
         return cls(whole=plain(container), **own)
+
+
+def definition_text(container: Container) -> str:
+    """The whole definition of a container, as a state and a record hold it. A description that was kept has it with it."""
+    return vars(container).get(WRITTEN) or fastjson.dumps(container, by_name=True)
 
 
 class ProcessRecord(Record):

@@ -8,7 +8,7 @@ from hakoniwa import fastjson
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.processes.pidfd import boot_id, start_time
 from hakoniwa.known import state
-from hakoniwa.known.statefile import Definition, End, ProcessRecord, State
+from hakoniwa.known.statefile import End, ProcessRecord, State, definition_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class StateWriter:
 
     def define(self, container: Container) -> None:
         """Have this definition written from now on."""
-        self._definition = fastjson.Written(Definition.of(container))
+        self._definition = fastjson.Written(definition_text(container))
 
     def identify(self, init: int) -> None:
         """Note what tells the processes from any later ones with their pids; while others are busy."""

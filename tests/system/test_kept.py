@@ -12,6 +12,9 @@ import pytest
 
 from tests.conftest import Hako
 from tests.kept import copies, forge, how
+from tests.ordinary import UID, Ordinary, user
+
+__all__ = ["user"]
 
 Writer = Callable[..., Path]
 
@@ -232,3 +235,19 @@ def test_several_containers_and_a_host_rootfs(write_file: Writer, cache: Path, r
     path = write_file('config.name = "hosted"\nconfig.bootstrap.strategy = "host"', name="hosted")
     hako("create", path)
     assert [how(path), how(path)] == ["executed", "taken"]
+
+
+def test_an_ordinary_user_has_copies_of_their_own(user: Ordinary) -> None:
+    path = user.write("config.bootstrap.strategy = 'host'\nconfig.init_command = ['/usr/bin/id', '-u']")
+    user.hako("create", path)
+    for _ in range(2):
+        assert user.hako("start", path).stdout == "0\n"
+    (copy,) = copies(user.home / "cache" / "hakoniwa")
+    assert (copy.stat().st_uid, copy.stat().st_mode) == (UID, 0o100600)
+    before = copy.stat().st_mtime_ns
+    user.hako("start", path)
+    assert copy.stat().st_mtime_ns == before
+    os.chown(copy, 0, 0)
+    assert user.hako("start", path).stdout == "0\n"
+    (copy,) = copies(user.home / "cache" / "hakoniwa")
+    assert copy.stat().st_uid == UID, "somebody else's is replaced"

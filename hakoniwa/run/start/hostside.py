@@ -113,6 +113,8 @@ class ClaimName(HostStep):
                 f"cannot make the state of {name!r}: {error.strerror}: {error.filename}",
                 hint="is the disk full, or the folder not writable?",
             ) from None
+        if state.has_ended(name, file=life.container.file):
+            return
         if not state.has_ended(name):
             from hakoniwa.known import leftovers
 
