@@ -30,6 +30,7 @@ ALONE = [
     "with config.bootstrap as b:\n        b.strategy = 'host'",
     "config.metadata['file'] = __file__",
     "config.limit(memory='512M', pids=sum(range(5)))",
+    "config.namespace.unshare('user')\n    config.cgroup.v2['cgroup.max.depth'] = 5\n    config.cgroup.v2.assign_only = True",
     "with config.define() as one:\n        one.name = 'one'",
 ]
 NOT_ALONE = [

@@ -64,6 +64,7 @@ class CgroupSection(_Parameters):
 
     _word = "config.cgroup"
     _checks = {"name": checks.group_name}
+    _more = ("v2",)
 
     if TYPE_CHECKING:
         name: str | None
