@@ -46,8 +46,9 @@ COMMANDS = {
 TOGETHER = "haco.loader"
 AT_TIMES = (
     "known.ids kernel.descriptors kernel.processes.idmap known.ranges "  # a user namespace
-    "run.start.helper run.start.hostfiles steps.namespaces",
-    "kernel.cgroup.delegation kernel.cgroup.v1 kernel.cgroup.v2 run.start.groups steps.join",
+    "run.start.helper steps.outside steps.files.shown",
+    "kernel.cgroup.delegation kernel.cgroup.v2 run.start.groups run.start.hostgroups",
+    *("kernel.cgroup.v1", "run.start.hostfiles steps.namespaces", "steps.join", "known.callerids"),
     "host.root.shadows spec.outline",  # a rootfs that we make
     "run.barn.process run.hooks.general run.output",  # more than a container in the foreground
     "run.barn.background",

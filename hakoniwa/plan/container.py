@@ -143,15 +143,15 @@ def _awaited(container: Container, launch: Launch, handed: Handed) -> list[Step]
     """What the first process waits for: until then it is who the supervisor is, and not yet root of a user namespace."""
     steps: list[Step] = []
     entered = next((one for one in container.namespaces.entered if one.name == "mount"), None)
-    waits = waits_for_host(container, launch)
-    if waits or entered is not None:
-        from hakoniwa.steps.namespaces import AwaitOutside, CopyMounts
+    if waits_for_host(container, launch):
+        from hakoniwa.steps.outside import AwaitOutside
 
-        if waits:
-            inner, announce = container.has_user_namespace(), bool(container.namespaces.persisted)
-            steps.append(AwaitOutside(channel=handed.channel, user_namespace=inner, announce=announce))
-        if entered is not None:
-            steps.append(CopyMounts(namespace=handed.mounts, where=entered.where))
+        inner, announce = container.has_user_namespace(), bool(container.namespaces.persisted)
+        steps.append(AwaitOutside(channel=handed.channel, user_namespace=inner, announce=announce))
+    if entered is not None:
+        from hakoniwa.steps.namespaces import CopyMounts
+
+        steps.append(CopyMounts(namespace=handed.mounts, where=entered.where))
     return [*steps, *wait_at_gate(container, handed)]
 
 

@@ -10,7 +10,7 @@ import os
 
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.processes import idmap, process
-from hakoniwa.known import ids
+from hakoniwa.known import callerids, ids
 from hakoniwa.places import cache_dir, lib_dir, log_dir, run_dir
 from hakoniwa.run.process.task import Task
 
@@ -29,7 +29,7 @@ def as_root(action: Callable[[], object], maps: Maps | None = None) -> None:
     if os.geteuid() == 0:
         action()
         return
-    maps = maps if maps is not None and maps.uids else ids.caller_maps()
+    maps = maps if maps is not None and maps.uids else callerids.caller_maps()
     # For root, whom the child takes itself for, these would be others.
     places = {"RUN": run_dir(), "LIB": lib_dir(), "CACHE": cache_dir(), "LOG": log_dir()}
     go_reader, go_writer = os.pipe2(os.O_CLOEXEC)
@@ -44,7 +44,9 @@ def as_root(action: Callable[[], object], maps: Maps | None = None) -> None:
     try:
         task = Task(act, process.NAMESPACES["user"] | process.NAMESPACES["mount"])
     except OSError as error:
-        raise HakoError(f"cannot make a user namespace: {error.strerror}", hint=ids.why_no_user_namespace()) from None
+        raise HakoError(
+            f"cannot make a user namespace: {error.strerror}", hint=callerids.why_no_user_namespace()
+        ) from None
     os.close(go_reader)
     try:
         ids.establish(task.pid, maps)

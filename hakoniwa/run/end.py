@@ -156,10 +156,10 @@ class _Target:
 
     def _thaw(self) -> None:
         """Not even KILL reaches the processes of a frozen v1 cgroup."""
-        from hakoniwa.kernel.cgroup import v1
+        if self._found.cgroups:
+            from hakoniwa.kernel.cgroup import thaw
 
-        for path in self._found.cgroups:
-            v1.thaw(path)
+            thaw(self._found.cgroups)
 
     def finish(self, grace: float) -> HakoError | None:
         """Wait and kill as promised. Returns why the container could not be ended."""

@@ -59,7 +59,7 @@ def for_caller(barn: Barn) -> Barn:
     """The barn as this user runs it: an ordinary user's containers have a user namespace, whatever they say."""
     if os.geteuid() == 0:
         return barn
-    from hakoniwa.known.ids import for_ordinary_user
+    from hakoniwa.known.callerids import for_ordinary_user
 
     for container in barn.containers:
         if container.network is not None:

@@ -195,11 +195,11 @@ class Supervisor:
         self._take_host_steps(CLONE)
         if self._life.groups is None:
             return [-1]
-        from hakoniwa.steps.join import open_groups
+        from hakoniwa.kernel.cgroup import open_joining
 
         if not self._container.has_pid_namespace():
             prctl.adopt_orphans()
-        return open_groups(self._life.groups.joined())
+        return open_joining(self._life.groups.joined())
 
     def _keep_namespaces(self, pid: int) -> None:
         self._life.base.pid = pid

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 
-from hakoniwa.errors import HakoError
 from hakoniwa.kernel.filesystem import paths
 from hakoniwa.kernel.processes import process
 from hakoniwa.steps.step import Context, Step
@@ -99,23 +98,3 @@ class JoinGroups(Step):
 
     def hint(self, error: OSError) -> str:
         return "pids.max must leave room for one process" if error.errno == errno.EAGAIN else ""
-
-
-def open_groups(paths: list[str]) -> list[int]:
-    """What joins each v1 group of a container, and last the folder of its v2 group (to clone into), or -1.
-
-    Raises HakoError where a group is gone: somebody else has removed it.
-    """
-    from hakoniwa.kernel.cgroup import v2
-
-    unified, joining = -1, []
-    for path in paths:
-        if v2.is_group(path):
-            unified = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            continue
-        try:
-            joining.append(os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
-        except FileNotFoundError:
-            hint = "the container's processes were moved out of it; kill and start the container"
-            raise HakoError(f"the cgroup {path} is gone", hint=hint) from None
-    return [*joining, unified]

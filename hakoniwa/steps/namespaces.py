@@ -1,4 +1,4 @@
-"""Namespaces that the first process itself enters or makes, and its place in a user namespace."""
+"""Namespaces that the first process itself enters or makes, and those that are kept."""
 
 from __future__ import annotations
 
@@ -7,52 +7,15 @@ import os
 
 from hakoniwa.errors import HakoError
 from hakoniwa.host.paths import open_outside, open_parent, remove_file
-from hakoniwa.kernel.processes import idmap, prctl, process
+from hakoniwa.kernel.processes import process
 from hakoniwa.places import make_parents
-from hakoniwa.steps.step import AwaitsMaps, Context, Step, sort_provided, write_own_file
+from hakoniwa.steps.step import Context, Step, write_own_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import _socket
     from collections.abc import Mapping
 
     from hakoniwa.spec.records import Entered
-
-
-class AwaitOutside(AwaitsMaps):
-    """Wait until the host's side has written the id maps, and take what it has opened for us."""
-
-    channel: _socket.socket | None  # None in a plan that is only shown
-    user_namespace: bool  # become root of it
-    announce: bool  # somebody waits for our namespaces to be complete
-
-    def __str__(self) -> str:
-        return "become root of the user namespace" if self.user_namespace else "take what was opened outside"
-
-    def apply(self, context: Context) -> None:
-        from hakoniwa.kernel import descriptors
-
-        assert self.channel is not None
-        if self.announce:
-            descriptors.send(self.channel, b"here", [])
-        received = descriptors.receive(self.channel)
-        self.channel.close()
-        prctl.become_undumpable()
-        if received is None:
-            os._exit(1)  # what has failed outside was told there
-        message, opened = received
-        if message.startswith(ASSISTED):
-            context.provided = sort_provided(message.removeprefix(ASSISTED), opened)
-        if self.user_namespace:
-            context.look_at_user_namespace()
-            idmap.become_root_inside(context.may_set_groups)
-
-    def hint(self, error: OSError) -> str:
-        return "the maps must have an id 0" if error.errno == errno.EINVAL else ""
-
-
-# What the host's side says: that it has opened things, and for which steps; or that the first process can do so itself.
-ASSISTED, ALONE = b"assisted", b"alone"
 
 
 class CopyMounts(Step):

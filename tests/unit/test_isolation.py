@@ -16,7 +16,7 @@ from hakoniwa.haco.loader import load
 from hakoniwa.kernel.processes import idmap
 from hakoniwa.kernel.security import callnames as names
 from hakoniwa.kernel.security import capabilities
-from hakoniwa.known import ids, ranges
+from hakoniwa.known import callerids, ids, ranges
 from hakoniwa.plan.container import Launch, clone_flags
 from hakoniwa.plan.flavours import plan
 from hakoniwa.seccomp import compiling, docker, profile, programs
@@ -421,10 +421,10 @@ def test_a_malformed_line_of_subuid_is_told(tmp_path: Path, line: str) -> None:
 
 def test_the_usual_maps() -> None:
     granted = {"uid": [(100000, 65536)], "gid": [(200000, 10), (300000, 10)]}
-    maps = ids.usual_maps(granted)
+    maps = callerids.usual_maps(granted)
     assert maps.uids == ((0, os.geteuid(), 1), (1, 100000, 65535))
     assert maps.gids == ((0, os.getegid(), 1), (1, 200000, 10), (11, 300000, 10))
-    alone = ids.usual_maps({"uid": [], "gid": []})
+    alone = callerids.usual_maps({"uid": [], "gid": []})
     assert alone.uids == ((0, os.geteuid(), 1),)
     assert not alone.helped
 

@@ -89,14 +89,15 @@ def _wrong_parameters(container: Container) -> list[HakoError]:
         return []
     from hakoniwa.kernel import cgroup
     from hakoniwa.run.start import groups
+    from hakoniwa.run.start.groupfaults import find_fault
 
     host = cgroup.find_hierarchies()
     try:
         groups.resolve_parameters(container, host)
     except HakoError as error:
         return [error]
-    found = [groups.find_fault(parameter, host.v1[parameter.name.partition(".")[0]]) for parameter in wanted.v1]
-    found += [groups.find_fault(parameter, host.v2_parent) for parameter in wanted.v2 if host.v2_parent]
+    found = [find_fault(parameter, host.v1[parameter.name.partition(".")[0]]) for parameter in wanted.v1]
+    found += [find_fault(parameter, host.v2_parent) for parameter in wanted.v2 if host.v2_parent]
     return [fault for fault in found if fault is not None]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from hakoniwa.kernel.cgroup import v2
+from hakoniwa.kernel.filesystem.files import read_file
 
 _MARKS = ("user.delegate", "trusted.delegate")
 _CALLERS = "hakoniwa.callers"
@@ -18,10 +19,9 @@ _DELEGATED = "/sys/kernel/cgroup/delegate"
 
 def own_group(root: str) -> str:
     """The v2 group of this process. `man 7 cgroups`, /proc/PID/cgroup."""
-    with open("/proc/self/cgroup") as file:
-        for line in file:
-            if line.startswith("0::"):
-                return root + line[3:].rstrip("\n").rstrip("/")
+    for line in os.fsdecode(read_file("/proc/self/cgroup")).splitlines():
+        if line.startswith("0::"):
+            return root + line[3:].rstrip("/")
     return root
 
 
@@ -79,8 +79,7 @@ def make_room(path: str) -> None:
 def give(path: str, uid: int, gid: int) -> None:
     """Delegate a group to a user: groups can be made in it, and its own limits stay ours. Raises OSError."""
     try:
-        with open(_DELEGATED) as file:
-            names = file.read().split()
+        names = read_file(_DELEGATED).decode().split()
     except FileNotFoundError:  # before Linux 4.15
         names = ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"]
     os.chown(path, uid, gid)

@@ -21,8 +21,7 @@ def enable(root: str, controller: str) -> None:
 
 def read(path: str, parameter: str) -> str:
     """The content of a parameter's file."""
-    with open(f"{path}/{parameter}") as file:
-        return file.read().strip()
+    return read_file(f"{path}/{parameter}").decode().strip()
 
 
 def write(path: str, parameter: str, value: str) -> None:

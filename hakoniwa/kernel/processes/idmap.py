@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import HakoError
+from hakoniwa.kernel.filesystem.files import read_file
 from hakoniwa.kernel.processes import process
 
 TYPE_CHECKING = False
@@ -27,8 +28,8 @@ def maps(ranges: Sequence[Range], inside: int) -> bool:
 
 def read_map(pid: int | str, kind: str) -> list[Range]:
     """The map of a process's user namespace as we see it; `kind` is "uid" or "gid"."""
-    with open(f"/proc/{pid}/{kind}_map") as file:
-        return [(int(inside), int(outside), int(count)) for inside, outside, count in map(str.split, file)]
+    lines = read_file(f"/proc/{pid}/{kind}_map").splitlines()
+    return [(int(inside), int(outside), int(count)) for inside, outside, count in map(bytes.split, lines)]
 
 
 def is_host_root() -> bool:
@@ -87,8 +88,7 @@ def become_root_inside(leave_groups: bool) -> None:
 
 def may_set_groups() -> bool:
     """Whether this user namespace lets its processes change their groups."""
-    with open("/proc/self/setgroups") as file:
-        return file.read().strip() != "deny"
+    return read_file("/proc/self/setgroups").strip() != b"deny"
 
 
 def subordinate_ranges(path: str, user: str, uid: int) -> list[tuple[int, int]]:
@@ -126,8 +126,7 @@ def taken_ranges() -> list[tuple[int, int]]:
     found = []
     for path in ("/etc/subuid", "/etc/subgid"):
         try:
-            with open(path, encoding="utf-8", errors="replace") as file:
-                lines = file.read().splitlines()
+            lines = read_file(path).decode(errors="replace").splitlines()
         except FileNotFoundError:
             continue
         for line in lines:

@@ -13,12 +13,13 @@ from hakoniwa.errors import HakoError
 from hakoniwa.kernel import descriptors
 from hakoniwa.kernel.processes import process, signals
 from hakoniwa.kernel.processes.pidfd import start_time
-from hakoniwa.known.ids import caller_maps, establish, why_no_user_namespace
+from hakoniwa.known.callerids import caller_maps, why_no_user_namespace
+from hakoniwa.known.ids import establish
 from hakoniwa.known.statefile import ProcessRecord
 from hakoniwa.run.process import child, report
 from hakoniwa.spec.records import NO_MAPS, Entered, Maps
 from hakoniwa.spec.rules.rules import rules_of_sharing
-from hakoniwa.steps import namespaces
+from hakoniwa.steps import namespaces, outside
 from hakoniwa.steps.files import root
 from hakoniwa.steps.process import identity
 from hakoniwa.steps.shared import AwaitKeeping, WaitAsFirst
@@ -85,7 +86,7 @@ class Shared:
         try:
             if mapped:
                 establish(pid, maps)
-                descriptors.send(mapped[1], namespaces.ALONE, [])
+                descriptors.send(mapped[1], outside.ALONE, [])
             made = descriptors.receive(outer)
             if made is None:
                 raise self._why_not(reader, pidfd)
@@ -157,7 +158,7 @@ class Shared:
         if "cgroup" in names:
             steps.append(namespaces.MakeCgroupNamespace(where=shared.where))
         if mapped is not None:
-            steps.append(namespaces.AwaitOutside(channel=mapped, user_namespace=True, announce=False))
+            steps.append(outside.AwaitOutside(channel=mapped, user_namespace=True, announce=False))
         if "uts" in names:
             steps.append(identity.SetHostname(name=shared.hostname or self._barn.name, where=shared.where))
         if "net" in names:

@@ -16,7 +16,7 @@ from hakoniwa.kernel.security import capabilities
 from hakoniwa.run.process import child, report
 from hakoniwa.run.process.newprocess import NewProcess
 from hakoniwa.run.process.streams import Streams, choose_streams
-from hakoniwa.steps.join import EnterRoot, JoinGroups, JoinNamespaces, namespaces_apart, open_groups
+from hakoniwa.steps.join import EnterRoot, JoinGroups, JoinNamespaces, namespaces_apart
 from hakoniwa.steps.process import identity
 from hakoniwa.steps.step import apply_all, prepare_all
 
@@ -30,6 +30,12 @@ if TYPE_CHECKING:
     from hakoniwa.steps.step import Context, Step
 
 
+def _open_joining(groups: list[str]) -> list[int]:
+    from hakoniwa.kernel.cgroup import open_joining
+
+    return open_joining(groups)
+
+
 class FurtherProcess:
     """One such process. `found` is the container's state, `container` a pidfd of its first process."""
 
@@ -39,7 +45,7 @@ class FurtherProcess:
         self._join = JoinNamespaces(pidfd=container, flags=namespaces_apart(found.init.pid))
         self._root = os.open(f"/proc/{found.init.pid}/root", os.O_PATH | os.O_CLOEXEC)
         groups = [*found.cgroups, *([found.assigned_cgroup] if found.assigned_cgroup else [])]
-        *self._joining, self._unified = open_groups(groups) if groups else [-1]
+        *self._joining, self._unified = _open_joining(groups) if groups else [-1]
         self._attributes: tuple[_socket.socket, _socket.socket] | None = None
         self.front = -1  # a socket that takes the master of the pty, or -1
         self.streams = Streams()

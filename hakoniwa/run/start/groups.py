@@ -7,7 +7,7 @@ import os
 
 from hakoniwa.errors import HakoError, nearest
 from hakoniwa.kernel import cgroup
-from hakoniwa.kernel.cgroup import Hierarchies, make, v1, v2
+from hakoniwa.kernel.cgroup import Hierarchies, make, v2
 from hakoniwa.kernel.processes import idmap
 from hakoniwa.spec.records import Parameter
 
@@ -69,7 +69,7 @@ class Groups:
     def __getitem__(self, parameter: str) -> int | str:
         """What the kernel says now: a number where it is one."""
         path = self._of(parameter)
-        text = (v2 if v2.is_group(path) else v1).read(path, parameter)
+        text = cgroup.read(path, parameter)
         return int(text) if text.removeprefix("-").isdecimal() else text
 
     def __setitem__(self, parameter: str, value: int | str) -> None:
@@ -77,7 +77,7 @@ class Groups:
         path = self._of(parameter)
         self.remember(path, parameter)
         try:
-            (v2 if v2.is_group(path) else v1).write(path, parameter, str(value))
+            cgroup.write(path, parameter, str(value))
         except OSError as error:
             raise HakoError(f"cannot write {value!r} to {path}/{parameter}: {error.strerror}") from None
 
@@ -85,7 +85,7 @@ class Groups:
         """Note what a parameter is before it is written for the first time; some can only be written."""
         if parameter not in self.originals:
             try:
-                self.originals[parameter] = (v2 if v2.is_group(path) else v1).read(path, parameter)
+                self.originals[parameter] = cgroup.read(path, parameter)
             except OSError:
                 pass
 
@@ -119,8 +119,7 @@ class Groups:
 
     def thaw(self) -> None:
         """Let frozen processes go on, so that a signal reaches them."""
-        for path in self.paths:
-            v1.thaw(path)
+        cgroup.thaw(self.paths)
 
 
 def make_groups(container: Container, groups: Groups) -> None:
@@ -206,7 +205,10 @@ def _make(groups: Groups, root: str, name: str) -> None:
         groups.note(f"{root}/{name}")
         path = make(root, name)
         groups.paths.append(path)
-        v1.inherit(root, path)
+        if not v2.is_group(path):
+            from hakoniwa.kernel.cgroup import v1
+
+            v1.inherit(root, path)
     except OSError as error:
         raise HakoError(f"cannot make a cgroup below {root}: {error.strerror}") from None
 
@@ -272,63 +274,8 @@ def _set(groups: Groups, path: str, parameter: Parameter) -> None:
     """Write a parameter of the file."""
     groups.remember(path, parameter.name)
     try:
-        (v2 if v2.is_group(path) else v1).write(path, parameter.name, parameter.value)
+        cgroup.write(path, parameter.name, parameter.value)
     except OSError as error:
-        raise _refused(path, parameter, error) from None
+        from hakoniwa.run.start.groupfaults import refused
 
-
-def _refused(path: str, parameter: Parameter, error: OSError) -> HakoError:
-    """Why the kernel did not take a value, with its own reason and the file."""
-    if fault := _fault_in(path, parameter):
-        return fault
-    told = f"cannot write {parameter.value!r} to {path}/{parameter.name}: {error.strerror}"
-    return HakoError(told, where=parameter.where)
-
-
-def _fault_in(path: str, parameter: Parameter) -> HakoError | None:
-    """What is wrong with a parameter by what is in the folder of a group."""
-    name, controller = parameter.name, _controller(parameter)
-    writable = [
-        entry for entry in sorted(os.listdir(path)) if entry.startswith(f"{controller}.") and _is_writable(path, entry)
-    ]
-    if not os.path.exists(f"{path}/{name}"):
-        told = f"cgroup parameter {name!r} is unknown to this kernel"
-    elif name not in writable:
-        told = f"cgroup parameter {name!r} can only be read"
-    else:
-        return None
-    hint = _IN_THE_OTHER_VERSION.get(name) or nearest(name, writable)
-    return HakoError(told, where=parameter.where, hint=hint)
-
-
-_MEMORY, _CPU = "config.limit(memory=) is for both versions", "config.limit(cpus=) is for both versions"
-# What is written for one version of cgroups, and means the other: where an unknown parameter has one of these names.
-_IN_THE_OTHER_VERSION = {
-    "memory.max": _MEMORY,
-    "memory.limit_in_bytes": _MEMORY,
-    "cpu.max": _CPU,
-    "cpu.cfs_quota_us": _CPU,
-    "cpu.weight": "cpu.shares in v1",
-    "cpu.shares": "cpu.weight in v2",
-}
-
-
-def _is_writable(path: str, entry: str) -> bool:
-    return bool(os.stat(f"{path}/{entry}").st_mode & 0o222)
-
-
-def find_fault(parameter: Parameter, root: str) -> HakoError | None:
-    """What is wrong with a parameter before a group is made: told from the root of a hierarchy, or from a group in it.
-
-    The root lacks some parameters; so what it has not, and no group is there to ask, is left to the start.
-    """
-    if os.path.exists(f"{root}/{parameter.name}"):
-        return _fault_in(root, parameter)
-    for entry in os.scandir(root):
-        if entry.is_dir() and (not v2.is_group(entry.path) or _has_controller(entry.path, _controller(parameter))):
-            return _fault_in(entry.path, parameter)
-    return None
-
-
-def _has_controller(path: str, controller: str) -> bool:
-    return controller in ("cgroup", *v2.read(path, "cgroup.controllers").split())
+        raise refused(path, parameter, error) from None

@@ -12,7 +12,7 @@ from hakoniwa.kernel.processes import process
 from hakoniwa.known.ids import establish
 from hakoniwa.plan.container import needs_help_outside
 from hakoniwa.run.process.report import tell_failure
-from hakoniwa.steps.namespaces import ALONE, ASSISTED
+from hakoniwa.steps.outside import ALONE, ASSISTED
 from hakoniwa.steps.step import Context, Outside, provide_all
 
 TYPE_CHECKING = False

@@ -37,7 +37,7 @@ def host_steps(container: Container) -> list[HostStep]:
 
         steps += network_steps(container)
     if container.needs_groups():
-        from hakoniwa.run.start.hostfiles import MakeGroups
+        from hakoniwa.run.start.hostgroups import MakeGroups
 
         steps.append(MakeGroups(container))
     if container.namespaces.persisted or container.container_pid_file is not None:
