@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hakoniwa.kernel.netlink import messages
 from hakoniwa.kernel.netlink.routes import Links
-from hakoniwa.network import firewall, publishing
+from hakoniwa.network import firewall, hostsfile, publishing
 from hakoniwa.network.links import bridge as bridges
 from hakoniwa.network.links import interfaces, leases, netns
 
@@ -27,6 +27,7 @@ def leave_bridge(bridge: str) -> bool:
 def clear(name: str = "") -> list[str]:
     """Remove what dead owners have left: all of them, or one container. Returns what was removed, in words. Raises OSError."""
     cleared = []
+    hostsfile.leave(name)
     with leases.Lock():
         left = set()
         for bridge, address in leases.of_dead(name):

@@ -143,9 +143,14 @@ def join(newcomer: Neighbour) -> None:
         every.put(newcomer)
 
 
-def leave(name: str) -> None:
-    """Have a container be found no more. Raises OSError."""
-    if not os.path.exists(os.path.join(run_dir(), _FOLDER, _LIST)):
+def folder() -> str:
+    """Where the list is."""
+    return os.path.join(run_dir(), _FOLDER)
+
+
+def leave(name: str = "") -> None:
+    """Have a container be found no more, and those that run no more. Raises OSError."""
+    if not os.path.exists(os.path.join(folder(), _LIST)):
         return
     with _Neighbours() as every:
         every.remove(name)
@@ -161,16 +166,16 @@ class _Neighbours:
     def __enter__(self) -> _Neighbours:
         import fcntl
 
-        folder = os.path.join(run_dir(), _FOLDER)
+        path = os.path.join(folder(), _LOCK)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            self._lock = os.open(os.path.join(folder, _LOCK), flags, 0o600)
+            self._lock = os.open(path, flags, 0o600)
         except FileNotFoundError:
             ensure_private(run_dir())
-            ensure_private(folder)
-            self._lock = os.open(os.path.join(folder, _LOCK), flags, 0o600)
+            ensure_private(folder())
+            self._lock = os.open(path, flags, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
-        self._path = os.path.join(folder, _LIST)
+        self._path = os.path.join(folder(), _LIST)
         try:
             self._every = self._read()
         except BaseException:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     # Which packets: family, protocol ("" any) and port (0 any).
     Kind = tuple[int, str, int]
 
+PURPOSE = "put the policy of the network in force"  # completes "cannot ..."
 TABLE = "inet hakoniwa_policy"
 _CLEARED = f"add table {TABLE}\ndelete table {TABLE}\n"
 _DNS_PORT = 53
@@ -64,7 +65,7 @@ def enforce(namespace: int, policy: Policy | None, resolvers: Sequence[str]) -> 
     not allowed any more is cut, since each packet is looked at.
     """
     where = "" if policy is None else policy.where
-    nft.run(rules(policy, resolvers), namespace, what="put the policy of the network in force", where=where)
+    nft.run(rules(policy, resolvers), namespace, what=PURPOSE, where=where)
 
 
 replace = enforce

@@ -16,6 +16,7 @@ from hakoniwa.steps.step import HookPoint, Step, Wait
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
+    from collections.abc import Sequence
     from typing import Any
 
     from hakoniwa.seccomp.programs import Program
@@ -253,13 +254,28 @@ def _mounts(container: Container, launch: Launch, hierarchies: tuple[str, ...]) 
     for point in container.files.mounts:
         covers = any(target == point.target or target.startswith(point.target + "/") for target in covered)
         (before if covers else after).append(_mount_point(point, container, launch))
-    return [*before, *(step for _, step in independent), *after, *_lxcfs(container), *_guarded(launch.exposed)]
+    return [
+        *before,
+        *(step for _, step in independent),
+        *after,
+        *_network_files(container),
+        *_lxcfs(container),
+        *_guarded(launch.exposed),
+    ]
 
 
 def _guarded(exposed: Exposed) -> list[Step]:
     """What root would execute after the container is not the container's to write."""
     steps: list[Step] = [mounts.KeepPaths(paths=exposed.kept)] if exposed.kept else []
     return [*steps, mounts.FixPaths(paths=exposed.fixed)] if exposed.fixed else steps
+
+
+def _network_files(container: Container) -> Sequence[Step]:
+    if container.network is None:
+        return ()
+    from hakoniwa.plan.networkfiles import network_files
+
+    return network_files(container)
 
 
 def _lxcfs(container: Container) -> list[Step]:

@@ -21,6 +21,7 @@ from hakoniwa.network.links.naming import mac_of
 from hakoniwa.places import networks_dir
 from hakoniwa.record import Unreadable
 from hakoniwa.run.life import CLAIM, NETWORK, HostStep
+from hakoniwa.run.start.networknames import name_steps
 from hakoniwa.spec.networks import AUTO, guest_name, on_bridges
 from hakoniwa.spec.rules.networkrules import does_not_fit
 
@@ -53,16 +54,12 @@ def network_steps(container: Container) -> list[HostStep]:
         steps.append(PublishPorts(container.name, network))
     if network.namespace is not None:
         steps.append(NameNamespace(network))
-    return steps
+    return [*steps, *name_steps(container)]
 
 
 def _must_be_there(network: Network) -> None:
     words = {
-        "policy": bool(network.interfaces) and network.policy is not None and network.policy.default != "any",
-        "hosts": bool(network.hosts),
-        "dns()": bool(network.dns_servers or network.dns_search or network.dns_options),
         "share_with()": network.share_with is not None,
-        "rate": any(one.rate is not None for one in network.interfaces),
         **{f"{one.kind}": True for one in network.interfaces if one.kind != "bridge"},
     }
     for word, used in words.items():

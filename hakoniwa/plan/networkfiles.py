@@ -1,0 +1,32 @@
+"""The files of the network that a container gets unless its file mounts others in their place: names, and resolvers."""
+
+from __future__ import annotations
+
+import os
+
+from hakoniwa.places import folder_of
+from hakoniwa.steps.files.mounts import BindMount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hakoniwa.spec.records import Container
+
+HOSTS, RESOLV = "hosts", "resolv.conf"
+
+
+def own_file(container: Container, name: str) -> str:
+    """The path on the host of what is mounted on a file of /etc; "" if the container file mounts something there."""
+    if any(mount.target == f"/etc/{name}" for mount in container.files.mounts):
+        return ""
+    return os.path.join(folder_of(container.name), name)
+
+
+def network_files(container: Container) -> list[BindMount]:
+    """The steps that mount them. Inside they are read-only, since others write to them as well."""
+    where = "" if container.network is None else container.network.where
+    found = [(name, own_file(container, name)) for name in (HOSTS, RESOLV)]
+    return [
+        BindMount(source=path, target=f"/etc/{name}", readonly=True, options=("noexec",), where=where)
+        for name, path in found
+        if path
+    ]
