@@ -54,6 +54,7 @@ AT_TIMES = (
     "run.barn.background",
     "run.control.requests run.reload.reloader",  # more than a moment
     "spec.networks",
+    "run.start.network run.start.ports",  # a network
     TOGETHER,
     "haco.sections.network spec.rules.networkrules",
     "haco.sections.bootstrap spec.rules.buildchecks spec.rules.buildrules",

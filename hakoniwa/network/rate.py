@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import _socket
-from struct import pack
+from _struct import pack
 
 from hakoniwa.kernel.netlink import messages
 from hakoniwa.kernel.netlink.messages import ACK, CREATE, REPLACE, attribute, nested

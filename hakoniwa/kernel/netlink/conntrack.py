@@ -6,8 +6,8 @@ port goes on to reach whoever had a published port before, or the host itself if
 
 from __future__ import annotations
 
+from _struct import pack, unpack
 from errno import EINVAL, ENOENT, EOPNOTSUPP
-from struct import pack, unpack
 
 from hakoniwa.kernel.netlink import messages
 from hakoniwa.kernel.netlink.messages import attribute, attributes, nested

@@ -5,8 +5,8 @@ linux/netfilter/nf_tables.h, and linux/netfilter/nfnetlink.h. The rules themselv
 
 from __future__ import annotations
 
+from _struct import pack, unpack_from
 from errno import ENOENT
-from struct import pack, unpack_from
 
 from hakoniwa.kernel.netlink import messages
 from hakoniwa.kernel.netlink.messages import ACK, CREATE, EXCLUSIVE, NETFILTER, attribute, attributes, nested, text

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import _socket
 import os
-from struct import pack, unpack_from
+from _struct import pack, unpack_from
 
 from hakoniwa.kernel.processes import process
 
@@ -28,7 +28,9 @@ _HEADER = 16
 _INTERRUPTED, _CAPPED, _WITH_ATTRIBUTES = 0x10, 0x100, 0x200  # flags of an answer
 _TEXT = 1  # NLMSGERR_ATTR_MSG
 _SOL_NETLINK, _CAP_ACK, _EXT_ACK, _STRICT = 270, 10, 11, 12
-_LARGEST = 1 << 17  # of a datagram that is read; the kernel makes them of 32 KB at most
+_LARGEST = (
+    1 << 15
+)  # of a datagram that is read: the kernel makes no larger ones (netlink_recvmsg in net/netlink/af_netlink.c)
 _TRIES = 8  # for a list that changes while it is read
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import _socket
-from struct import pack, unpack_from
+from _struct import pack, unpack_from
 
 from hakoniwa.kernel.netlink import messages
 from hakoniwa.kernel.netlink.messages import ACK, CREATE, EXCLUSIVE, Refused, attribute, nested, number, text

@@ -9,8 +9,7 @@ from hakoniwa.kernel.netlink.messages import Refused
 from hakoniwa.kernel.netlink.routes import IPV4, IPV6, address_text
 from hakoniwa.network.links.naming import mac_of
 from hakoniwa.record import Record
-from hakoniwa.spec.rules.addresses import network_of, overlap, split, written
-from hakoniwa.spec.rules.networkrules import usual_bridge
+from hakoniwa.spec.subnets import network_of, overlap, split, usual_bridge, written
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

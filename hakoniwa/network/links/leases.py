@@ -14,7 +14,7 @@ from hakoniwa.errors import HakoError
 from hakoniwa.kernel.filesystem.files import entries_of, read_file
 from hakoniwa.network.links import netns
 from hakoniwa.places import ensure_private, networks_dir, run_dir
-from hakoniwa.spec.rules.addresses import bits_of, network_of, parse, split, written
+from hakoniwa.spec.subnets import bits_of, network_of, parse, split, written
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,55 +6,15 @@ import _socket
 
 from hakoniwa.spec.networks import AUTO, PROTOCOLS, Allowed, Policy, Published
 from hakoniwa.spec.rules.checks import LONGEST_NAME, Wrong, duration, flag, text, text_list
+from hakoniwa.spec.subnets import bits_of, parse, written
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_BITS = {_socket.AF_INET: 32, _socket.AF_INET6: 128}
 _LONGEST_LINK = 15  # IFNAMSIZ, with the NUL
 _MOST_PORTS = 65535
 _LONGEST_HOST = 253
-
-
-def parse(word: str) -> tuple[int, int] | None:
-    """The family of an address, and the address as a number; None if it is none."""
-    family = _socket.AF_INET6 if ":" in word else _socket.AF_INET
-    try:
-        return family, int.from_bytes(_socket.inet_pton(family, word), "big")
-    except (OSError, ValueError):
-        return None
-
-
-def bits_of(family: int) -> int:
-    """How many bits an address of a family has."""
-    return _BITS[family]
-
-
-def written(family: int, number: int) -> str:
-    """An address in words."""
-    return _socket.inet_ntop(family, number.to_bytes(_BITS[family] // 8, "big"))
-
-
-def split(word: str) -> tuple[int, int, int]:
-    """The family, the number and the bits of the network of an address that was checked; all bits without a mask."""
-    address, _, mask = word.partition("/")
-    found = parse(address)
-    assert found is not None
-    return *found, int(mask) if mask else _BITS[found[0]]
-
-
-def network_of(word: str) -> tuple[int, int, int]:
-    """The family, first number and bits of the network that an address with its mask is in."""
-    family, number, length = split(word)
-    beyond = _BITS[family] - length
-    return family, number >> beyond << beyond, length
-
-
-def overlap(one: tuple[int, int, int], other: tuple[int, int, int]) -> bool:
-    """Whether two networks have an address in common."""
-    beyond = _BITS[one[0]] - min(one[2], other[2])
-    return one[0] == other[0] and one[1] >> beyond == other[1] >> beyond
 
 
 def _address(value: object, family: int, what: str) -> str:
@@ -359,7 +319,7 @@ def network(value: object) -> str:
         if any(c.isalpha() for c in word) and ":" not in word:
             hint += ": a name may have another one by the time that it is asked for"
         raise Wrong(_POLICY, hint)
-    bits = _BITS[found[0]]
+    bits = bits_of(found[0])
     length = int(mask) if mask.isascii() and mask.isdecimal() and len(mask) < 4 else (-1 if slash else bits)
     if not 0 <= length <= bits:
         raise Wrong(_POLICY, f"{word!r} has no mask of 0 to {bits} bits")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hakoniwa.spec.networks import AUTO, BRIDGE_IP, BRIDGE_IP6, guest_name, host_side, on_bridges
-from hakoniwa.spec.rules import addresses
+from hakoniwa.spec.networks import AUTO, guest_name, host_side, on_bridges
+from hakoniwa.spec.subnets import does_not_fit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,25 +112,6 @@ def _others_fit(path: str, one: Interface) -> Iterator[Found]:
             yield f"{path}.{word}", f"{address} has no mask", f"{address}/{64 if ':' in address else 24}"
 
 
-def does_not_fit(address: str, bridge: str) -> tuple[str, str]:
-    """Why an address cannot be that of a container on a bridge, and the way out; "" if it can."""
-    family, first, length = addresses.network_of(bridge)
-    _, number, _ = addresses.split(address)
-    bits = addresses.bits_of(family)
-    last = first + (1 << (bits - length)) - 1
-    shown = f"{addresses.written(family, first)}/{length}"
-    free = addresses.written(family, min(first + 7, last - 1))
-    if not first <= number <= last:
-        return f"{address} is outside of the bridge's network, {shown}", f"such as {free}"
-    if number == addresses.split(bridge)[1]:
-        return f"{address} is the bridge's own address", f"such as {free}"
-    if number == first:
-        return f"{address} is the address of the network {shown} itself", f"such as {free}"
-    if number == last and bits == 32:
-        return f"{address} is the broadcast address of the network {shown}", f"such as {free}"
-    return "", ""
-
-
 def _ports_fit(network: Network) -> Iterator[Found]:
     if network.published and all(one.kind == "macvlan" for one in network.interfaces):
         yield "network.published[0]", "ports are published through a bridge, and there is none", 'container_ip = "auto"'
@@ -233,9 +214,3 @@ def _alone(network: Network) -> Iterator[tuple[tuple[str, ...], str, str]]:
             value = getattr(one, word)
             if value not in (None, AUTO):
                 yield (word, one.bridge_name), value, f"{path}.{word}"
-
-
-def usual_bridge(one: Interface) -> tuple[str, str]:
-    """The addresses that a bridge is made with, where the file names none."""
-    bridge = one.bridge_ip or BRIDGE_IP
-    return (bridge if "/" in bridge else f"{bridge}/{one.netmask or 24}"), one.bridge_ip6 or BRIDGE_IP6
