@@ -107,7 +107,8 @@ def all_steps(container: Container, launch: Launch, handed: Handed, process: Pro
         *process.scheduling(),
         *_own_namespaces(container),
         *_awaited(container, launch, handed),
-        *_inner(container, launch, process, handed.hierarchies, enter),
+        *([] if container.network is not None and not container.hooks.general else wait_at_gate(container, handed)),
+        *_inner(container, launch, process, handed, enter),
     ]
 
 
@@ -153,19 +154,20 @@ def _awaited(container: Container, launch: Launch, handed: Handed) -> list[Step]
         from hakoniwa.steps.namespaces import CopyMounts
 
         steps.append(CopyMounts(namespace=handed.mounts, where=entered.where))
-    return [*steps, *wait_at_gate(container, handed)]
+    return steps
 
 
 def wait_at_gate(container: Container, handed: Handed) -> list[Step]:
-    """Wait for what is done on the host's side before anything that users' hooks see: a network, and hooks of theirs."""
+    """Wait for what is done on the host's side: a network, and hooks of users'. It is there before their hooks inside are called.
+
+    Without any, it is there before the program: meanwhile both sides go on.
+    """
     network = ["the network"] if container.network is not None else []
     what = [*network, *(["the hooks outside"] if container.hooks_at("after_network_created") else [])]
     return [Wait(gate=handed.gate, what=" and ".join(what))] if what else []
 
 
-def _inner(
-    container: Container, launch: Launch, process: ProcessPlan, hierarchies: tuple[str, ...], enter: Step
-) -> list[Step]:
+def _inner(container: Container, launch: Launch, process: ProcessPlan, handed: Handed, enter: Step) -> list[Step]:
     """What it does from then on."""
     return [
         identity.JoinKeyring(),
@@ -173,7 +175,7 @@ def _inner(
         *_network(container),
         *_root(container, launch),
         process.account(),
-        *_mounts(container, launch, hierarchies),
+        *_mounts(container, launch, handed.hierarchies),
         *hidden_paths(container),
         *_names(container),
         *process.terminal(),
@@ -181,6 +183,7 @@ def _inner(
         HookPoint(point="before_chroot"),
         enter,
         HookPoint(point="after_chroot"),
+        *(wait_at_gate(container, handed) if container.network is not None and not container.hooks.general else []),
         *process.become_program(),
     ]
 
