@@ -111,6 +111,11 @@ def _by_name(name: str) -> list[State | Made]:
     return members
 
 
+def _of_origin(file: str) -> list[State | Made]:
+    """What documents have started that were made from a container file, with which they share their names."""
+    return [one for one in state.every(saying=said(origin=file)) if one.definition.whole.get("origin") == file]
+
+
 def _is_barn(name: str) -> bool:
     """Whether a barn has that name, be it without containers."""
     from hakoniwa.run.barn import record
@@ -130,7 +135,7 @@ def _by_pid(text: str) -> State:
 
 def _of_file(file: str, acting: str, *, every: bool) -> list[State | Made]:
     real = os.path.realpath(file)
-    found = [one for one in state.every(saying=said(file=real)) if one.file == real]
+    found = [one for one in state.every(saying=said(file=real)) if one.file == real] or _of_origin(real)
     if not found:
         hint = f"hako start {file}, or -n NAME"
         raise NothingKnown("no container of this file is known", where=file, hint=hint)

@@ -269,3 +269,16 @@ def test_a_rootfs_that_no_file_can_make_yet_is_told_with_a_way_out(hako: Hako) -
         status=125,
     )
     assert told.stderr.endswith("is missing (hako create FILE)\n")
+
+
+def test_what_a_document_has_started_goes_by_the_file_that_it_was_made_from(
+    hako: Hako, box: Writer, places: Path
+) -> None:
+    path = box('config.init_command = ["sleep", "1000"]')
+    (places / "box.json").write_text(hako("inspect", "--spec", path).stdout)
+    hako("start", "-D", "--spec", "box.json")
+    assert hako("attach", path, "--", "echo", "inside").stdout == "inside\n"
+    hako("kill", path)
+    assert json.loads(hako("status", path, "--json").stdout)["containers"][0]["status"] == "stopped"
+    hako("rm", path)
+    hako("status", path, status=125)
