@@ -9,6 +9,7 @@ here waits for the end of a pipe alone, but for that of the process.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import math
 import os
@@ -28,6 +29,7 @@ _CHUNKS_LEFT = 16  # that are read of each output at the end: a pipe holds a MiB
 _PATIENCE = 15.0  # seconds for a container to end once it is asked to; then its front process is killed
 _LONGEST_LOOK = 1 << 30  # milliseconds of one wait: poll takes an int
 _LARGEST_ANSWER = 16 << 20
+_LAST_STREAM = 2
 _SAID = 2000  # characters of what a process without an answer has said last
 
 # An isolated interpreter does not have all of the program's `sys.path`: hakoniwa is taken from where that has it, and what is installed
@@ -64,11 +66,11 @@ class Call:
 
     def _begin(self, request: Request, stdin: int, stdout: int, stderr: int) -> None:
         with contextlib.ExitStack() as opened, contextlib.ExitStack() as kept:
-            asked = _memory_file(_written(request))
+            asked = _beside_streams(_memory_file(_written(request)))
             opened.callback(os.close, asked)
-            self._answer = os.memfd_create("answer", os.MFD_CLOEXEC)
+            self._answer = _beside_streams(os.memfd_create("answer", os.MFD_CLOEXEC))
             kept.callback(os.close, self._answer)
-            program = os.pidfd_open(os.getpid())
+            program = _beside_streams(os.pidfd_open(os.getpid()))
             opened.callback(os.close, program)
             folder = os.path.dirname(os.path.dirname(os.path.abspath(recordreader.__file__)))
             self.process = subprocess.Popen(
@@ -88,8 +90,20 @@ class Call:
             pidfd = os.pidfd_open(self.process.pid)
         except ProcessLookupError:
             return -1
+        except OSError:
+            self.process.terminate()
+            self.process.wait()
+            self._close()
+            raise
         self._kept.callback(os.close, pidfd)
         return pidfd
+
+    def _close(self) -> None:
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        self._kept.close()
 
     def __enter__(self) -> Call:
         return self
@@ -98,11 +112,7 @@ class Call:
         if not self.ends(time.monotonic(), -1):
             self.end()
         self.process.wait()
-        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
-        self._kept.close()
+        self._close()
 
     def end(self) -> None:
         """End the process, and with it what it has begun: by TERM first, which it answers by undoing."""
@@ -319,6 +329,16 @@ def _memory_file(content: bytes) -> int:
         view = view[os.write(file, view) :]
     os.lseek(file, 0, os.SEEK_SET)
     return file
+
+
+def _beside_streams(descriptor: int) -> int:
+    """An open descriptor, with a number that no standard stream has: a program may have closed those."""
+    if descriptor > _LAST_STREAM:
+        return descriptor
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _LAST_STREAM + 1)
+    finally:
+        os.close(descriptor)
 
 
 def wait(name: str, timeout: float | None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import math
 import os
 import subprocess
@@ -186,3 +187,32 @@ def test_boxes_that_are_made_at_once_of_one_definition_have_names_of_their_own(c
     names = [(box._request.spec or {})["containers"][0]["name"] for box in boxes]
     assert len({*names}) == 200
     assert all(box._request.forget for box in boxes)
+
+
+def test_a_program_without_standard_streams(places: Path, rootfs: Path) -> None:
+    body = f"""
+    for number in range(3):
+        os.close(number)
+    done = hakoniwa.run(config, ["sh", "-c", "cat; echo out; echo err >&2"], input=b"in ")
+    with open({str(places / "told")!r}, "wb") as file:
+        file.write(done.stdout + done.stderr)
+    """
+    run_program(rootfs, body)
+    assert (places / "told").read_bytes() == b"in out\nerr\n"
+
+
+def test_a_call_that_no_descriptor_is_left_for_leaves_nothing(
+    config: ContainerBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, box = os.pidfd_open, Box(config)
+
+    def pidfd_open(pid: int) -> int:
+        if pid == os.getpid():
+            return original(pid)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "pidfd_open", pidfd_open)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(HakoError, match="Too many open files"):
+        box.run(["sleep", "1000"], input=b"")
+    assert os.listdir("/proc/self/fd") == before
