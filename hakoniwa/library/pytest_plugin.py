@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from hakoniwa.library.box import Box, Limit, Running, Source
 
 _failed = pytest.StashKey[bool]()
-_kept = pytest.StashKey[list[str]]()
+_ends = pytest.StashKey[pytest.Item]()  # the test that is at its end
+_summary = pytest.StashKey["_Summary"]()
+_KEPT = "hako-kept"  # the name of the property, in reports, that tells of a box which goes on
 
 
 class Boxes:
@@ -71,9 +73,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--hako-keep", action="store_true", help="leave the boxes of a failed test running")
 
 
+class _Summary:
+    """Says which boxes go on. The tests may have run in other processes (pytest-xdist): their reports tell."""
+
+    def __init__(self) -> None:
+        self.kept: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take what the end of a test tells."""
+        if report.when == "teardown":
+            self.kept += [str(value) for name, value in report.user_properties if name == _KEPT]
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say how to enter and to end them."""
+        for name in self.kept:
+            terminalreporter.write_line(f"kept: {name} (hako attach -n {name}; hako kill -n {name}; hako rm -n {name})")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Nothing is kept yet."""
-    config.stash[_kept] = []
+    summary = config.stash[_summary] = _Summary()
+    config.pluginmanager.register(summary, "hakoniwa-summary")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Know which test is at its end, and what is for all tests with it if that is the last."""
+    item.config.stash[_ends] = item
 
 
 @pytest.hookimpl(wrapper=True)
@@ -84,15 +110,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say which boxes go on."""
-    for name in config.stash[_kept]:
-        terminalreporter.write_line(f"kept: {name} (hako attach -n {name}; hako kill -n {name}; hako rm -n {name})")
-
-
 def _end(boxes: Boxes, config: pytest.Config, *, failed: bool) -> None:
     if failed and config.getoption("--hako-keep"):
-        config.stash[_kept] += boxes.keep()
+        kept = boxes.keep()
+        if hasattr(config, "workerinput"):  # a process of pytest-xdist, which has no summary
+            config.stash[_ends].user_properties += [(_KEPT, name) for name in kept]
+        else:
+            config.stash[_summary].kept += kept
     else:
         boxes.end()
 

@@ -391,7 +391,10 @@ def test_fails(hako):
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", ".")
 
 
-def test_what_a_failed_test_keeps_has_its_name_for_good(hako: Hako, places: Path, rootfs: Path) -> None:
+@pytest.mark.parametrize("process", ["pytest", "worker"])
+def test_what_a_failed_test_keeps_has_its_name_for_good(hako: Hako, places: Path, rootfs: Path, process: str) -> None:
+    if process == "worker":  # as pytest-xdist has it: what is shown comes by reports alone
+        (places / "conftest.py").write_text("def pytest_configure(config): config.workerinput = {}\n")
     (places / "test_it.py").write_text(
         "from hakoniwa import Haconiwa\n"
         "def test_fails(hako):\n"
