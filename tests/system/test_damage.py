@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from hakoniwa.known.statefile import SCHEMA
 from tests.conftest import Hako
 
 Writer = Callable[..., Path]
@@ -157,8 +158,8 @@ def test_a_state_of_a_later_version_is_left_alone(hako: Hako, box: Writer, sound
     path = box()
     hako("start", path, "--", "true")
     file = places / "run" / "box" / "state.json"
-    spoil(file, changed(schema=4, surprise=[]))
-    assert "it is of schema 4, which a later version of hakoniwa has written" in hako("ps").stderr
+    spoil(file, changed(schema=SCHEMA + 1, surprise=[]))
+    assert f"it is of schema {SCHEMA + 1}, which a later version of hakoniwa has written" in hako("ps").stderr
     hako("gc", status=None)
     assert file.exists()
     assert "later version" in hako("start", path, "--", "true", status=125).stderr
