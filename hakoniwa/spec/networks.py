@@ -116,3 +116,13 @@ def publish_text(published: Published) -> str:
     """As files write it, and lists show it."""
     protocol = "" if published.protocol == "tcp" else f"/{published.protocol}"
     return f"{host_side(published)}:{published.inside}{protocol}"
+
+
+def allowed_text(one: Allowed) -> str:
+    """An item of a policy, as files write it."""
+    if one.dns:
+        return "dns"
+    address, _, length = one.network.partition("/")
+    network = address if int(length) == (128 if ":" in address else 32) else one.network
+    port = f":{one.port}" if one.port else ""
+    return f"{f'[{network}]' if port and ':' in network else network}{port}{f'/{one.protocol}' if one.protocol else ''}"

@@ -509,3 +509,91 @@ def test_a_plan_shows_the_network(hako: Hako, box: Writer, host: Host) -> None:
     ]
     assert [line for line in lines if line in wanted] == wanted
     assert "haconiwa0" not in host.names()
+
+
+# What is shown
+
+
+def test_lists_show_addresses_and_ports(hako: Hako, box: Writer, host: Host, places: Path) -> None:
+    lines = f'{NAMED}config.network.publish("8080:80", "127.0.0.1:53:5353/udp")\nconfig.network.policy = ["10.0.0.0/24:80/tcp", "dns"]\n'
+    path = box(lines + 'config.network.dns(servers=["192.0.2.2"])')
+    hako("start", "-D", path, *SLEEP)
+    address, ports = address_of(places), "8080:80,127.0.0.1:53:5353/udp"
+    head, line = hako("ps").stdout.splitlines()
+    assert head.split()[5:7] == ["ADDRESS", "PORTS"]
+    assert line.split()[5:7] == [address, ports]
+    (shown,) = json.loads(hako("ps", "--json").stdout)["containers"]
+    assert shown["network"]["published"] == ports.split(",")
+    assert shown["network"]["policy"] == "10.0.0.0/24:80/tcp dns"
+    (interface,) = shown["network"]["interfaces"]
+    assert (interface["bridge"], interface["gateway"], interface["address"]) == (
+        "haconiwa0",
+        "10.0.0.1",
+        f"{address}/24",
+    )
+    status = {key: value for key, _, value in (row.partition(" ") for row in hako("status", path).stdout.splitlines())}
+    assert status["eth0"].split()[:3] == [f"{address}/24", "via", "10.0.0.1"]
+    assert status["published"].split() == ports.split(",")
+    assert status["netns"].strip() == PLACE
+    (inspected,) = json.loads(hako("inspect", path).stdout)["containers"]
+    assert inspected["effective_network"] == shown["network"]
+    hako("kill", path)
+    assert "ADDRESS" not in hako("ps", "-a").stdout
+
+
+def reloading(hako: Hako, box: Writer, lines: str) -> list[str]:
+    """What a reload tells once the file says this of the network."""
+    path = box(f'{AUTO}config.support_reload("network")\n{lines}')
+    return [line.removeprefix("box: ") for line in hako("reload", path, status=None).stdout.splitlines()]
+
+
+def test_published_ports_change_while_it_runs(hako: Hako, box: Writer, host: Host, places: Path) -> None:
+    path = box(f'{AUTO}config.support_reload("network")')
+    hako("start", "-D", path, *SERVE)
+    wait_until_it_listens(hako)
+    assert reloading(hako, box, 'config.network.publish("8080:80")') == ["network.published: 8080:80: applied"]
+    assert told(host.outside, HOST, 8080) == "box"
+    assert told(host, "127.0.0.1", 8080) == "box"
+    assert [one["first"] for one in facts_of(places)["published"]] == [8080]
+    with host.listen(8082):
+        (refused,) = reloading(hako, box, 'config.network.publish("8081:80", "8082:80")')
+    assert "the port 8082/tcp of the host is taken by process" in refused
+    assert told(host, "127.0.0.1", 8080) == "box", "all is as it was"
+    assert reloading(hako, box, 'config.network.publish("8081:80")') == ["network.published: 8081:80: applied"]
+    assert told(host, HOST, 8081) == "box"
+    with pytest.raises(ConnectionRefusedError):
+        host.connect(HOST, 8080)
+    assert reloading(hako, box, "") == ["network.published: nothing: applied"]
+    with pytest.raises(ConnectionRefusedError):
+        host.connect(HOST, 8081)
+
+
+def test_a_policy_changes_while_it_runs(hako: Hako, box: Writer, host: Host) -> None:
+    path = box(f'{AUTO}config.support_reload("network")')
+    hako("start", "-D", path, *SLEEP)
+
+    def reaches() -> bool:
+        return hako("attach", path, "--", "nc", "-w", "2", "10.0.0.1", "7000", status=None).stdout.startswith("host")
+
+    with Server(host, 7000, name="host"):
+        assert reaches()
+        assert reloading(hako, box, 'config.network.policy = "none"') == ["network.policy: nothing: applied"]
+        assert not reaches()
+        allowed = 'config.network.policy = ["10.0.0.1:7000/tcp"]'
+        assert reloading(hako, box, allowed) == ["network.policy: 10.0.0.1:7000/tcp: applied"]
+        assert reaches()
+        assert reloading(hako, box, "") == ["network.policy: anything: applied"]
+        assert reaches()
+
+
+def test_what_a_reload_cannot_change_of_a_network_is_told(hako: Hako, box: Writer, host: Host) -> None:
+    path = box(f'{AUTO}config.capabilities.allow("cap_net_admin")')
+    hako("start", "-D", path, *SLEEP)
+    told = hako(
+        "reload", box('config.network.container_ip = "10.0.0.200"\nconfig.network.publish("80:80")'), status=None
+    )
+    assert 'network.published: needs a restart (or support_reload("network"))' in told.stdout
+    assert "network.interfaces: needs a restart" in told.stdout
+    assert "network: True → False: needs a restart" in hako("reload", box(""), status=None).stdout
+    (lifted, *_) = [line for line in reloading(hako, box, 'config.network.policy = "none"') if "policy" in line]
+    assert "was started with cap_net_admin, which can lift a policy" in lifted

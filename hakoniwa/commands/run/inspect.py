@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from hakoniwa import log
+from hakoniwa.commands.run.ps import network_of
 from hakoniwa.commands.selection import selected
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.security import capabilities
-from hakoniwa.known.statefile import State
+from hakoniwa.known.statefile import ALIVE, State
 from hakoniwa.options import NAME, Command, Given, Option, usage_error
 
 TYPE_CHECKING = False
@@ -45,6 +46,8 @@ def run(given: Given) -> int:
         definition = dict(known.definition.whole)
         if isinstance(known, State):
             definition["effective_capabilities"] = capabilities.names(known.capabilities)
+            if known.status in ALIVE and (network := network_of(known)) is not None:
+                definition["effective_network"] = network
         definitions.append(definition)
     return _print({"schema": SCHEMA, "containers": definitions})
 

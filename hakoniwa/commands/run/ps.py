@@ -32,10 +32,12 @@ def run(given: Given) -> int:
         shown = {"schema": SCHEMA, "containers": [describe(known) for known in found], "barns": _kept_barns()}
         print(json.dumps(shown, indent=2))
         return 0
+    described = [describe(known) for known in found]
+    of_networks = ["ADDRESS", "PORTS"] if any(one["network"] for one in described) else []
     barns = {known.barn for known in found if known.status in ALIVE}
     empty = [barn for barn in _kept_barns() if barn["name"] not in barns]
     show_table(
-        ["NAME", "STATUS", "PID", "SUPERVISOR", "SINCE", "FILE", "METADATA"],
+        ["NAME", "STATUS", "PID", "SUPERVISOR", "SINCE", *of_networks, "FILE", "METADATA"],
         [
             [
                 d["name"],
@@ -43,12 +45,16 @@ def run(given: Given) -> int:
                 _number(d["pid"]),
                 _number(d["supervisor_pid"]),
                 d["created_at"] or "-",
+                *((addresses_text(d) or "-", ports_text(d) or "-") if of_networks else ()),
                 d["file"] or "-",
                 metadata_text(d["metadata"]) or "-",
             ]
-            for d in map(describe, found)
+            for d in described
         ]
-        + [[b["name"], "empty barn", "-", _number(b["pid"]), "-", b["file"] or "-", "-"] for b in empty],
+        + [
+            [b["name"], "empty barn", "-", _number(b["pid"]), "-", *("-" for _ in of_networks), b["file"] or "-", "-"]
+            for b in empty
+        ],
     )
     return 0
 
@@ -84,8 +90,48 @@ def describe(known: State | Made) -> dict[str, Any]:
         "error": has_run.error if has_run else None,
         "rootfs": known.rootfs,
         "log": has_run.log if has_run else None,
+        "network": network_of(known) if runs else None,
         "metadata": known.definition.metadata,
     }
+
+
+def network_of(known: State | Made) -> dict[str, Any] | None:
+    """The network of a container as its last run had it: interfaces, ports, and what else is there for it; None for the host's."""
+    facts = known.network if isinstance(known, State) else None
+    if facts is None:
+        return None
+    from hakoniwa.spec.networks import publish_text
+
+    policy = (known.definition.whole.get("network") or {}).get("policy")
+    return {
+        "interfaces": [
+            {name: value for name, value in plain(one).items() if value not in ("", 0)} for one in facts.interfaces
+        ],
+        "published": [publish_text(one) for one in facts.published],
+        "namespace": facts.namespace or None,
+        "policy": _policy_text(policy),
+    }
+
+
+def _policy_text(policy: dict[str, Any] | None) -> str:
+    """What a container may reach, in the words of its file."""
+    from hakoniwa import recordreader
+    from hakoniwa.spec.networks import Policy, allowed_text
+
+    known = Policy() if policy is None else recordreader.read(Policy, policy)
+    return known.default if known.default != "list" else " ".join(map(allowed_text, known.allowed)) or "none"
+
+
+def addresses_text(described: dict[str, Any]) -> str:
+    """The addresses of a container that runs, without their masks."""
+    interfaces = (described["network"] or {"interfaces": []})["interfaces"]
+    found = [one[word] for one in interfaces for word in ("address", "address6") if word in one]
+    return ",".join(address.partition("/")[0] for address in found)
+
+
+def ports_text(described: dict[str, Any]) -> str:
+    """What it publishes, as its file says it."""
+    return ",".join((described["network"] or {"published": []})["published"])
 
 
 def metadata_text(metadata: dict[str, Any]) -> str:

@@ -15,10 +15,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from hakoniwa.spec.networks import Network
     from hakoniwa.spec.records import Barn, Container
 
 # Fields of a container that belong to a group of `support_reload`; a change of any other needs a restart.
-_GROUPS = {"cgroup": "cgroup", "limits": "resource", "hooks": "hooks", "background_hooks": "hooks"}
+_GROUPS = {
+    "cgroup": "cgroup",
+    "limits": "resource",
+    "hooks": "hooks",
+    "background_hooks": "hooks",
+    "network.published": "network",
+    "network.policy": "network",
+}
 _PASSED_OVER = ("where", "reloadable", "places", "siblings")
 # What settings are called in a file, if not as in the record.
 _WORDS = {"command": "init_command", "own": "namespaces", "general": "hooks", "background": "background_hooks"}
@@ -69,11 +77,21 @@ def _settings(container: Container) -> dict[str, object]:
     found: dict[str, object] = {}
     for name in container._fields:
         value = getattr(container, name)
-        if isinstance(value, Record):
+        if name == "network":
+            found |= _settings_of_network(value)
+        elif isinstance(value, Record):
             found |= {_WORDS.get(setting, setting): getattr(value, setting) for setting in value._fields}
         elif name not in _PASSED_OVER:
             found[name] = value
     return found
+
+
+def _settings_of_network(network: Network | None) -> dict[str, object]:
+    from hakoniwa.spec.networks import Network as Kind
+
+    value = network or Kind()
+    found = {f"network.{word}": getattr(value, word) for word in value._fields if word not in _PASSED_OVER}
+    return {"network": network is not None, **found}
 
 
 def _needs_rebuild(old: Container, new: Container) -> list[Change]:

@@ -145,6 +145,10 @@ class Reloader:
                     resources=life.container.resources.replace(limits=new.resources.limits)
                 )
             changes += made
+        if "network" in new.reloadable:
+            from hakoniwa.run.reload.networks import apply_network
+
+            changes += apply_network(life, new)
         if other_hooks:
             changes.append(reload.Change(what="hooks", outcome="applied"))
         life.statewriter.define(life.container)

@@ -10,12 +10,13 @@ from hakoniwa.network import hostsfile, resolver
 from hakoniwa.network.facts import NetworkFacts
 from hakoniwa.plan.networkfiles import HOSTS, RESOLV, own_file
 from hakoniwa.run.life import CLONE, NETWORK, HostStep
+from hakoniwa.spec.networks import allowed_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hakoniwa.network.resolver import Resolver
     from hakoniwa.run.life import Life
-    from hakoniwa.spec.networks import Allowed, Network, Policy
+    from hakoniwa.spec.networks import Network, Policy
     from hakoniwa.spec.records import Container
 
 
@@ -206,17 +207,7 @@ def says(policy: Policy) -> str:
     """A policy in words."""
     if policy.default != "list":
         return f"{policy.default}thing" if policy.default == "any" else "nothing"
-    return " ".join(map(_says, policy.allowed)) or "nothing"
-
-
-def _says(one: Allowed) -> str:
-    """One item, as a container file has it."""
-    if one.dns:
-        return "dns"
-    address, _, length = one.network.partition("/")
-    network = address if int(length) == (128 if ":" in address else 32) else one.network
-    port = f":{one.port}" if one.port else ""
-    return f"{f'[{network}]' if port and ':' in network else network}{port}{f'/{one.protocol}' if one.protocol else ''}"
+    return " ".join(map(allowed_text, policy.allowed)) or "nothing"
 
 
 class LimitRates(HostStep):

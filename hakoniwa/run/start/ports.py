@@ -14,9 +14,11 @@ from hakoniwa.spec.networks import host_side, publish_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hakoniwa.network.facts import NetworkFacts
     from hakoniwa.run.life import Life
-    from hakoniwa.spec.networks import Network
+    from hakoniwa.spec.networks import Network, Published
 
 
 class ClaimPorts(HostStep):
@@ -67,12 +69,18 @@ class PublishPorts(HostStep):
 
     def undo(self) -> None:
         """What is published by then, which a reload may have changed."""
-        facts = None if self._life is None else self._life.base.network
-        if facts is not None and facts.published:
-            publishing.withdraw(self._container, *addresses_of(facts), facts.published)
+        if self._life is not None:
+            withdraw(self._life)
 
     def undoing(self) -> str:
         return "withdraw the published ports"
+
+
+def withdraw(life: Life) -> None:
+    """Have nothing lead inside any more."""
+    facts = life.base.network
+    if facts is not None and facts.published:
+        publishing.withdraw(life.container.name, *addresses_of(facts), facts.published)
 
 
 def addresses_of(facts: NetworkFacts) -> tuple[str, str]:
@@ -96,10 +104,20 @@ def publish_again(starting: str) -> None:
 
 
 def _publish_again(name: str, facts: NetworkFacts) -> None:
-    hosts = {one.host for one in facts.published}
+    prepare_again(facts, facts.published)
+    if facts.published:
+        settle(name, facts, facts.published)
+
+
+def prepare_again(facts: NetworkFacts, published: Sequence[Published]) -> None:
+    """Have the bridges of a container that runs lead to others, and be reached by these ports. Raises HakoError."""
+    hosts = {one.host for one in published}
     for one in facts.interfaces:
         if one.bridge:
             networks = bridges.subnet(one.address), bridges.subnet(one.address6)
             firewall.prepare(one.bridge, *networks, nat=one.nat, hosts=hosts)
-    if facts.published:
-        publishing.settle(name, *addresses_of(facts), facts.published)
+
+
+def settle(name: str, facts: NetworkFacts, published: Sequence[Published]) -> None:
+    """Have these ports and no others lead to a container that runs. Raises HakoError."""
+    publishing.settle(name, *addresses_of(facts), published)

@@ -1,0 +1,93 @@
+"""What of a network a reload changes while the container runs: its published ports, and its policy."""
+
+from __future__ import annotations
+
+import os
+
+from hakoniwa.errors import HakoError
+from hakoniwa.kernel.security import capabilities
+from hakoniwa.run.reload.changes import Change
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hakoniwa.run.life import Life
+    from hakoniwa.spec.networks import Network, Published
+    from hakoniwa.spec.records import Container
+
+
+def apply_network(life: Life, new: Container) -> list[Change]:
+    """Publish what the file says now, and have its policy in force. What has no network, or gets none, needs a restart."""
+    old, wanted = life.container.network, new.network
+    if old is None or wanted is None:
+        return []  # told as a whole
+    changes = []
+    if _without_lines(old.published) != _without_lines(wanted.published):
+        changes.append(_change(life, "published", wanted, lambda: _publish(life, wanted)))
+    before, after = (None if one.policy is None else one.policy.replace(where="") for one in (old, wanted))
+    if before != after:
+        changes.append(_change(life, "policy", wanted, lambda: _enforce(life, new)))
+    return changes
+
+
+def _without_lines(published: tuple[Published, ...]) -> list[Published]:
+    return [one.replace(where="") for one in published]
+
+
+def _change(life: Life, word: str, wanted: Network, apply: Callable[[], None]) -> Change:
+    """Make one change; the next reload tries again what has failed."""
+    from hakoniwa.run.start.networknames import says
+    from hakoniwa.spec.networks import Policy, publish_text
+
+    shown = " ".join(map(publish_text, wanted.published)) if word == "published" else says(wanted.policy or Policy())
+    try:
+        apply()
+    except HakoError as error:
+        return Change(what=f"network.{word}", outcome=str(error), failed=True)
+    network = life.container.network
+    assert network is not None
+    life.container = life.container.replace(network=network.replace(**{word: getattr(wanted, word)}))
+    return Change(what=f"network.{word}: {shown or 'nothing'}", outcome="applied")
+
+
+def _publish(life: Life, wanted: Network) -> None:
+    """Reserve what is new, lead it inside, and let go of what is not published any more. Raises HakoError; then all is as it was."""
+    from hakoniwa.network.reservation import Reservation
+    from hakoniwa.run.start import ports
+
+    facts, name = life.base.network, life.container.name
+    if any(one.wake for one in (*wanted.published, *(facts.published if facts else ()))):
+        raise HakoError("ports that wake the container need a restart", where=wanted.where)
+    if facts is None or not any(ports.addresses_of(facts)):
+        raise HakoError("there is no interface on a bridge to lead them to: it needs a restart", where=wanted.where)
+    if life.reservation is None:
+        life.reservation = Reservation()
+        life.undo.add("let go of the published ports", life.reservation.close)
+        life.undo.add("withdraw the published ports", lambda: ports.withdraw(life))
+    new = life.reservation.take(wanted.published)
+    try:
+        ports.prepare_again(facts, wanted.published)
+        ports.settle(name, facts, wanted.published)
+    except BaseException:
+        life.reservation.drop(new)
+        raise
+    life.reservation.keep(wanted.published)
+    life.have_network(facts.replace(published=wanted.published))
+
+
+def _enforce(life: Life, new: Container) -> None:
+    from hakoniwa.network import policy as policies
+    from hakoniwa.run.start.networknames import resolver_of
+
+    assert new.network is not None
+    policy = new.network.policy
+    lifts = life.launch.capabilities & capabilities.mask(["cap_net_admin"])
+    if policy is not None and policy.default != "any" and lifts and not policy.insist:
+        told = "the container was started with cap_net_admin, which can lift a policy: it needs a restart"
+        raise HakoError(told, where=policy.where)
+    namespace = os.open(f"/proc/{life.base.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        policies.replace(namespace, policy, resolver_of(new).servers)
+    finally:
+        os.close(namespace)
