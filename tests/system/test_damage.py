@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hakoniwa.known.statefile import SCHEMA
+from hakoniwa.known import SCHEMA
 from tests.conftest import Hako
 
 Writer = Callable[..., Path]
