@@ -428,5 +428,6 @@ def test_a_barn_without_containers_that_was_killed_is_cleared(hako: Hako, barns:
     hako("start", "-D", "--spec", "-", input=json.dumps(EMPTY))
     end(barns.process("k"), signal.SIGKILL)
     assert len(hako("ps").stdout.splitlines()) == 1
+    assert "its process was killed: hako gc" in barns("list", "k", status=125)
     assert hako("kill", "k").stderr == "hako: nothing is running\n"
     hako("gc")

@@ -167,7 +167,9 @@ def _connect(barn: str) -> _socket.socket:
             os.close(place)
     except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
         connection.close()
-        raise HakoError(f"no barn {barn!r} runs", hint=closest(barn, record.names())) from None
+        names = record.names()
+        hint = "its process was killed: hako gc clears what that has left" if barn in names else closest(barn, names)
+        raise HakoError(f"no barn {barn!r} runs", hint=hint) from None
     except OSError as error:
         connection.close()
         raise HakoError(f"cannot ask barn {barn!r}: {error.strerror}") from None
