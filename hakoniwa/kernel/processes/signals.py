@@ -211,13 +211,15 @@ class Undoing:
 def reset_all() -> None:
     """Give every signal its default action and block none, as an executed program expects.
 
-    Python ignores SIGPIPE and SIGXFSZ, and a caller may have handed down other ignored ones (`man 7 signal`, execve).
+    Python ignores SIGPIPE and SIGXFSZ, and a caller may have handed down other ignored ones (`man 7 signal`, execve). Python
+    has looked at all of them when it began, so that only those that have another action cost a call.
     """
     global _heard
     _heard = None
     set_wakeup_fd(-1)
     for number in range(1, _LAST + 1):
-        if number not in (SIGKILL, 19, *_INTERNAL):  # KILL and STOP cannot be changed
+        # KILL and STOP cannot be changed
+        if number not in _INTERNAL and getsignal(number) != SIG_DFL and number not in (SIGKILL, 19):
             signal(number, SIG_DFL)
     _reset_internal()
     pthread_sigmask(SIG_SETMASK, ())

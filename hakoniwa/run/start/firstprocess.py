@@ -6,7 +6,7 @@ import os
 
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.processes.process import NAMESPACES, clone, clone_from, join
-from hakoniwa.plan.container import Handed, needs_help_outside, process_plan
+from hakoniwa.plan.container import Handed, process_plan
 from hakoniwa.plan.flavours import flavour_of, plan
 from hakoniwa.run.process import child
 from hakoniwa.run.process.newprocess import NewProcess
@@ -153,11 +153,12 @@ class FirstProcess:
         )
 
     def _shared_steps(self, handed: Handed) -> list[Step] | None:
-        """The plan if both sides of the clone need it, and it may be made once. None: each makes it for itself.
+        """The plan, made once for both sides of the clone. None: each makes it for itself, as far as it needs it.
 
-        In the background, what is made here stays in memory for as long as the container runs.
+        Made before the clone, it is in pages that are copied nowhere. But in the background it would stay in memory for as
+        long as the container runs.
         """
-        if self._inherited.background or not needs_help_outside(self._container, self._launch):
+        if self._inherited.background:
             return None
         return plan(self._container, self._launch, handed)
 
