@@ -228,3 +228,26 @@ class Site:
         """End all machines."""
         for machine in (self.one, self.two, self.outside, self.host):
             machine.close()
+
+
+class Inside(Machine):
+    """The network namespace of a process, such as a container's first one: `with Inside(pid) as machine`."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self.number = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self.links = Links(messages.open_socket(self.number))
+
+    @property
+    def pid(self) -> int:
+        return self._pid
+
+    def close(self) -> None:
+        self.links.close()
+        os.close(self.number)
+
+    def __enter__(self) -> Inside:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()

@@ -28,7 +28,7 @@ MOUNT_WORDS = (
     *("nosuid", "suid", "nodev", "dev", "noexec", "exec"),
     *("noatime", "strictatime", "relatime", "nodiratime", "nosymfollow"),
 )
-RELOADABLE = ("cgroup", "resource", "hooks", "network")
+RELOADABLE = ("cgroup", "resource", "hooks")
 FILTER_ACTIONS = ("allow", "errno", "kill", "trap", "log")  # that a file's own filter may name
 FLAVOURS = ("container", "fly")  # kept apart from the host by namespaces, or by its root alone (plan/flavours.py)
 INDEPENDENT_MOUNTS = ("procfs", "sysfs", "devtmpfs", "devpts", "shm", "mqueue", "cgroup")

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from hakoniwa.errors import HakoError
+from hakoniwa.kernel.processes.pidfd import wait_end
 from hakoniwa.network import firewall, publishing, sysctls
 from hakoniwa.network.reservation import Reservation
 from hakoniwa.spec.networks import Published
-from tests.machines import BRIDGE, SUBNET4, SUBNET6, Machine, Server, Site, ask, is_deaf
+from tests.conftest import HAKO, Hako
+from tests.machines import BRIDGE, SUBNET4, SUBNET6, Inside, Machine, Server, Site, ask, is_deaf
+from tests.networks import HOST, OUTSIDE, Host, facts_of, host
+
+__all__ = ["host"]
+
+Writer = Callable[..., Path]
 
 TCP = Published(first=8080, inside=80)
 UDP = Published(first=5353, inside=53, protocol="udp")
@@ -241,6 +250,7 @@ def prepare_after(site: Site, mount: str) -> str:
     """What `prepare` says on a host where something is mounted before."""
     code = """
 from hakoniwa.errors import HakoError
+from hakoniwa.kernel.processes.pidfd import wait_end
 from hakoniwa.network import firewall
 try:
     print(firewall.prepare("br0", "10.0.0.0/24", "fd00:1::/64", hosts=("",), where="dev.haco.py:3"))
@@ -373,12 +383,12 @@ def test_a_reserved_port_is_nobody_else_s_and_refuses_at_once(site: Site) -> Non
     with site.host.inside():
         reservation.take([TCP, UDP])
     for kind, port in (("tcp", 8080), ("udp", 5353)):
-        for host in ("::", "0.0.0.0", "127.0.0.1", "192.0.2.1", "::1"):
+        for address in ("::", "0.0.0.0", "127.0.0.1", "192.0.2.1", "::1"):
             with pytest.raises(OSError, match="Address already in use"):
-                site.host.listen(port, kind, host)
-        for host in ("127.0.0.1", "::1", "192.0.2.1"):
+                site.host.listen(port, kind, address)
+        for address in ("127.0.0.1", "::1", "192.0.2.1"):
             with pytest.raises(ConnectionRefusedError):
-                ask(site.host, host, port, kind)
+                ask(site.host, address, port, kind)
     reservation.close()
     site.host.listen(8080).close()
 
@@ -417,6 +427,7 @@ def test_of_two_that_want_a_port_one_gets_it(site: Site) -> None:
     code = """
 import sys
 from hakoniwa.errors import HakoError
+from hakoniwa.kernel.processes.pidfd import wait_end
 from hakoniwa.network.reservation import Reservation
 from hakoniwa.spec.networks import Published
 sys.stdin.read(1)
@@ -452,3 +463,158 @@ def test_what_a_killed_supervisor_has_left_gives_way(site: Site) -> None:
         assert publishing.owner_of(8080, "tcp") == "two"
         told = publishing.remove_leading_to([site.TWO[0]], "three")
     assert told == ["the published port 8080/tcp of two"]
+
+
+# Whole containers
+
+SLEEP = ("--", "sleep", "1000")
+READONLY = "config.rootfs.readonly = True\n"  # so that several can run on one
+
+
+def started(hako: Hako, path: Path) -> Inside:
+    """The network of a container that is started in the background."""
+    return Inside(int(hako("start", "-D", path, *SLEEP).stdout.split()[1]))
+
+
+def supervisor(hako: Hako, name: str) -> int:
+    known = json.loads(hako("ps", "--json").stdout)["containers"]
+    (found,) = [one["supervisor_pid"] for one in known if one["name"] == name]
+    return int(found)
+
+
+def test_reload_publishes_and_withdraws(hako: Hako, box: Writer, host: Host, places: Path) -> None:
+    path = box('config.network.publish("8080:80")')
+    with started(hako, path) as inside, Server(inside, 80, name="box"):
+        assert ask(host.outside, HOST, 8080) == f"box {OUTSIDE}"
+        assert hako("reload", path).stdout == "box: nothing has changed\n"
+        box('config.network.publish("8090:80")\nconfig.network.publish("127.0.0.1:8091:80")')
+        assert hako("reload", path).stdout == "box: network.published: 8090:80 127.0.0.1:8091:80: applied\n"
+        assert ask(host.outside, HOST, 8090) == f"box {OUTSIDE}"
+        assert ask(host, "127.0.0.1", 8091) == "box 10.0.0.1"
+        with pytest.raises(ConnectionRefusedError):
+            ask(host.outside, HOST, 8080)
+        host.listen(8080).close()  # it is free
+        with pytest.raises(OSError, match="Address already in use"):
+            host.listen(8090)
+        assert {one["first"] for one in facts_of(places)["published"]} == {8090, 8091}
+
+
+def test_reload_refuses_a_port_that_is_taken_and_changes_nothing(hako: Hako, box: Writer, host: Host) -> None:
+    path = box('config.network.publish("8080:80")')
+    with started(hako, path) as inside, Server(inside, 80, name="box"):
+        box('config.network.publish("8090-8092:80")')
+        with host.listen(8091):
+            told = hako("reload", path, status=125).stdout
+            assert f"the port 8091/tcp of the host is taken by process {os.getpid()}" in told
+        assert ask(host.outside, HOST, 8080) == f"box {OUTSIDE}"
+        for port in (8090, 8091):
+            host.listen(port).close()
+        assert "network.published: 8090-8092:80: applied" in hako("reload", path).stdout
+        assert ask(host.outside, HOST, 8090) == f"box {OUTSIDE}"
+
+
+def test_reload_gives_ports_to_a_container_that_had_none_and_repairs(hako: Hako, box: Writer, host: Host) -> None:
+    path = box('config.network.container_ip = "auto"')
+    with started(hako, path) as inside, Server(inside, 80, name="box"):
+        box('config.network.publish("8080:80")')
+        assert "network.published: 8080:80: applied" in hako("reload", path).stdout
+        host.run("nft", "flush", "ruleset")
+        assert hako("reload", path).stdout == "box: the firewall, which had lost its table: applied\n"
+        assert ask(host.outside, HOST, 8080) == f"box {OUTSIDE}"
+    hako("kill", path)
+    host.listen(8080).close()
+
+
+def test_the_end_of_one_whose_table_was_flushed(hako: Hako, box: Writer, host: Host) -> None:
+    path = box('config.network.publish("8080:80")')
+    started(hako, path).close()
+    host.run("nft", "flush", "ruleset")
+    hako("kill", path)
+    log = hako("logs", path).stdout
+    assert "cannot" not in log
+
+
+def test_datagrams_reach_a_container_that_was_started_anew(hako: Hako, box: Writer, host: Host) -> None:
+    """The client keeps its port, and asks while the container is away, too."""
+    path = box('config.network.publish("5353:53/udp")')
+    with started(hako, path) as inside, Server(inside, 53, "udp", "first"):
+        assert ask(host.outside, HOST, 5353, "udp", source=4000) == f"first {OUTSIDE}"
+    hako("kill", path)
+    with pytest.raises(ConnectionRefusedError):
+        ask(host.outside, HOST, 5353, "udp", source=4000)
+    box('config.network.publish("5353:53/udp")\nconfig.network.container_ip = "10.0.0.99"')
+    with started(hako, path) as inside, Server(inside, 53, "udp", "second"):
+        assert ask(host.outside, HOST, 5353, "udp", source=4000) == f"second {OUTSIDE}"
+
+
+def test_the_port_of_one_whose_supervisor_was_killed(hako: Hako, box: Writer, host: Host) -> None:
+    first, second = (box(READONLY + 'config.network.publish("8080:80")', name=name) for name in ("first", "second"))
+    with started(hako, first) as inside:
+        pidfd = os.pidfd_open(supervisor(hako, "first"))
+        os.kill(supervisor(hako, "first"), signal.SIGKILL)
+        assert wait_end(pidfd, 10)
+        os.close(pidfd)
+        assert ruleset(host).count(" . 8080 ") == 1
+    with started(hako, second) as inside, Server(inside, 80, name="second"):
+        assert ask(host.outside, HOST, 8080) == f"second {OUTSIDE}"
+        hako("gc")
+        assert ask(host.outside, HOST, 8080) == f"second {OUTSIDE}"
+        assert 'comment "first"' not in ruleset(host)
+
+
+def test_gc_removes_what_a_killed_one_has_published(hako: Hako, box: Writer, host: Host) -> None:
+    path = box('config.network.publish("8080:80")')
+    started(hako, path).close()
+    pidfd = os.pidfd_open(supervisor(hako, "box"))
+    os.kill(supervisor(hako, "box"), signal.SIGKILL)
+    assert wait_end(pidfd, 10)
+    os.close(pidfd)
+    hako("gc")
+    assert ruleset(host) == ""
+
+
+def test_two_files_that_publish_a_port_at_the_same_moment(hako: Hako, box: Writer, host: Host) -> None:
+    names = [f"box{number}" for number in range(4)]
+    paths = [box(READONLY + 'config.network.publish("8080:80")', name=name) for name in names]
+    running = [hako.background("start", "-D", path, *SLEEP) for path in paths]
+    ended = [(one, *one.communicate(timeout=60)) for one in running]
+    assert sorted(one.returncode for one, _, _ in ended) == [0, 125, 125, 125]
+    (winner,) = [name for name, (one, _, _) in zip(names, ended, strict=True) if one.returncode == 0]
+    for one, _, err in ended:
+        assert not one.returncode or f"is published by the container '{winner}'".encode() in err, err
+    (pid,) = [int(out.split()[1]) for one, out, _ in ended if one.returncode == 0]
+    with Inside(pid) as inside, Server(inside, 80, name=winner):
+        assert ask(host.outside, HOST, 8080) == f"{winner} {OUTSIDE}"
+
+
+def test_fifty_at_once_are_all_reached(hako: Hako, box: Writer, host: Host, places: Path) -> None:
+    names = [f"box{number}" for number in range(50)]
+    lines = READONLY + 'config.network.publish(f"{9000 + %d}:80")'
+    paths = [box(lines % number, name=name) for number, name in enumerate(names)]
+    running = [hako.background("start", "-D", path, *SLEEP) for path in paths]
+    pids = []
+    for one in running:
+        out, err = one.communicate(timeout=120)
+        assert one.returncode == 0, err
+        pids.append(int(out.split()[1]))
+    for number, pid in enumerate(pids):
+        with Inside(pid) as inside, Server(inside, 80, name=f"box{number}"):
+            assert ask(host.outside, HOST, 9000 + number) == f"box{number} {OUTSIDE}"
+    ending = [hako.background("kill", path) for path in paths]
+    assert [one.communicate(timeout=60)[1] for one in ending] == [b""] * 50
+    assert ruleset(host) == ""
+
+
+def test_what_cannot_be_published_refuses_the_start(hako: Hako, box: Writer, host: Host) -> None:
+    path = box('config.network.publish("198.51.100.7:8080:80")')
+    told = hako("start", path, "--", "true", status=125).stderr
+    assert told.endswith(
+        "cannot publish 198.51.100.7:8080/tcp: no interface of the host has the address 198.51.100.7\n"
+    )
+    assert told.startswith(f"hako: {path}:")
+    path = box('config.network.publish("8080:80")')
+    command = ["unshare", "-m", "sh", "-c", f'{NO_NFT}; exec "$@"', "sh", str(HAKO), "start", str(path), "--", "true"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 125
+    assert "nft is not installed (apt-get install nftables)" in done.stderr
+    assert ruleset(host) == ""

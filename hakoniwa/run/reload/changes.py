@@ -18,15 +18,9 @@ if TYPE_CHECKING:
     from hakoniwa.spec.networks import Network
     from hakoniwa.spec.records import Barn, Container
 
-# Fields of a container that belong to a group of `support_reload`; a change of any other needs a restart.
-_GROUPS = {
-    "cgroup": "cgroup",
-    "limits": "resource",
-    "hooks": "hooks",
-    "background_hooks": "hooks",
-    "network.published": "network",
-    "network.policy": "network",
-}
+# Fields of a container that belong to a group of `support_reload`, or are always applied; a change of any other needs a restart.
+_GROUPS = {"cgroup": "cgroup", "limits": "resource", "hooks": "hooks", "background_hooks": "hooks"}
+_ALWAYS = ("network.published", "network.policy")
 _PASSED_OVER = ("where", "reloadable", "places", "siblings")
 # What settings are called in a file, if not as in the record.
 _WORDS = {"command": "init_command", "own": "namespaces", "general": "hooks", "background": "background_hooks"}
@@ -57,7 +51,8 @@ def find_container(barn: Barn, name: str) -> Container:
 def needs_restart(old: Container, new: Container) -> list[Change]:
     """What cannot be changed in a running container, or not as `support_reload` has it."""
     before, after = _settings(old), _settings(new)
-    changed = [name for name, value in before.items() if _differs(value, after[name])]
+    applied = _ALWAYS if old.network is not None and new.network is not None else ()
+    changed = [name for name, value in before.items() if name not in applied and _differs(value, after[name])]
     rebuilt = _needs_rebuild(old, new) if {"bootstrap", "provision", "rootfs"} & set(changed) else []
     words = [
         name for name in changed if _GROUPS.get(name) not in new.reloadable and name not in ("bootstrap", "provision")

@@ -22,13 +22,31 @@ def apply_network(life: Life, new: Container) -> list[Change]:
     old, wanted = life.container.network, new.network
     if old is None or wanted is None:
         return []  # told as a whole
-    changes = []
+    changes = _repair(life)
     if _without_lines(old.published) != _without_lines(wanted.published):
         changes.append(_change(life, "published", wanted, lambda: _publish(life, wanted)))
     before, after = (None if one.policy is None else one.policy.replace(where="") for one in (old, wanted))
     if before != after:
         changes.append(_change(life, "policy", wanted, lambda: _enforce(life, new)))
     return changes
+
+
+def _repair(life: Life) -> list[Change]:
+    """Make the firewall's table again if somebody has removed it, with what all containers that run have published."""
+    from hakoniwa.run.start import ports
+
+    facts, name = life.base.network, life.container.name
+    if facts is None:
+        return []
+    what = "the firewall, which had lost its table"
+    try:
+        if not ports.prepare_again(facts, facts.published):
+            return []
+        ports.settle(name, facts, facts.published)
+    except HakoError as error:
+        return [Change(what=what, outcome=str(error), failed=True)]
+    ports.publish_again(name)
+    return [Change(what=what, outcome="applied")]
 
 
 def _without_lines(published: tuple[Published, ...]) -> list[Published]:

@@ -145,7 +145,7 @@ class Reloader:
                     resources=life.container.resources.replace(limits=new.resources.limits)
                 )
             changes += made
-        if "network" in new.reloadable:
+        if life.container.network is not None:
             from hakoniwa.run.reload.networks import apply_network
 
             changes += apply_network(life, new)

@@ -109,13 +109,18 @@ def _publish_again(name: str, facts: NetworkFacts) -> None:
         settle(name, facts, facts.published)
 
 
-def prepare_again(facts: NetworkFacts, published: Sequence[Published]) -> None:
-    """Have the bridges of a container that runs lead to others, and be reached by these ports. Raises HakoError."""
+def prepare_again(facts: NetworkFacts, published: Sequence[Published]) -> bool:
+    """Have the bridges of a container that runs lead to others, and be reached by these ports. Raises HakoError.
+
+    True if the firewall had lost its table.
+    """
     hosts = {one.host for one in published}
+    lost = False
     for one in facts.interfaces:
         if one.bridge:
             networks = bridges.subnet(one.address), bridges.subnet(one.address6)
-            firewall.prepare(one.bridge, *networks, nat=one.nat, hosts=hosts)
+            lost |= firewall.prepare(one.bridge, *networks, nat=one.nat, hosts=hosts)
+    return lost
 
 
 def settle(name: str, facts: NetworkFacts, published: Sequence[Published]) -> None:
