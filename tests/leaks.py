@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from hakoniwa.kernel.netlink import elements, messages
+from hakoniwa.kernel.netlink.routes import Links
+
 GRACE = 5.0  # seconds that a process which was told to end, and was not waited for, may take
 
 # All that a test starts inherits this limit, containers included, and nothing else on the machine has it. It is one of
@@ -60,6 +63,31 @@ def _names(folder: str) -> set[str]:
     return {name for name in os.listdir(folder) if "hako" in name} if os.path.isdir(folder) else set()
 
 
+def _links() -> set[str]:
+    """Those that are ours by their alias, or by their name."""
+    links = Links(messages.open_socket())
+    found = {link.name for link in links.every() if "hako" in link.name + link.alias or link.name.startswith("hk")}
+    links.close()
+    return found
+
+
+def _written_down(pattern: str) -> set[str]:
+    """What hakoniwa has written down of networks that are in use."""
+    run = os.environ.get("HAKONIWA_RUN_DIR", "/run/hakoniwa")
+    return {str(path) for path in Path(run, ".network").glob(pattern)}
+
+
+def _rules() -> set[str]:
+    """Tables of ours in this network namespace. What says so is there wherever nftables are."""
+    try:
+        channel = elements.open_socket()
+    except OSError:
+        return set()
+    there = elements.comment_of_table(channel, "hakoniwa") is not None
+    channel.close()
+    return {"table inet hakoniwa"} if there else set()
+
+
 def _processes() -> set[tuple[str, str]]:
     """Pid and start time of every process of ours that lives."""
     found = set()
@@ -82,8 +110,10 @@ class Snapshot:
         self.rest = {
             "mounts": _mounts(folder),
             "cgroups": _cgroups(),
-            "links": _names("/sys/class/net"),
+            "links": _links(),
             "network namespaces": _names("/run/netns"),
+            "leases": _written_down("leases/[!.]*/*"),
+            "rules": _rules(),
             "open files": {str(os.readlink(f"/proc/self/fd/{fd}")) for fd in _open_files()},
         }
 
@@ -92,6 +122,16 @@ class Snapshot:
         found = [f"process {pid}: {_command(pid)}" for pid, _ in _processes() - self.processes if not _ends(int(pid))]
         if found:
             return found
+        found = self._more()
+        for _ in range(int(GRACE * 100)):
+            # A pair of interfaces goes with its namespace, which the kernel takes down once its last process has ended.
+            if not found or not all(one.startswith("links: ") for one in found):
+                break
+            select.poll().poll(10)
+            found = self._more()
+        return found
+
+    def _more(self) -> list[str]:
         now = Snapshot(self.folder)
         return [f"{kind}: {item}" for kind, before in self.rest.items() for item in sorted(now.rest[kind] - before)]
 

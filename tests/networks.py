@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import select
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.conftest import Hako
 from tests.leaks import GRACE
 from tests.machines import Machine
 
+TOKEN = secrets.token_hex(3)  # in the names of network namespaces: their folder is the machine's
 UPLINK, HOST, OUTSIDE = "up0", "192.0.2.1", "192.0.2.2"
 
 
@@ -56,7 +58,7 @@ class Host(Machine):
         for _ in range(int(GRACE * 100)):
             now = self._looks()
             found = [f"{kind}: {one}" for kind, then in self._before.items() for one in sorted(now[kind] ^ then)]
-            if not any(one.startswith("links: hk") for one in found):
+            if not any(one.startswith("links: ") for one in found):
                 return found
             poll.poll(10)
         return found
@@ -73,8 +75,10 @@ def host(hako: Hako, places: Path) -> Iterator[Host]:
                 if not name.startswith("."):
                     hako("kill", "-n", name, "-T", "0", status=None)
             left = made.left()
-            leases = [str(path) for path in (places / "run" / ".network").glob("leases/[!.]*/*")]
-        assert not [*left, *leases]
+            networks = places / "run" / ".network"
+            leases = [str(path) for path in (*networks.glob("leases/[!.]*/*"), *networks.glob("sysctls"))]
+            leases += [str(path) for path in Path("/run/netns").glob(f"*{TOKEN}*")]
+        assert not [*left, *leases], "left behind: " + "; ".join([*left, *leases])
     finally:
         made.close()
 

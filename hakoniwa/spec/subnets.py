@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import _socket
 
-from hakoniwa.spec.networks import BRIDGE_IP, BRIDGE_IP6
+from hakoniwa.spec.networks import AUTO, BRIDGE_IP, BRIDGE_IP6
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,5 +74,16 @@ def does_not_fit(address: str, bridge: str) -> tuple[str, str]:
 
 def usual_bridge(one: Interface) -> tuple[str, str]:
     """The addresses that a bridge is made with, where the file names none."""
-    bridge = one.bridge_ip or BRIDGE_IP
+    bridge = one.bridge_ip or _network_around(one)
     return (bridge if "/" in bridge else f"{bridge}/{one.netmask or 24}"), one.bridge_ip6 or BRIDGE_IP6
+
+
+def _network_around(one: Interface) -> str:
+    """The usual network; or, if the container's address is not of that, one that it is of, with the bridge at its beginning."""
+    address = one.container_ip
+    if address in (None, AUTO) or overlap(network_of(BRIDGE_IP), split(str(address))):
+        return BRIDGE_IP
+    family, number, _ = split(str(address))
+    length = one.netmask or 24
+    first = number >> (32 - length) << (32 - length)
+    return f"{written(family, first + 1 if number != first + 1 else first + 2)}/{length}"

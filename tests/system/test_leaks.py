@@ -11,6 +11,7 @@ import pytest
 from tests import leaks
 from tests.conftest import Hako
 from tests.leaks import Snapshot
+from tests.machines import Machine
 
 Writer = Callable[..., Path]
 ELSEWHERE = ["prlimit", "--rttime=unlimited:", "--"]
@@ -45,3 +46,21 @@ def test_other_work_is_nobody_s_leak(places: Path, tmp_path: Path) -> None:
             pass
         assert before.leaked() == []
         other.kill()
+
+
+def test_what_a_network_has_left(places: Path) -> None:
+    machine = Machine()
+    with machine.inside():
+        before = Snapshot(places)
+        machine.links.add_bridge("br0", alias="hakoniwa")
+        machine.run("nft", "add", "table", "inet", "hakoniwa")
+        leases = places / "run" / ".network" / "leases" / "br0"
+        leases.mkdir(parents=True)
+        (leases / "10.0.0.7").touch()
+        told = before.leaked()
+        assert sorted(told) == [f"leases: {leases}/10.0.0.7", "links: br0", "rules: table inet hakoniwa"]
+        machine.links.delete("br0")
+        machine.run("nft", "delete", "table", "inet", "hakoniwa")
+        (leases / "10.0.0.7").unlink()
+        assert before.leaked() == []
+    machine.close()

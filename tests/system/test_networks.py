@@ -16,7 +16,7 @@ from hakoniwa.kernel.processes.pidfd import wait_end
 from tests.barns import Barns, barns, document
 from tests.conftest import Hako
 from tests.machines import Machine, Server
-from tests.networks import HOST, OUTSIDE, Host, address_of, facts_of, host
+from tests.networks import HOST, OUTSIDE, TOKEN, Host, address_of, facts_of, host
 
 __all__ = ["barns", "host"]
 
@@ -214,10 +214,20 @@ def test_a_full_network_refuses_and_a_killed_one_s_address_is_free(hako: Hako, b
 def test_an_address_that_the_bridge_has_no_place_for(
     hako: Hako, box: Writer, host: Host, address: str, why: str
 ) -> None:
+    host.links.add_bridge("haconiwa0")
+    host.address("haconiwa0", "10.0.0.1/24")
     path = box(f'config.network.container_ip = "{address}"')
     done = hako("start", path, "--", "true", status=125)
     assert f"{path}:" in done.stderr
     assert why in done.stderr
+    host.links.delete("haconiwa0")
+
+
+def test_a_bridge_is_made_around_the_address_that_a_file_names(hako: Hako, box: Writer, host: Host) -> None:
+    path = box('config.network.container_ip = "10.254.254.10"\nconfig.network.bridge_name = "own0"')
+    said = hako("start", path, "--", "sh", "-c", "ip -4 -o address; ip route").stdout
+    assert "10.254.254.10/24" in said
+    assert "default via 10.254.254.1" in said
 
 
 def test_who_has_an_address_is_named(hako: Hako, box: Writer, host: Host) -> None:
@@ -289,37 +299,35 @@ def test_the_mtu_is_that_of_the_default_route(hako: Hako, box: Writer, host: Hos
 
 # Names of network namespaces
 
-NAMED = AUTO + 'config.network.namespace = "hako-test-ns"\n'
-PLACE = "/run/netns/hako-test-ns"
+NETNS = f"test-{TOKEN}"
+NAMED = f'{AUTO}config.network.namespace = "{NETNS}"\n'
+PLACE = f"/run/netns/{NETNS}"
 
 
 def test_ip_netns_knows_it_by_its_name(hako: Hako, box: Writer, host: Host, places: Path) -> None:
     path = box(NAMED)
     hako("start", "-D", path, *SLEEP)
     shown = subprocess.run(
-        ["ip", "netns", "exec", "hako-test-ns", "ip", "-4", "-o", "address"], capture_output=True, text=True, check=True
+        ["ip", "netns", "exec", NETNS, "ip", "-4", "-o", "address"], capture_output=True, text=True, check=True
     ).stdout
     assert address_of(places) in shown
     assert facts_of(places)["namespace"] == PLACE
     assert facts_of(places)["interfaces"][0]["host"].endswith("_h"), "as haconiwa calls it"
     other = box(READONLY + NAMED, name="other")
     done = hako("start", other, "--", "true", status=125)
-    assert "the network namespace 'hako-test-ns' is that of the container 'box'" in done.stderr
+    assert f"the network namespace '{NETNS}' is that of the container 'box'" in done.stderr
     hako("kill", path)
     assert not os.path.exists(PLACE)
 
 
 def test_one_that_somebody_has_made_is_refused(hako: Hako, box: Writer, host: Host) -> None:
-    subprocess.run(["ip", "netns", "add", "hako-test-ns"], check=True)
+    subprocess.run(["ip", "netns", "add", NETNS], check=True)
     try:
         done = hako("start", box(NAMED), "--", "true", status=125)
-        assert (
-            "the network namespace 'hako-test-ns' is there already (ip netns delete hako-test-ns removes it"
-            in done.stderr
-        )
+        assert f"the network namespace '{NETNS}' is there already (ip netns delete {NETNS} removes it" in done.stderr
         assert os.path.exists(PLACE)
     finally:
-        subprocess.run(["ip", "netns", "delete", "hako-test-ns"], check=True)
+        subprocess.run(["ip", "netns", "delete", NETNS], check=True)
 
 
 def test_one_that_is_to_stay_is_begun_anew_and_goes_with_rm(hako: Hako, box: Writer, host: Host, places: Path) -> None:
@@ -455,7 +463,7 @@ def test_a_killed_supervisor_leaves_nothing_to_the_next_start(
     assert "8080" in host.run("nft", "list", "table", "inet", "hakoniwa")
     done = hako("start", path, "--", "echo", "again")
     assert done.stdout == "again\n"
-    assert "cleared what a killed supervisor had left: network namespace hako-test-ns" in done.stderr
+    assert f"cleared what a killed supervisor had left: network namespace {NETNS}" in done.stderr
 
 
 def test_a_first_process_that_is_killed_while_it_waits(hako: Hako, box: Writer, host: Host) -> None:
@@ -498,13 +506,13 @@ def test_a_plan_shows_the_network(hako: Hako, box: Writer, host: Host) -> None:
     path = box(f'{NAMED}config.network.publish("127.0.0.1:8080-8081:80")')
     lines = [line.removeprefix("box: ") for line in hako("start", "--dry-run", path).stdout.splitlines()]
     wanted = [
-        "on the host: have the name hako-test-ns for its network namespace",
+        f"on the host: have the name {NETNS} for its network namespace",
         "on the host: reserve the ports 127.0.0.1:8080-8081/tcp of the host",
         "on the host: have an IPv4 address on the bridge haconiwa0, made if it is missing",
         "new namespaces mount uts ipc pid net",
         "on the host: make eth0 inside, with a way to haconiwa0",
         "on the host: publish 127.0.0.1:8080-8081:80",
-        "on the host: keep its network namespace in /run/netns/hako-test-ns",
+        f"on the host: keep its network namespace in /run/netns/{NETNS}",
         "wait for the network",
     ]
     assert [line for line in lines if line in wanted] == wanted
