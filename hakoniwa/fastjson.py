@@ -101,7 +101,7 @@ def _escaped(character: str) -> str:
 
 
 class _Settings:
-    """What the C scanner reads from a `json.JSONDecoder`."""
+    """What the C scanner takes from a `json.JSONDecoder`."""
 
     strict = True
     object_hook = None
@@ -111,12 +111,18 @@ class _Settings:
     parse_constant = float
 
 
+_scan: Callable[[str, int], tuple[Any, int]] | None = None  # made when it is first needed
+
+
 def loads(text: str) -> Any:
     """The value of a JSON text. Raises ValueError when it is none, or is nested too deeply."""
-    from _json import make_scanner
+    global _scan
+    if _scan is None:
+        from _json import make_scanner
 
+        _scan = make_scanner(_Settings)
     try:
-        value, end = make_scanner(_Settings)(text, 0)
+        value, end = _scan(text, 0)
     except StopIteration as stop:
         raise ValueError(f"no JSON value at character {stop.value}") from None
     except RecursionError:
@@ -136,9 +142,14 @@ class Later(Unreadable):
     """It is not damaged: we are too old."""
 
 
-def document(record: Record, schema: int) -> bytes:
-    """A record as a file keeps it: its schema first, then its fields in their order."""
-    return dumps({"schema": schema, **record._plain()}).encode()
+def document(record: Record, schema: int, first_line: int = 0) -> bytes:
+    """A record as a file keeps it: its schema first, then its fields in their order; so many of them on a line of their own."""
+    fields = {"schema": schema, **record._plain()}
+    if not first_line:
+        return dumps(fields).encode()
+    items = list(fields.items())
+    head, rest = (dumps(dict(part)) for part in (items[: first_line + 1], items[first_line + 1 :]))
+    return f"{head[:-1]},\n{rest[1:]}".encode()
 
 
 def read_document(

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     Of = TypeVar("Of", bound=Record)
     Reader = Callable[[Any], Any]
+    Field = tuple[str, tuple[type, ...], Reader]
 
 NESTED = 64  # levels of what may be anything
 
@@ -21,12 +22,14 @@ def read(kind: type[Of], value: object) -> Of:
     """The record that a value of JSON is. Raises Unreadable for a field that is missing, unknown, or of the wrong kind."""
     if type(value) is not dict:
         raise _not("an object", value)
-    readers = _readers_of(kind)
     fields = {}
-    for name, reader in readers.items():
-        if name in value:
+    for name, kinds, reader in _fields_of(kind):
+        item = value.get(name, _MISSING)
+        if type(item) in kinds:
+            fields[name] = item
+        elif item is not _MISSING:
             try:
-                fields[name] = reader(value[name])
+                fields[name] = reader(item)
             except Unreadable as problem:
                 raise problem.below(name) from None
         elif not hasattr(kind, name):
@@ -36,7 +39,8 @@ def read(kind: type[Of], value: object) -> Of:
     elif len(fields) != len(value):
         unknown = next(name for name in value if name not in fields)
         raise Unreadable(f"has an unknown {shown(unknown)}")
-    record = kind(**fields)
+    record = kind.__new__(kind)
+    object.__setattr__(record, "__dict__", fields)  # `__init__` would look at each once more
     record._check()
     return record
 
@@ -45,25 +49,36 @@ def read_field(kind: type[Record], name: str, value: object) -> Any:
     """One field of the record that a value of JSON would be, were the rest of it right. Raises Unreadable."""
     if type(value) is not dict or name not in value:
         raise Unreadable(f"lacks {name!r}")
-    return _readers_of(kind)[name](value[name])
+    return next(reader for field, _, reader in _fields_of(kind) if field == name)(value[name])
 
 
-_made: dict[type[Record], dict[str, Reader]] = {}
+_MISSING = object()
+_made: dict[type[Record], tuple[Field, ...]] = {}
 _shared: dict[str, Reader] = {}  # by annotation, of those that name no record: the same in every module
 
 
-def _readers_of(kind: type[Record]) -> dict[str, Reader]:
-    """What reads each field of a kind of record, made from the annotations when it is first asked for."""
-    readers = _made.get(kind)
-    if readers is None:
+def _fields_of(kind: type[Record]) -> tuple[Field, ...]:
+    """The fields of a kind of record, each with the types that need no further look, and what reads any other value.
+
+    They are made from the annotations when they are first asked for.
+    """
+    fields = _made.get(kind)
+    if fields is None:
         above = kind.__base__
-        readers = {**_readers_of(above)} if above not in (None, Record) and issubclass(above, Record) else {}
+        inherited = _fields_of(above) if above not in (None, Record) and issubclass(above, Record) else ()
+        found = {name: (name, kinds, reader) for name, kinds, reader in inherited}
         names = vars(sys.modules[kind.__module__])
         for name, annotation in kind.__annotations__.items():
             if name in kind._fields and name != kind._whole:
-                readers[name] = _reader(annotation, names)
-        _made[kind] = readers
-    return readers
+                found[name] = (name, _taken(annotation), _reader(annotation, names))
+        fields = _made[kind] = tuple(found.values())
+    return fields
+
+
+def _taken(annotation: str) -> tuple[type, ...]:
+    """The types whose values are what an annotation says, whatever they are; of numbers, not all are."""
+    kinds = (kind for choice in split_annotation(annotation, "|") for kind in _KINDS.get(choice, ()))
+    return tuple(kind for kind in kinds if kind is not int)
 
 
 def _reader(annotation: str, names: dict[str, Any]) -> Reader:

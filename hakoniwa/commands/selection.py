@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import HakoError, closest
-from hakoniwa.known import state
+from hakoniwa.known import listing, state
 from hakoniwa.known.statefile import ALIVE, Made, State, known_names, said
 from hakoniwa.options import Given, usage_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import TypeVar
+
+    from hakoniwa.known.statefile import Head
+
+    Known = TypeVar("Known", bound=Head)
 
 _LARGEST_PID = 1 << 22  # PID_MAX_LIMIT, `man 5 proc_sys_kernel`
 _MOST_SHOWN = 20
@@ -25,7 +30,7 @@ def take_as_name(given: Given) -> Given:
     """A command line whose FILE is not there: where it names a container, that is meant. Raises HakoError for neither."""
     word = given.file or ""
     real = os.path.realpath(word)
-    known = state.every()
+    known = list(listing.heads())
     if any(one.file == real for one in known):
         return given
     if not any(word in (one.name, one.barn) for one in known) and not _is_barn(word):
@@ -37,8 +42,15 @@ def take_as_name(given: Given) -> Given:
     return given.replace(file=None, options={**given.options, "name": word})
 
 
+def heads(given: Given) -> Sequence[Head]:
+    """The heads of the known containers that are meant, for who shows them. Raises HakoError if there is none, and NothingKnown."""
+    if given.value("name") is None and given.file is not None:
+        return _of_file(given.file, listing.heads)
+    return selected(given)
+
+
 def selected(given: Given, acting: str = "") -> list[State | Made]:
-    """The known containers that are meant. Raises HakoError where there is none, and NothingKnown.
+    """The known containers that are meant. Raises HakoError if there is none, and NothingKnown.
 
     For a command that acts on them, `acting`, a file that has made containers of several names is executed: it means those
     that the file gives now.
@@ -46,7 +58,8 @@ def selected(given: Given, acting: str = "") -> list[State | Made]:
     target, name = given.value("target"), given.value("name")
     if target is None and name is None:
         assert given.file is not None
-        return _of_file(given.file, acting, every=given.flag("all"))
+        found = _of_file(given.file, listing.every)
+        return _narrowed(found, given.file, acting) if acting and not given.flag("all") else found
     if given.flag("all"):
         raise usage_error("--all is about all containers of a file", acting, "leave -n and -t out")
     found = _by_name(name) if name is not None else []
@@ -101,19 +114,13 @@ def _by_name(name: str) -> list[State | Made]:
         raise usage_error(f"a name must be {wrong}, not {name!r}", "-n") from None
     if one is not None:
         return [one]
-    known = state.every()
-    members = [one for one in known if one.barn == name]
+    members = [one for one in listing.every(saying=said(barn=name)) if one.barn == name]
     if not members:
         if _is_barn(name):
             raise NothingKnown(f"barn {name!r} has no containers", hint=f"hako kill {name} ends it")
-        hint = closest(name, known_names(known)) or "hako ps --all lists them"
+        hint = closest(name, known_names(listing.heads(tell=False))) or "hako ps --all lists them"
         raise HakoError(f"no container {name!r} is known", hint=hint)
     return members
-
-
-def _of_origin(file: str) -> list[State | Made]:
-    """What documents have started that were made from a container file, with which they share their names."""
-    return [one for one in state.every(saying=said(origin=file)) if one.definition.whole.get("origin") == file]
 
 
 def _is_barn(name: str) -> bool:
@@ -127,20 +134,29 @@ def _by_pid(text: str) -> State:
     number = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else 0
     if not 0 < number <= _LARGEST_PID:
         raise usage_error(f"a pid must be a number from 1 to {_LARGEST_PID}, not {text!r}", "-t")
-    for found in state.every(recorded=False, saying=[b'"pid": %d, ' % number]):
-        if isinstance(found, State) and found.status in ALIVE and number in (found.init.pid, found.supervisor.pid):
+    for found in listing.every(recorded=False, saying=[b'pid": %d, ' % number]):
+        if isinstance(found, State) and found.status in ALIVE and number in (found.pid, found.supervisor_pid):
             return found
     raise HakoError(f"no container has a first process or supervisor {text}", hint="hako ps shows their pids")
 
 
-def _of_file(file: str, acting: str, *, every: bool) -> list[State | Made]:
+def _of_file(file: str, look: Callable[..., Iterable[Known]]) -> list[Known]:
+    """The containers that a file has made. Raises NothingKnown."""
     real = os.path.realpath(file)
-    found = [one for one in state.every(saying=said(file=real)) if one.file == real] or _of_origin(real)
+    # What a document has made that was written from a file is that file's, too.
+    found = [one for one in look(saying=said(file=real)) if one.file == real] or [
+        one for one in look(saying=said(origin=real)) if one.origin == real
+    ]
     if not found:
         hint = f"hako start {file}, or -n NAME"
         raise NothingKnown("no container of this file is known", where=file, hint=hint)
+    return found
+
+
+def _narrowed(found: list[State | Made], file: str, acting: str) -> list[State | Made]:
+    """Of the containers that a file has made, those that a command means that acts on them."""
     names = {one.name for one in found}
-    if not acting or every or _are_of_one_barn(found):
+    if _are_of_one_barn(found):
         return found
     marks = {one.definition.siblings for one in found}
     if len(names) == 1 or (len(marks) == 1 and "" not in marks):  # one start has made them all

@@ -7,7 +7,7 @@ from hakoniwa.errors import printable
 
 def show_table(head: list[str], rows: list[list[str]]) -> None:
     """Print columns, each as wide as its longest cell."""
-    every = [head, *([printable(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[column]) for row in every) for column in range(len(head))]
-    for row in every:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    every = [head, *(row if "".join(row).isprintable() else [printable(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*every, strict=True)]
+    line = "  ".join(f"%-{width}s" for width in widths)
+    print("\n".join([(line % tuple(row)).rstrip() for row in every]))

@@ -12,7 +12,6 @@ from hakoniwa.haco.build import build_barn
 from hakoniwa.haco.reading import Reading
 from hakoniwa.host.paths import distrust
 from hakoniwa.kernel.libc import compile_file
-from hakoniwa.known import state
 from hakoniwa.known.kept import read_defaults, read_file
 from hakoniwa.known.statefile import known_names
 from hakoniwa.places import global_file
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from types import CodeType
 
     from hakoniwa.known.kept import Sought
-    from hakoniwa.known.statefile import Made, State
+    from hakoniwa.known.statefile import Head
     from hakoniwa.options import Given
     from hakoniwa.spec.records import Barn
 
@@ -90,7 +89,9 @@ def load_named(name: str, command: str) -> Barn:
 
 def _file_of(name: str) -> str:
     """The file that made the container, or the barn, of a name. Raises HakoError."""
-    known = state.every()
+    from hakoniwa.known import listing
+
+    known = list(listing.heads())
     files = {one.file for one in known if name in (one.name, one.barn)}
     if not files:
         raise unknown(name, known)
@@ -99,7 +100,7 @@ def _file_of(name: str) -> str:
     return files.pop()
 
 
-def unknown(word: str, known: list[State | Made]) -> HakoError:
+def unknown(word: str, known: list[Head]) -> HakoError:
     """A word that is neither a file nor a name, and what it may have been meant for."""
     beside = os.path.dirname(word)
     try:

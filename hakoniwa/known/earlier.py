@@ -26,6 +26,7 @@ _GROUPS: dict[str, dict[str, str]] = {
     "hooks": {"hooks": "general", "background_hooks": "background"},
 }
 
+_LAST_WITHOUT_HEAD = 4  # until that schema, the metadata were a part of the definition alone, and pids of processes
 _LAST_CREATED = 2  # until that schema, "created" was said of a container whose rootfs was made; today, of a held one
 
 
@@ -38,5 +39,18 @@ def bring_up(value: dict[str, Any], schema: int) -> None:
         for group, words in _GROUPS.items():
             definition[group] = {new: flat.pop(old) for old, new in words.items() if old in flat}
         definition.update(flat)
+    if schema <= _LAST_WITHOUT_HEAD:
+        _move_to_head(value)
     if schema <= _LAST_CREATED and value.get("status") == "created":
         value["status"] = "built"
+
+
+def _move_to_head(value: dict[str, Any]) -> None:
+    definition = value.get("definition")
+    if type(definition) is dict:
+        value |= {word: definition[word] for word in ("metadata", "origin") if word in definition}
+    value["has_network"] = value.get("network") is not None
+    for who, before in (("init", ""), ("supervisor", "supervisor_")):
+        process = value.pop(who, None)
+        if type(process) is dict:
+            value |= {f"{before}{field}": process[field] for field in ("pid", "started") if field in process}

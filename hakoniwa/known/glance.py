@@ -11,20 +11,19 @@ import os
 
 from hakoniwa.kernel.filesystem.files import entries_of
 from hakoniwa.kernel.processes.pidfd import Identity
-from hakoniwa.known import RECORDS, SCHEMA, STATE
+from hakoniwa.known import BEGINNING, RECORDS, SCHEMA, STATE
 from hakoniwa.places import lib_dir, run_dir
 from hakoniwa.record import Record
 from hakoniwa.trust import read_own
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 _BEGIN = b'{"schema": %d, ' % SCHEMA
+_LINE = b",\n"  # JSON has no other end of a line: inside of a string it is escaped
 _LONGEST = 12  # digits of a pid, or of clock ticks since boot: more are left to who reads with care
-# The words before the numbers of one process, and behind them.
-_PROCESS = (b'{"pid":', b'"started":')
-_PROCESSES = (b'"init":', b'"supervisor":', b'"barn_process":')
+# The words of what is taken: of the first line, and of the second one.
+_PROCESSES = (
+    *(b'"pid":', b'"supervisor_pid":', b'"boot_id":'),
+    *(b'"started":', b'"supervisor_started":', b'"barn_process":', b'{"pid":', b'"started":'),
+)
 
 
 class Running(Record):
@@ -64,14 +63,10 @@ def recorded_names() -> list[str]:
     )
 
 
-def is_whole(content: bytes) -> bool:
-    """Whether a file is one of today's, and whole."""
-    return content.startswith(_BEGIN) and content.endswith(b"}")
-
-
-def lacks(content: bytes, saying: Iterable[bytes]) -> bool:
-    """Whether a file is whole, and what it is asked for is not in it: there is no need to read it."""
-    return is_whole(content) and any(said not in content for said in saying)
+def head_of(content: bytes) -> bytes | None:
+    """The first line of one of today's files, without its schema, as a JSON object; None if it does not begin so."""
+    end = content.find(_LINE) if content.startswith(_BEGIN) else -1
+    return b"{%b}" % content[len(_BEGIN) : end] if end != -1 else None
 
 
 def running_of_file(file: str) -> Running | None:
@@ -84,14 +79,14 @@ def running_of_file(file: str) -> Running | None:
     for name in {*with_state, *recorded_names()}:
         path = f"{states}/{name}/{STATE}" if name in with_state else f"{records}/{RECORDS}/{name}.json"
         try:
-            content = read_own(path)
+            head = head_of(read_own(path, most=BEGINNING))
         except OSError:
             return None
-        if not is_whole(content):
+        if head is None:
             return None
-        if said in content:
-            found.append((name, content))
-    return _running(*found[0]) if len(found) == 1 else None
+        if said in head:
+            found.append(name)
+    return running_of_name(found[0]) if len(found) == 1 else None
 
 
 def running_of_name(name: str) -> Running | None:
@@ -102,7 +97,7 @@ def running_of_name(name: str) -> Running | None:
         content = read_own(f"{run_dir()}/{name}/{STATE}")
     except OSError:
         return None
-    return _running(name, content) if is_whole(content) else None
+    return _running(name, content)
 
 
 def _is_plain(text: str) -> bool:
@@ -112,15 +107,17 @@ def _is_plain(text: str) -> bool:
 
 def _running(name: str, content: bytes) -> Running | None:
     """What a state says, if its supervisor lives and all is where it is expected."""
-    if not content.startswith(_BEGIN + b'"status": "running", '):
+    head, line, rest = content.partition(_LINE)
+    if not (line and head.startswith(_BEGIN + b'"status": "running", ') and rest.endswith(b"}")):
         return None
-    _, _, named = content.partition(b', "name": "%s", "barn": "' % name.encode())
-    processes, _, rest = content[content.rfind(b', "boot_id": ') :].partition(b', "command": ')
-    _, _, groups = rest.partition(b', "cgroups": [')
-    groups, listed, rest = groups.partition(b"]")
-    _, _, log = rest.partition(b', "log": ')
-    identities = _identities(processes)
+    _, _, named = head.partition(b', "name": "%s", "barn": "' % name.encode())
     barn, ended, _ = named.partition(b'"')
+    # The metadata are before, and may have these words, too; in the strings behind they are escaped.
+    pids, _, log = head[head.rfind(b', "pid": ') :].partition(b', "lock": ')
+    _, _, log = log.partition(b', "log": ')
+    processes, _, groups = rest.partition(b', "cgroups": [')
+    groups, listed, _ = groups.partition(b"]")
+    identities = _identities(pids + b" " + processes)
     if not (ended and listed and log and identities) or b"\\" in groups:
         return None
     init, supervisor, barn_process = identities
@@ -137,15 +134,15 @@ def _running(name: str, content: bytes) -> Running | None:
 
 
 def _identities(text: bytes) -> list[Identity]:
-    """The three processes of a state, by what stands from its boot id on; none if that is not what is expected."""
+    """The three processes of a state, by what it says of them; none if that is not what is expected."""
     words = text.replace(b",", b" ").replace(b"}", b" ").split()
-    if words[:1] != [b'"boot_id":'] or len(words) != 2 + 5 * len(_PROCESSES):
+    values = [word for word in words if word not in _PROCESSES]
+    if tuple(word for word in words if word in _PROCESSES) != _PROCESSES or len(values) != len(_PROCESSES) - 1:
         return []
-    found = []
-    for number, word in enumerate(_PROCESSES):
-        key, pid_key, pid, started_key, started = words[2 + 5 * number : 7 + 5 * number]
-        numbers = [int(one) for one in (pid, started) if one.isdigit() and len(one) <= _LONGEST]
-        if key != word or (pid_key, started_key) != _PROCESS or len(numbers) != 2:
-            return []
-        found.append(Identity(pid=numbers[0], started=numbers[1], boot=os.fsdecode(words[1]).strip('"')))
-    return found
+    boot = os.fsdecode(values.pop(2)).strip('"')
+    numbers = [int(one) for one in values if one.isdigit() and len(one) <= _LONGEST]
+    if len(numbers) != len(values):
+        return []
+    pid, supervisor, started, supervisor_started, barn, barn_started = numbers
+    found = ((pid, started), (supervisor, supervisor_started), (barn, barn_started))
+    return [Identity(pid=one, started=at, boot=boot) for one, at in found]

@@ -161,7 +161,9 @@ def _slots_of(ranges: list[tuple[int, int]]) -> set[int]:
 
 def _named_in_files() -> Iterator[tuple[int, int]]:
     """What the files of other containers name, whether they run or not."""
-    for known in state.every(tell=False):
+    from hakoniwa.known import listing
+
+    for known in listing.every(tell=False):
         for one in (*known.definition.namespaces.uid_map, *known.definition.namespaces.gid_map):
             yield one.outside, one.count
 

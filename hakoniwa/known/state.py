@@ -31,8 +31,6 @@ from hakoniwa.trust import check_entry, read_own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from hakoniwa.spec.records import Container
 
 
@@ -59,6 +57,11 @@ def state_file(name: str) -> str:
     return os.path.join(folder_of(name), STATE)
 
 
+def lock_path(name: str) -> str:
+    """The file that the supervisor of a container has locked."""
+    return os.path.join(folder_of(name), LOCK)
+
+
 def take_lock(name: str) -> int:
     """The lock of a container, as a descriptor that holds it until it is closed. Raises Busy."""
     folder = folder_of(name)
@@ -70,7 +73,7 @@ def take_lock(name: str) -> int:
         except FileNotFoundError:
             ensure_private(run_dir())
             continue
-        lock = lock_file_alone(os.path.join(folder, LOCK))
+        lock = lock_file_alone(lock_path(name))
         if lock is not None:
             return lock
 
@@ -198,7 +201,8 @@ def _unlink(path: str) -> None:
 # What was created, kept across reboots, so that `rm` and `inspect` need not execute the file.
 
 
-def _record_path(name: str) -> str:
+def record_file(name: str) -> str:
+    """The file that says what was created."""
     return os.path.join(lib_dir(), RECORDS, f"{name}.json")
 
 
@@ -206,17 +210,17 @@ def write_record(made: Made) -> None:
     """Remember a container whose rootfs was made. Raises OSError."""
     ensure_private(lib_dir())
     ensure_private(os.path.join(lib_dir(), RECORDS))
-    replace_file(_record_path(made.name), written(made))
+    replace_file(record_file(made.name), written(made))
 
 
 def read_record(name: str) -> Made | None:
     """What was written when the rootfs was made. Raises Damaged."""
-    return read_known(Made, name, _record_path(name))
+    return read_known(Made, name, record_file(name))
 
 
 def remove_record(name: str) -> None:
     """Forget that a rootfs was made."""
-    _unlink(_record_path(name))
+    _unlink(record_file(name))
 
 
 def known(name: str) -> State | Made | None:
@@ -226,45 +230,8 @@ def known(name: str) -> State | Made | None:
 
 def is_known(name: str) -> bool:
     """Whether anything was written of a container, be it damaged."""
-    written = (state_file(name), _record_path(name))
+    written = (state_file(name), record_file(name))
     return any(os.path.exists(path) or os.path.exists(f"{path}.new") for path in written)
-
-
-def every(*, recorded: bool = True, tell: bool = True, saying: Sequence[bytes] = ()) -> list[State | Made]:
-    """All known containers, without `recorded` those that have a state. One that cannot be read is told, and left out.
-
-    With `saying`, which is made by `said`, only those in whose files these bytes are, which costs less than to read a file.
-    """
-    from hakoniwa.known import glance
-
-    found = []
-    states, records = run_dir(), lib_dir() if recorded and saying else ""
-    for name in sorted({*glance.names(), *(glance.recorded_names() if recorded else ())}):
-        if saying and _says_otherwise(f"{states}/{name}/{STATE}", f"{records}/{RECORDS}/{name}.json", saying):
-            continue
-        try:
-            one = known(name) if recorded else read(name)
-        except Damaged as damaged:
-            if tell:
-                log.write(damaged.lines()[0], "warning")
-            continue
-        if one is not None:
-            found.append(one)
-    return found
-
-
-def _says_otherwise(state: str, record: str, saying: Sequence[bytes]) -> bool:
-    """Whether the file of a container's state, or that of its record if it has none, is seen not to say something."""
-    from hakoniwa.known.glance import lacks
-
-    for path in (state, record):
-        try:
-            return lacks(read_own(path), saying)
-        except FileNotFoundError:
-            continue
-        except OSError:
-            break
-    return False
 
 
 def _file_of(name: str) -> object:

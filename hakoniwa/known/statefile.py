@@ -1,7 +1,8 @@
 """The records that are kept of containers, and their files: written whole, and read with a check.
 
-A file is one JSON object. What cannot be read as the record that it should be is `Damaged`: who goes through all files tells
-that and goes on, and `hako gc` removes it.
+A file is one JSON object, whose first line holds all that lists show (`Head`). Lists read no more of it, and check that.
+What cannot be read as the record that it should be is `Damaged`: a list tells that and goes on, as far as it reads; a command
+that needs the rest tells what is wrong there; `hako gc` removes the file.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import os
 
 from hakoniwa import fastjson
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel.filesystem.files import read_file
-from hakoniwa.known import SCHEMA
+from hakoniwa.kernel.filesystem.files import held_locks, lock_name
+from hakoniwa.known import BEGINNING, SCHEMA
 from hakoniwa.places import folder_of
 from hakoniwa.record import Record, Unreadable, plain
 from hakoniwa.spec.records import Namespaces, Process, Resources, Security  # `recordreader.read` finds them here
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from hakoniwa.network.facts import NetworkFacts
     from hakoniwa.spec.records import Container
 
-    Known = TypeVar("Known", "State", "Made")
+    Known = TypeVar("Known", bound="Head")
 
 ELSEWHERE = {"NetworkFacts": "hakoniwa.network.facts"}  # records that are loaded when one is read
 ENDED = ("stopped", "failed", "dead")
@@ -66,7 +67,6 @@ class Definition(Record):
     namespaces: Namespaces
     resources: Resources
     security: Security
-    metadata: dict[str, Any]
     siblings: str = ""
 
     @classmethod
@@ -99,22 +99,41 @@ class End(Record):
     signal: int | None
 
 
-class _Known(Record):
-    """What is known of each container. What `ended` asks for comes first."""
+class Head(Record):
+    """What lists show of a container: the first line of a file. What `ended` asks for comes first."""
 
-    status: str
+    status: Literal["built", "created", "running", "stopped", "failed", "dead"]
     file: str
     name: str
     barn: str
     rootfs: str
     created_at: str
-    definition: Definition
+    metadata: dict[str, Any]
+    origin: str = ""  # the container file that a document was made from
+    # What only a container has that has run:
+    pid: int | None = None
+    supervisor_pid: int | None = None
+    boot_id: str = ""
+    lock: str = ""  # who has locked what, as /proc/locks has it; an earlier version does not say it
+    log: str | None = None  # if it runs in the background
+    has_network: bool = False  # of its own
+    error: str | None = None
+    exit: End | None = None
+
+    def _check(self) -> None:
+        if self.status != "built":
+            if not self.boot_id:
+                raise Unreadable("lacks 'boot_id'")
+            for pid in (self.pid, self.supervisor_pid):
+                if pid is None or not 0 < pid <= _LARGEST_PID:
+                    raise Unreadable(f"{pid} is no pid")
 
 
-class Made(_Known):
+class Made(Head):
     """A container whose rootfs was made."""
 
     status: Literal["built"] = "built"
+    definition: Definition
 
     @classmethod
     def of(cls, container: Container) -> Self:
@@ -125,31 +144,46 @@ class Made(_Known):
             file=container.file,
             rootfs=container.files.rootfs.path,
             created_at=timestamp(),
+            metadata=plain(container.metadata),
+            origin=container.origin,
             definition=Definition.of(container),
         )
 
 
-class State(_Known):
-    """A container that runs, or has run. What has a default may be missing in what an earlier version has written."""
+class State(Head):
+    """A container that runs, or has run. What has a default may be missing in what an earlier version has written.
+
+    What ends a container is found in what stands before the definition (known/glance.py).
+    """
 
     status: Literal["created", "running", "stopped", "failed", "dead"]
     boot_id: str
-    init: ProcessRecord
-    supervisor: ProcessRecord
+    pid: int
+    supervisor_pid: int
+    started: int  # the first process, in clock ticks since boot
+    supervisor_started: int
     barn_process: ProcessRecord | None = None  # in the background it outlives the supervisor by its last hooks
+    cgroups: tuple[str, ...]  # made for the container
+    definition: Definition
     command: tuple[str, ...] | None = None  # in the place of the file's
     capabilities: int
     user_namespace: bool
-    cgroups: tuple[str, ...]  # made for the container
     assigned_cgroup: str | None = None
     persisted: tuple[str, ...] = ()
     pid_file: str | None
-    log: str | None  # if it runs in the background
     devpts: int | None = None
     filters: tuple[str, ...]
     network: NetworkFacts | None = None
-    error: str | None = None
-    exit: End | None = None
+
+    @property
+    def init(self) -> ProcessRecord:
+        """The first process."""
+        return ProcessRecord(pid=self.pid, started=self.started)
+
+    @property
+    def supervisor(self) -> ProcessRecord:
+        """The process beside the container."""
+        return ProcessRecord(pid=self.supervisor_pid, started=self.supervisor_started)
 
 
 def timestamp(seconds: float | None = None) -> str:
@@ -159,7 +193,7 @@ def timestamp(seconds: float | None = None) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
-def known_names(known: Iterable[State | Made]) -> list[str]:
+def known_names(known: Iterable[Head]) -> list[str]:
     """The names of containers and of their barns."""
     return sorted({name for one in known for name in (one.name, one.barn)})
 
@@ -167,21 +201,15 @@ def known_names(known: Iterable[State | Made]) -> list[str]:
 def _holder(name: str) -> int | None:
     """The process that holds the lock of a container, as far as /proc/locks tells. `man 5 proc_locks`."""
     try:
-        status = os.stat(os.path.join(folder_of(name), LOCK))
-        locks = read_file("/proc/locks").decode()
+        file = lock_name(os.path.join(folder_of(name), LOCK))
+        return next((int(pid) for pid, other in map(str.split, held_locks()) if other == file), None)
     except OSError:
         return None
-    file = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-    for line in locks.splitlines():
-        fields = line.split()
-        if fields[1] == "FLOCK" and fields[5] == file and int(fields[4]) > 0:
-            return int(fields[4])
-    return None
 
 
-def written(record: Record) -> bytes:
-    """A record as its file holds it."""
-    return fastjson.document(record, SCHEMA)
+def written(record: Head) -> bytes:
+    """A record as its file holds it: its head is a line."""
+    return fastjson.document(record, SCHEMA, first_line=len(Head._fields))
 
 
 def load(name: str, path: str) -> dict[str, Any] | None:
@@ -218,7 +246,7 @@ def ended(path: str, **known: str) -> bool:
     If not, it has to be read whole. Most starts find that their last run has ended, and need no more of its state.
     """
     try:
-        content = read_own(path)
+        content = read_own(path, most=BEGINNING)
     except OSError:
         return False
     begins = ({"schema": SCHEMA, "status": status, **known} for status in ENDED)
@@ -226,7 +254,7 @@ def ended(path: str, **known: str) -> bool:
 
 
 def said(**fields: str | int | Record) -> list[bytes]:
-    """What a file says of these fields, for `glance.lacks`."""
+    """What a head says of these fields."""
     return [fastjson.dumps({name: value})[1:-1].encode() for name, value in fields.items()]
 
 
@@ -239,10 +267,15 @@ def read_known(kind: type[Known], name: str, path: str) -> Known | None:
         if value is None:
             return None
         found = recordreader.read(kind, value)
-        if found.name != name:
-            raise Unreadable(f"is of {found.name!r}")
+        must_be_of(name, found)
     except Unreadable as problem:
         raise Damaged(name, path, str(problem)) from None
     except OSError as error:
         raise Damaged(name, path, error.strerror or str(error)) from None
     return found
+
+
+def must_be_of(name: str, found: Head) -> None:
+    """See that what was found under a name is of that container. Raises Unreadable."""
+    if found.name != name:
+        raise Unreadable(f"is of {found.name!r}")

@@ -192,12 +192,12 @@ def _names(served: Served) -> int:
 def _names_of(served: Served) -> tuple[str, ...]:
     """The names that a request means; a name that is given is looked up, and no file executed."""
     from hakoniwa.haco.loader import unknown
-    from hakoniwa.known import state
+    from hakoniwa.known import listing
 
     request = served.request
     if request.file is not None or request.spec is not None:
         return tuple(container.name for container in _load(served, "check").containers)
-    known = state.every()
+    known = list(listing.heads())
     found = tuple(one.name for one in known if request.name in (one.name, one.barn))
     if not found:
         raise unknown(request.name or "", known)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hakoniwa.errors import HakoError, joined
-from hakoniwa.known import leftovers, marks, ranges, state
+from hakoniwa.known import leftovers, listing, marks, ranges, state
 from hakoniwa.known.statefile import ALIVE, Made, State
 from hakoniwa.places import aside_of
 from hakoniwa.rootfs.removal import remove_rootfs
@@ -59,7 +59,7 @@ def _was_made(known: State | Made) -> bool:
 
 def _remove_barn_log(barn: str) -> None:
     """The log of a barn goes with what is known of its last container."""
-    if not any(barn in (known.name, known.barn) for known in state.every(tell=False)):
+    if not any(barn in (known.name, known.barn) for known in listing.heads(tell=False)):
         state.remove_logs(barn)
 
 

@@ -6,7 +6,7 @@ import os
 
 from hakoniwa.errors import HakoError
 from hakoniwa.host.paths import open_outside
-from hakoniwa.known import state
+from hakoniwa.known import listing
 from hakoniwa.known.statefile import ALIVE
 from hakoniwa.rootfs.store import layers
 from hakoniwa.rootfs.store.discards import must_hold_no_mount, put_back, remove_tree, take_out
@@ -32,7 +32,7 @@ def remove_rootfs(path: str, forget: Callable[[], object]) -> None:
         return
     except OSError as error:
         raise HakoError(f"refusing to remove {path}: {error.strerror}", hint="remove it by hand") from None
-    for known in state.every(recorded=False):
+    for known in listing.heads(recorded=False):
         if known.rootfs == path and known.status in ALIVE:
             told = f"the rootfs {path} is in use by container {known.name!r}"
             raise HakoError(told, hint=f"hako kill -n {known.name}")

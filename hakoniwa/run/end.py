@@ -85,16 +85,16 @@ def clear(name: str) -> list[str]:
         state.release(name, lock)
 
 
-def _has_others(barn: Identity) -> bool:
-    """Whether a barn has containers that live."""
-    from hakoniwa.known import state
-    from hakoniwa.known.statefile import ALIVE, ProcessRecord, said
+def _has_others(name: str, barn: Identity) -> bool:
+    """Whether the process of a barn has containers that live."""
+    from hakoniwa.known import listing
+    from hakoniwa.known.statefile import ALIVE, ProcessRecord, State, said
 
     process = ProcessRecord(pid=barn.pid, started=barn.started)
     for status in ALIVE:
-        alike = state.every(recorded=False, tell=False, saying=said(status=status, barn_process=process))
-        if any(known.status == status for known in alike):
-            return True
+        for known in listing.every(recorded=False, tell=False, saying=said(status=status, barn=name)):
+            if isinstance(known, State) and (known.status, known.barn_process) == (status, process):
+                return True
     return False
 
 
@@ -105,7 +105,7 @@ def _wait_for_barns(ended: Sequence[Running]) -> None:
         assert found.barn_process is not None
         if found.barn_process == found.supervisor:
             continue  # which has ended
-        if _has_others(found.barn_process) or _goes_on(found.barn):
+        if _has_others(found.barn, found.barn_process) or _goes_on(found.barn):
             continue
         barn = found.barn_process.open()
         if barn is not None:

@@ -6,9 +6,11 @@ import os
 
 from hakoniwa import fastjson
 from hakoniwa.errors import HakoError
+from hakoniwa.kernel.filesystem.files import lock_name
 from hakoniwa.kernel.processes.pidfd import boot_id, start_time
 from hakoniwa.known import state
 from hakoniwa.known.statefile import End, ProcessRecord, State, definition_text
+from hakoniwa.record import plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ class StateWriter:
         self._barn = inherited.barn
         self.processes: tuple[ProcessRecord, ProcessRecord] | None = None  # the first one and the supervisor
         self._boot = ""
+        self._lock = ""
         self._definition: fastjson.Written | None = None  # it is the same each time
         self.cgroups: tuple[str, ...] = ()
         self.assigned_cgroup: str | None = None
@@ -39,9 +42,10 @@ class StateWriter:
         self.network: NetworkFacts | None = None
 
     def prepare(self) -> None:
-        """Make the greater part of what is to be written, unless that was done."""
+        """Make the greater part of what is to be written, unless that was done; in the process that has locked the name."""
         if self._definition is None:
             self._boot = boot_id()
+            self._lock = f"{os.getpid()} {lock_name(state.lock_path(self._container.name))}"
             self.define(self._container)
 
     def define(self, container: Container) -> None:
@@ -67,11 +71,17 @@ class StateWriter:
             file=container.file,
             rootfs=container.files.rootfs.path,
             created_at=self._created_at,
+            metadata=plain(container.metadata),
+            origin=container.origin,
+            has_network=self.network is not None,
+            lock=self._lock,
             definition=self._definition,  # type: ignore[arg-type]  # it is written, and not read
             status=status,
             boot_id=self._boot,
-            init=init,
-            supervisor=supervisor,
+            pid=init.pid,
+            started=init.started,
+            supervisor_pid=supervisor.pid,
+            supervisor_started=supervisor.started,
             barn_process=self._barn,
             command=self._launch.command,
             capabilities=self._launch.capabilities,

@@ -41,25 +41,48 @@ def changed(**changes: Any) -> Damage:
 
 DAMAGES: dict[str, Damage] = {
     "empty": lambda text: "",
-    "cut off": lambda text: text[: len(text) // 2],
+    "cut off": lambda text: text[: len(text) // 10],
     "cut off in a string": lambda text: '{"schema": 1, "na',
     "no UTF-8": lambda text: b"\xff\xfe",
     "a list": lambda text: "[]",
     "nested deeply": lambda text: "[" * 100_000,
-    "nested deeply inside": changed(definition__metadata={"a": json.loads("[" * 300 + "]" * 300)}),
+    "nested deeply inside": changed(metadata={"a": json.loads("[" * 300 + "]" * 300)}),
     "without a schema": changed(schema=None),
     "without a definition": changed(definition=None),
-    "without metadata": changed(definition__metadata=None),
+    "without metadata": changed(metadata=None),
     "without a status": changed(status=None),
     "without a boot": changed(boot_id=None),
-    "without a first process": changed(init=None),
-    "without a pid": changed(init__pid=None),
-    "a pid that is none": changed(supervisor__pid=2**63, status="running"),
-    "a pid that is a text": changed(supervisor__pid="1", status="running"),
+    "without a first process": changed(pid=None),
+    "without a pid": changed(supervisor_pid=None),
+    "a pid that is none": changed(supervisor_pid=2**63, status="running"),
+    "a pid that is a text": changed(supervisor_pid="1", status="running"),
     "a status that is none": changed(status="\x1b[31mfine"),
     "a field that is none": changed(surprise=1),
     "another's name": changed(name="sound"),
     "a file that is none": changed(file=3),
+}
+
+
+def in_head(damage: Damage) -> Damage:
+    """Damage of the first line alone."""
+
+    def damage_line(text: str) -> str:
+        line, end, rest = text.partition(",\n")
+        assert end
+        damaged = damage(line + "}")
+        assert isinstance(damaged, str)
+        return damaged.removesuffix("}") + end + rest
+
+    return damage_line
+
+
+DAMAGES |= {
+    f"{name} in the first line": in_head(DAMAGES[name])
+    for name in (
+        *("cut off", "nested deeply inside", "without metadata", "without a status", "without a boot"),
+        *("without a first process", "without a pid", "a pid that is none", "a pid that is a text"),
+        *("a status that is none", "a field that is none", "another's name", "a file that is none"),
+    )
 }
 
 
@@ -107,6 +130,34 @@ def test_a_damaged_state_is_told_skipped_and_cleared(
     assert not file.parent.exists()
     assert hako("gc").stdout == "nothing was left\n"
     assert hako("ps", "-a").stderr == ""
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "".join(text.partition("\n")[:2]),
+        lambda text: text[:-1],
+        lambda text: text.replace('"filters": ', '"filter": '),
+        lambda text: text.replace('"user_namespace": false', '"user_namespace": 0'),
+    ],
+    ids=["nothing follows", "cut off at the end", "a field that is none", "another kind"],
+)
+def test_damage_after_the_first_line_is_told_by_what_reads_it(
+    hako: Hako, box: Writer, places: Path, damage: Damage
+) -> None:
+    path = box()
+    hako("start", path, "--", "true")
+    file = places / "run" / "box" / "state.json"
+    spoil(file, damage)
+    shown = hako("ps", "-a")
+    assert "stopped (0)" in shown.stdout
+    assert shown.stderr == ""
+    assert hako("status", path).stderr == ""
+    for command in ("status", "kill", "rm", "inspect"):
+        assert "hako gc clears it" in hako(command, "-n", "box", status=125).stderr
+    assert "cannot be read" in hako("kill", path).stderr
+    assert "box: a state that could not be read: " in hako("gc").stdout
+    assert not file.parent.exists()
 
 
 @pytest.mark.parametrize("name", ["cut off", "without a boot", "another's name", "a pid that is a text"])

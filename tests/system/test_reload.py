@@ -15,7 +15,7 @@ import pytest
 
 from hakoniwa.kernel.cgroup import find_hierarchies
 from hakoniwa.kernel.processes.pidfd import wait_end
-from hakoniwa.known import state
+from hakoniwa.known import listing
 from hakoniwa.known.statefile import State
 from tests.conftest import Hako, wait_for_log
 
@@ -217,7 +217,7 @@ def test_a_supervisor_that_never_answers(
     from hakoniwa.run.control import asking
 
     hako("start", "-D", box(ALL), *SLEEP)
-    (known,) = (one for one in state.every() if isinstance(one, State))
+    (known,) = (one for one in listing.every() if isinstance(one, State))
     monkeypatch.chdir(places / "run" / "box")
     os.rename("control.sock", "kept")
     monkeypatch.setattr(asking, "PATIENCE", 0.6)

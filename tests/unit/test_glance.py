@@ -20,12 +20,16 @@ from hakoniwa.run import end
 Writer = Callable[..., Path]
 
 # What a file may name as it likes.
-DECEPTIVE = ', "boot_id": "x", "init": {"pid": 1, "started": 1}, "command": , "cgroups": [], "log": null, "name": "a", "barn": "b"'
+DECEPTIVE = (
+    ', "boot_id": "x", "pid": 1, "started": 1, "lock": , "cgroups": [], "log": null, "name": "a", "barn": "b",\\n'
+)
 METADATA = f"""
 config.metadata["boot_id"] = "x"
-config.metadata["init"] = {{"pid": 1, "started": 1}}
+config.metadata["pid"] = 1
+config.metadata["supervisor_pid"] = 1
+config.metadata["started"] = {{"pid": 1, "started": 1}}
 config.metadata["text"] = {DECEPTIVE!r}
-config.metadata["deep"] = {{"boot_id": "x", "init": {{"pid": 1, "started": 1}}, "command": None, "cgroups": [], "log": None}}
+config.metadata["deep"] = {{"boot_id": "x", "barn_process": {{"pid": 1, "started": 1}}, "lock": None, "cgroups": [], "log": None}}
 config.init_command = ["/bin/sh", {DECEPTIVE!r}, "back\\\\", "boot_id"]
 """
 
@@ -39,11 +43,16 @@ def written(write_file: Writer, places: Path) -> Callable[..., State]:
         own = ProcessRecord(pid=os.getpid(), started=start_time(os.getpid()))
         made = Made.of(container)
         facts: dict[str, Any] = {
-            **{field: getattr(made, field) for field in made._fields if field != "status"},
+            **{
+                field: getattr(made, field)
+                for field in ("file", "name", "barn", "rootfs", "created_at", "metadata", "definition")
+            },
             "status": "running",
             "boot_id": boot_id(),
-            "init": ProcessRecord(pid=1, started=5),
-            "supervisor": own,
+            "pid": 1,
+            "started": 5,
+            "supervisor_pid": own.pid,
+            "supervisor_started": own.started,
             "barn_process": own,
             "command": ("sh", DECEPTIVE, "back\\", "boot_id"),
             "capabilities": 0,
@@ -85,7 +94,7 @@ def test_it_tells_what_the_state_says(written: Callable[..., State], changes: di
         {"status": "created"},
         {"status": "stopped"},
         {"boot_id": "another"},
-        {"supervisor": ProcessRecord(pid=os.getpid(), started=1)},
+        {"supervisor_started": 1},
         {"barn_process": None},
         {"cgroups": ("/sys/fs/cgroup/back\\slash",)},
     ],

@@ -281,18 +281,22 @@ def test_names_of_links_fit_and_differ() -> None:
 
 def test_a_state_of_before_networks_is_read_and_one_with_a_network_comes_back(places: Path, write_file: Writer) -> None:
     container = read(write_file(""))
-    process = statefile.ProcessRecord(pid=1, started=1)
     made = statefile.Made.of(container)
     facts = NetworkFacts(
         interfaces=(InterfaceFacts(name="eth0", address="10.0.0.7/24", mac="0a:68:0a:00:00:07"),),
         published=(Published(first=8080, inside=80),),
     )
     running = statefile.State(
-        **{name: getattr(made, name) for name in made._fields if name != "status"},
+        **{
+            name: getattr(made, name)
+            for name in ("file", "name", "barn", "rootfs", "created_at", "metadata", "definition")
+        },
         status="running",
-        boot_id="",
-        init=process,
-        supervisor=process,
+        boot_id="a",
+        pid=1,
+        started=1,
+        supervisor_pid=1,
+        supervisor_started=1,
         capabilities=0,
         user_namespace=False,
         cgroups=(),
@@ -306,6 +310,9 @@ def test_a_state_of_before_networks_is_read_and_one_with_a_network_comes_back(pl
     assert found.network == facts
     assert facts.addresses == ["10.0.0.7"]
     del value["network"]
+    for who, before in (("init", ""), ("supervisor", "supervisor_")):  # as it was written then
+        value[who] = {field: value.pop(before + field) for field in ("pid", "started")}
+    value["definition"]["metadata"] = value.pop("metadata")
     path = places / "old.json"
     path.write_text(json.dumps({"schema": 3, **value}))
     path.chmod(0o600)

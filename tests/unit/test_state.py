@@ -16,7 +16,7 @@ import hakoniwa
 from hakoniwa import record, recordreader
 from hakoniwa.errors import Problems
 from hakoniwa.haco.loader import load
-from hakoniwa.known import SCHEMA, state, statefile
+from hakoniwa.known import SCHEMA, listing, state, statefile
 from hakoniwa.known.earlier import bring_up
 
 Writer = Callable[..., Path]
@@ -52,7 +52,6 @@ def test_a_record_is_written_whole_or_not_at_all(write_file: Writer, places: Pat
 
 def test_that_a_container_has_ended_is_seen_at_the_beginning_of_its_state(write_file: Writer, places: Path) -> None:
     (container,) = load(str(write_file('config.metadata["status"] = "stopped"')), "check").containers
-    process = statefile.ProcessRecord(pid=1, started=1)
     made = statefile.Made.of(container)
     running = statefile.State(
         status="running",
@@ -61,10 +60,13 @@ def test_that_a_container_has_ended_is_seen_at_the_beginning_of_its_state(write_
         barn=made.barn,
         rootfs=made.rootfs,
         created_at=made.created_at,
+        metadata=made.metadata,
         definition=made.definition,
         boot_id="",
-        init=process,
-        supervisor=process,
+        pid=1,
+        started=1,
+        supervisor_pid=1,
+        supervisor_started=1,
         capabilities=0,
         user_namespace=False,
         cgroups=(),
@@ -91,7 +93,7 @@ def test_metadata_that_could_not_be_read_again_is_an_error(write_file: Writer) -
         load(str(write_file('config.metadata["a"] = eval("[" * 60 + "]" * 60)')), "check")
     (container,) = load(str(write_file('config.metadata["a"] = eval("[" * 50 + "]" * 50)')), "check").containers
     written = json.loads(json.dumps(record.plain(statefile.Made.of(container))))
-    assert recordreader.read(statefile.Made, written).definition.metadata == container.metadata
+    assert recordreader.read(statefile.Made, written).metadata == container.metadata
 
 
 ROTATING = """
@@ -138,7 +140,7 @@ def test_only_what_says_so_is_read(write_file: Writer, places: Path, monkeypatch
         return original(name)
 
     monkeypatch.setattr(state, "read_record", note)
-    found = state.every(saying=statefile.said(file="/srv/é/two.haco.py"), tell=False)
+    found = listing.every(saying=statefile.said(file="/srv/é/two.haco.py"), tell=False)
     assert [known.name for known in found] == ["two"]
     assert read == ["three", "two"], "what an earlier version has written is read in any case"
 

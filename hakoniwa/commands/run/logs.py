@@ -7,8 +7,8 @@ import sys
 
 from hakoniwa.commands.selection import selected
 from hakoniwa.errors import HakoError
-from hakoniwa.known import state
-from hakoniwa.known.statefile import Made, State
+from hakoniwa.known import listing, state
+from hakoniwa.known.statefile import State, said
 from hakoniwa.options import NAME, Command, Given, Option
 from hakoniwa.record import Record
 from hakoniwa.run.loop import Loop
@@ -16,7 +16,10 @@ from hakoniwa.run.terminal.harmless import Harmless
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hakoniwa.kernel.processes.pidfd import Identity
+    from hakoniwa.known.statefile import Made
 
 COMMAND = Command(
     name="logs",
@@ -75,14 +78,13 @@ def _logs(given: Given) -> list[_Log]:
 def _barn_logs(given: Given) -> list[_Log]:
     """That of the barn whose name was given, unless a container has it."""
     name = given.value("name")
-    known = state.every(tell=False)
-    if name is None or any(one.name == name for one in known):
+    if name is None or state.is_known(name):
         return []
-    log = _barn_log(name, [one for one in known if one.barn == name])
+    log = _barn_log(name, [one for one in listing.every(tell=False, saying=said(barn=name)) if one.barn == name])
     return [] if log is None else [log]
 
 
-def _barn_log(barn: str, members: list[State | Made]) -> _Log | None:
+def _barn_log(barn: str, members: Sequence[State | Made]) -> _Log | None:
     if not members or not os.path.exists(state.log_file(barn)):
         return None
     writers = [_identity(member, "barn_process") for member in members if member.barn == barn]

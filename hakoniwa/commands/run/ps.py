@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from hakoniwa import fastjson
 from hakoniwa.commands.table import show_table
-from hakoniwa.known import state
-from hakoniwa.known.statefile import ALIVE, Damaged, Made, State
+from hakoniwa.known import listing, state
+from hakoniwa.known.statefile import ALIVE, Damaged, State
 from hakoniwa.options import JSON, Command, Given, Option
 from hakoniwa.record import plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from hakoniwa.known.statefile import Head, Made
 
 COMMAND = Command(
     name="ps",
@@ -23,9 +26,9 @@ SCHEMA = 1
 
 
 def run(given: Given) -> int:
-    """Read every state, and for `--all` every record."""
+    """Look at every state, and for `--all` at every record."""
     everything = given.flag("all")
-    found = [known for known in state.every(recorded=everything) if everything or known.status in ALIVE]
+    found = [known for known in listing.heads(recorded=everything) if everything or known.status in ALIVE]
     if given.flag("json"):
         import json
 
@@ -74,24 +77,23 @@ def _kept_barns() -> list[dict[str, Any]]:
     return found
 
 
-def describe(known: State | Made) -> dict[str, Any]:
-    """A container as `--json` shows it. Pids are those of the host, and null where nothing runs."""
-    has_run = known if isinstance(known, State) else None
-    runs = has_run if has_run and has_run.status in ALIVE else None
+def describe(known: Head) -> dict[str, Any]:
+    """A container as `--json` shows it. Pids are those of the host, and null if nothing runs."""
+    runs = known.status in ALIVE
     return {
         "name": known.name,
         "barn": known.barn,
         "file": known.file,
         "status": known.status,
-        "pid": runs.init.pid if runs else None,
-        "supervisor_pid": runs.supervisor.pid if runs else None,
+        "pid": known.pid if runs else None,
+        "supervisor_pid": known.supervisor_pid if runs else None,
         "created_at": known.created_at,
-        "exit": plain(has_run.exit) if has_run else None,
-        "error": has_run.error if has_run else None,
+        "exit": plain(known.exit),
+        "error": known.error,
         "rootfs": known.rootfs,
-        "log": has_run.log if has_run else None,
-        "network": network_of(known) if runs else None,
-        "metadata": known.definition.metadata,
+        "log": known.log,
+        "network": _network_of(known) if runs and known.has_network else None,
+        "metadata": known.metadata,
     }
 
 
@@ -111,6 +113,15 @@ def network_of(known: State | Made) -> dict[str, Any] | None:
         "namespace": facts.namespace or None,
         "policy": _policy_text(policy),
     }
+
+
+def _network_of(head: Head) -> dict[str, Any] | None:
+    """The network of a container, which is not in its head."""
+    try:
+        known = head if isinstance(head, State) else state.read(head.name)
+    except Damaged:
+        return None  # who needs more than the head tells that
+    return None if known is None else network_of(known)
 
 
 def _policy_text(policy: dict[str, Any] | None) -> str:
@@ -136,8 +147,6 @@ def ports_text(described: dict[str, Any]) -> str:
 
 def metadata_text(metadata: dict[str, Any]) -> str:
     """The free keys and values as one word: `team=shop,port=80`; what is not a string as JSON has it."""
-    from hakoniwa import fastjson
-
     shown = ((key, value if isinstance(value, str) else fastjson.dumps(value)) for key, value in metadata.items())
     return ",".join(f"{key}={value}" for key, value in shown)
 

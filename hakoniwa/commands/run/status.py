@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hakoniwa.commands.run.ps import SCHEMA, describe, metadata_text, status_text
-from hakoniwa.commands.selection import selected
+from hakoniwa.commands.selection import heads
 from hakoniwa.errors import printable
 from hakoniwa.options import JSON, NAME, Command, Given
 
@@ -16,7 +16,7 @@ COMMAND = Command(name="status", summary="Tell how the containers of a file fare
 
 def run(given: Given) -> int:
     """Print each container's state, a line a fact."""
-    found = [describe(known) for known in selected(given)]
+    found = [describe(known) for known in heads(given)]
     if given.flag("json"):
         import json
 

@@ -68,6 +68,19 @@ def _lock(lock: int, path: str, *, shared: bool) -> int | None:
     return None
 
 
+def lock_name(path: str) -> str:
+    """What /proc/locks calls a file. Raises OSError."""
+    status = os.stat(path)
+    return f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+
+
+def held_locks() -> set[str]:
+    """The files that somebody has locked by `flock`: who, a space, and what `lock_name` gives. Raises OSError. `man 5 proc_locks`."""
+    lines = map(str.split, read_file("/proc/locks").decode().splitlines())
+    # Who waits for a lock has "->" in the second place. A lock of another host's has a negative pid.
+    return {f"{fields[4]} {fields[5]}" for fields in lines if fields[1] == "FLOCK" and fields[4] > "0"}
+
+
 def write_beside(path: str, content: bytes, *, mode: int = 0o600, end: str = ".new") -> str:
     """Write a file that is to take the place of `path`, and tell its path. Raises OSError; then there is none."""
     new = path + end

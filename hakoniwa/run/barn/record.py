@@ -90,7 +90,9 @@ def needed(name: str) -> list[str]:
         return []
     if known is None or not known.shared:
         return []
-    found = state.every(recorded=False, tell=False)
+    from hakoniwa.known import listing
+
+    found = listing.heads(recorded=False, tell=False)
     return [one.name for one in found if one.status in ALIVE and (one.barn, one.file) == (known.name, known.file)]
 
 
