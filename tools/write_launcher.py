@@ -45,10 +45,10 @@ COMMANDS = {
 # is executed at once, too, if any of it is needed.
 TOGETHER = "haco.loader"
 AT_TIMES = (
-    "known.ids kernel.descriptors kernel.processes.idmap known.ranges "  # a user namespace
+    "known.idmaps.ids kernel.descriptors kernel.processes.idmap known.idmaps.ranges "  # a user namespace
     "run.start.helper steps.outside steps.files.shown",
     "kernel.cgroup.delegation kernel.cgroup.v2 run.start.groups run.start.hostgroups",
-    *("kernel.cgroup.v1", "run.start.hostfiles steps.namespaces", "steps.join", "known.callerids"),
+    *("kernel.cgroup.v1", "run.start.hostfiles steps.namespaces", "steps.join", "known.idmaps.callerids"),
     "host.root.shadows spec.outline",  # a rootfs that we make
     "run.barn.process run.hooks.general run.output",  # more than a container in the foreground
     "run.barn.background",

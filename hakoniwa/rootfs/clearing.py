@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import HakoError
-from hakoniwa.known import copies, glance, leftovers, ranges, state
+from hakoniwa.known import copies, glance, leftovers, state
+from hakoniwa.known.idmaps import ranges
 from hakoniwa.places import networks_dir
 from hakoniwa.rootfs.rootless import as_root
 from hakoniwa.rootfs.store import layers

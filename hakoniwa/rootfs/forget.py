@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hakoniwa.errors import HakoError, joined
-from hakoniwa.known import leftovers, listing, marks, ranges, state
+from hakoniwa.known import leftovers, listing, marks, state
+from hakoniwa.known.idmaps import ranges
 from hakoniwa.known.statefile import ALIVE, Made, State
 from hakoniwa.places import aside_of
 from hakoniwa.rootfs.removal import remove_rootfs

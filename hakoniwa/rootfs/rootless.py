@@ -1,7 +1,7 @@
 """Work on a root file system as root of a user namespace of the caller's: its files belong to many ids.
 
 What is built has the ids of the container that it is for, so that it is started as it was built; removing takes all ids of
-the caller's (known/ids.py).
+the caller's (known/idmaps/ids.py).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.processes import idmap, process
-from hakoniwa.known import callerids, ids
+from hakoniwa.known.idmaps import callerids, ids
 from hakoniwa.places import cache_dir, lib_dir, log_dir, run_dir
 from hakoniwa.run.process.task import Task
 

@@ -59,7 +59,7 @@ def for_caller(barn: Barn) -> Barn:
     """The barn as this user runs it: an ordinary user's containers have a user namespace, whatever they say."""
     if os.geteuid() == 0:
         return barn
-    from hakoniwa.known.callerids import for_ordinary_user
+    from hakoniwa.known.idmaps.callerids import for_ordinary_user
 
     for container in barn.containers:
         if container.network is not None:
@@ -152,7 +152,7 @@ def _tell_what_differs(container: Container, said: Outline) -> None:
 def _choose_maps(container: Container) -> Maps:
     if "user" not in container.namespaces.own and os.geteuid() == 0:
         return NO_MAPS
-    from hakoniwa.known.ids import choose_maps
+    from hakoniwa.known.idmaps.ids import choose_maps
 
     return choose_maps(container)
 

@@ -16,7 +16,7 @@ from hakoniwa.haco.loader import load
 from hakoniwa.kernel.processes import idmap
 from hakoniwa.kernel.security import callnames as names
 from hakoniwa.kernel.security import capabilities
-from hakoniwa.known import callerids, ids, ranges
+from hakoniwa.known.idmaps import callerids, ids, ranges
 from hakoniwa.plan.container import Launch, clone_flags
 from hakoniwa.plan.flavours import plan
 from hakoniwa.seccomp import compiling, docker, profile, programs

@@ -25,8 +25,8 @@ def run(given: Given) -> int:
     """Clone each container of FILE to the one of OTHER in the same place of the file."""
     if not given.words:
         raise usage_error("to which container file?", "clone", "hako clone FILE OTHER.haco.py")
-    from hakoniwa.known.callerids import for_ordinary_user
-    from hakoniwa.known.ids import choose_maps
+    from hakoniwa.known.idmaps.callerids import for_ordinary_user
+    from hakoniwa.known.idmaps.ids import choose_maps
     from hakoniwa.rootfs.rootless import as_root
     from hakoniwa.rootfs.snapshots import clone
 

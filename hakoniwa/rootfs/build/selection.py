@@ -43,8 +43,8 @@ def build_missing(barn: Barn, options: BuildOptions, *, needed: bool = False) ->
 
 
 def _build(container: Container, options: BuildOptions, *, shared: bool) -> None:
-    from hakoniwa.known.callerids import for_ordinary_user
-    from hakoniwa.known.ids import choose_maps
+    from hakoniwa.known.idmaps.callerids import for_ordinary_user
+    from hakoniwa.known.idmaps.ids import choose_maps
     from hakoniwa.rootfs.build.construction import build
     from hakoniwa.rootfs.build.strategy import load_strategy
     from hakoniwa.rootfs.rootless import as_root

@@ -6,8 +6,8 @@ import os
 
 from hakoniwa.errors import HakoError, nearest
 from hakoniwa.known import marks, state
-from hakoniwa.known.callerids import for_ordinary_user
-from hakoniwa.known.ids import choose_maps
+from hakoniwa.known.idmaps.callerids import for_ordinary_user
+from hakoniwa.known.idmaps.ids import choose_maps
 from hakoniwa.known.marks import Mark
 from hakoniwa.rootfs.provision.stepprocess import run_inside
 from hakoniwa.rootfs.rootless import as_root

@@ -13,8 +13,8 @@ from hakoniwa.errors import HakoError
 from hakoniwa.kernel import descriptors
 from hakoniwa.kernel.processes import process, signals
 from hakoniwa.kernel.processes.pidfd import start_time
-from hakoniwa.known.callerids import caller_maps, why_no_user_namespace
-from hakoniwa.known.ids import establish
+from hakoniwa.known.idmaps.callerids import caller_maps, why_no_user_namespace
+from hakoniwa.known.idmaps.ids import establish
 from hakoniwa.known.statefile import ProcessRecord
 from hakoniwa.run.process import child, report
 from hakoniwa.spec.records import NO_MAPS, Entered, Maps
@@ -127,7 +127,7 @@ class Shared:
                 uids=tuple((one.inside, one.outside, one.count) for one in uids),
                 gids=tuple((one.inside, one.outside, one.count) for one in gids),
             )
-        from hakoniwa.known import ranges
+        from hakoniwa.known.idmaps import ranges
 
         key = ranges.key_of_barn(name)
         undo.add("free the ids", lambda: ranges.free_unless_known(key))

@@ -7,7 +7,7 @@ import resource
 
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel import cgroup
-from hakoniwa.known.callerids import for_ordinary_user
+from hakoniwa.known.idmaps.callerids import for_ordinary_user
 from hakoniwa.record import Record, plain
 from hakoniwa.run.start.groups import Groups, resolve_parameters
 

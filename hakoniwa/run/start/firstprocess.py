@@ -145,7 +145,7 @@ class FirstProcess:
         )
         hint = "entering one takes cap_sys_admin in its user namespace" if self._container.namespaces.entered else ""
         if self._launch.maps.uids and not hint:
-            from hakoniwa.known.callerids import why_no_user_namespace
+            from hakoniwa.known.idmaps.callerids import why_no_user_namespace
 
             hint = why_no_user_namespace()
         return HakoError(

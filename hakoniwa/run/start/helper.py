@@ -9,7 +9,7 @@ from hakoniwa.kernel import descriptors
 from hakoniwa.kernel.filesystem import mount
 from hakoniwa.kernel.filesystem.files import read_file
 from hakoniwa.kernel.processes import process
-from hakoniwa.known.ids import establish
+from hakoniwa.known.idmaps.ids import establish
 from hakoniwa.plan.container import needs_help_outside
 from hakoniwa.run.process.report import tell_failure
 from hakoniwa.steps.outside import ALONE, ASSISTED

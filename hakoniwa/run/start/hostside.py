@@ -249,7 +249,7 @@ class ClaimIds(HostStep):
     def do(self, life: Life) -> None:
         if life.launch.maps.uids:
             return
-        from hakoniwa.known import ranges
+        from hakoniwa.known.idmaps import ranges
 
         maps, self._is_new = ranges.maps_of(self._name)
         life.launch = life.launch.replace(maps=maps)
@@ -257,7 +257,7 @@ class ClaimIds(HostStep):
     def undo(self) -> None:
         """If the container has come to nothing, its range is free again."""
         if self._is_new:
-            from hakoniwa.known import ranges
+            from hakoniwa.known.idmaps import ranges
 
             ranges.free_unless_known(self._name)
 

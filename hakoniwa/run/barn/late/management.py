@@ -10,7 +10,8 @@ import os
 
 from hakoniwa.errors import HakoError, closest
 from hakoniwa.kernel.processes.pidfd import wait_end
-from hakoniwa.known import leftovers, ranges, state
+from hakoniwa.known import leftovers, state
+from hakoniwa.known.idmaps import ranges
 from hakoniwa.known.statefile import ALIVE, Damaged, State
 from hakoniwa.places import barn_folder_of
 from hakoniwa.run.barn import record

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 def choose_maps(container: Container) -> Maps:
     """The maps of a container: the file's, or where it names none what the caller has. Raises HakoError.
 
-    Empty for root's where the file names none: a range is given once the container is locked (known/ranges.py).
+    Empty for root's where the file names none: a range is given once the container is locked (known/idmaps/ranges.py).
     """
     if "user" not in container.namespaces.own:
         return NO_MAPS if os.geteuid() == 0 else Maps(rootless=True)  # of an entered one, the ids are as they are
     uids, gids = _ranges(container.namespaces.uid_map), _ranges(container.namespaces.gid_map)
     if os.geteuid() != 0:
-        from hakoniwa.known.callerids import choose_rootless
+        from hakoniwa.known.idmaps.callerids import choose_rootless
 
         return choose_rootless(container, uids, gids)
     return Maps(uids=uids, gids=gids)
@@ -35,7 +35,7 @@ def establish(pid: int, maps: Maps) -> None:
         if maps.rootless and not maps.helped:
             idmap.map_oneself(pid, maps.uids[0], maps.gids[0])
         elif maps.rootless:
-            from hakoniwa.known.callerids import run_helper
+            from hakoniwa.known.idmaps.callerids import run_helper
 
             run_helper("newuidmap", pid, maps.uids)
             run_helper("newgidmap", pid, maps.gids)
