@@ -24,6 +24,7 @@ _LARGEST_OWN = 32 << 20  # bytes: what a container file of the greatest size say
 _USUAL = 32 << 10  # bytes that a file has at most, unless it says otherwise: those of /proc say that they have none
 _KIND, _FOLDER, _LINK, _REGULAR = 0o170000, 0o040000, 0o120000, 0o100000
 _STICKY, _GROUP_WRITES, _OTHERS_WRITE = 0o1000, 0o020, 0o002
+_WANTED = "name a NAME.haco.py file"
 _MOST_LINKS = 40  # as the kernel: `man 7 path_resolution`
 _ACL = "system.posix_acl_access"
 _ACL_HEADER, _ACL_ENTRY = 4, 8  # linux/posix_acl_xattr.h: a version; then tag, permissions and id
@@ -163,18 +164,21 @@ def read_own(path: str, *, most: int | None = None) -> bytes:
         os.close(file)
 
 
-def read_trusted(path: str, largest: int) -> bytes:
-    """The bytes of a regular file that this user may execute. Raises HakoError (Distrust) and OSError."""
-    return read_found(path, largest)[0]
+def read_trusted(path: str, largest: int, *, wanted: str = _WANTED) -> bytes:
+    """The bytes of a regular file that this user may execute; `wanted` is the hint for what is none.
+
+    Raises HakoError (Distrust) and OSError.
+    """
+    return read_found(path, largest, wanted=wanted)[0]
 
 
-def read_found(path: str, largest: int) -> tuple[bytes, str]:
+def read_found(path: str, largest: int, *, wanted: str = _WANTED) -> tuple[bytes, str]:
     """The same, and where the file lies: its path without symlinks."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         status = os.fstat(file)
         if status.st_mode & _KIND != _REGULAR:
-            raise HakoError("not a regular file", where=path, hint="name a NAME.haco.py file")
+            raise HakoError("not a regular file", where=path, hint=wanted)
         if status.st_size > largest:
             raise HakoError(f"{status.st_size} bytes are more than the {largest} that are read", where=path)
         way = check(path)

@@ -232,7 +232,10 @@ def hako_words() -> list[str]:
 
 
 def test_what_is_not_there_is_told(hako: Hako, places: Path) -> None:
-    assert "nothing.json: No such file or directory" in hako("start", "--spec", "nothing.json", status=125).stderr
+    prints = "hako inspect --spec FILE prints one)"
+    told = hako("start", "--spec", "nothing.json", status=125).stderr
+    assert f"nothing.json: there is no such file ({prints}" in told
+    assert f"/: not a regular file (name a spec: {prints}" in hako("start", "--spec", "/", status=125).stderr
     (places / "folder").mkdir()
     assert "folder: not a regular file" in hako("start", "--spec", "folder", status=125).stderr
     (places / "x.haco.py").write_text("x = 1\n")

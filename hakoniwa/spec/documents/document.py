@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LARGEST = 4 << 20  # bytes of a document
 STANDARD_INPUT = "standard input"
+_PRINTS = "hako inspect --spec FILE prints one"
 _LONGEST_NUMBER = 400  # digits; Python takes more than a second for some thousands
 
 
@@ -59,9 +60,12 @@ def read_document(path: str) -> Barn:
     if path == "-":
         return _from_input()
     try:
-        content = trust.read_trusted(path, LARGEST)
+        content = trust.read_trusted(path, LARGEST, wanted=f"name a spec: {_PRINTS}")
+    except FileNotFoundError:
+        raise HakoError("there is no such file", where=path, hint=_PRINTS) from None
     except OSError as error:
-        raise HakoError(error.strerror or str(error), where=path) from None
+        told = error.strerror or str(error)
+        raise HakoError(f"{told[:1].lower()}{told[1:]}", where=path) from None
     return from_text(content, path)
 
 
@@ -84,7 +88,7 @@ def _from_input() -> Barn:
     if len(content) > LARGEST:
         raise HakoError(f"more than {LARGEST} bytes are no spec", where=STANDARD_INPUT)
     if not content.strip():
-        raise HakoError("there is no spec", where=STANDARD_INPUT, hint="hako inspect --spec FILE prints one")
+        raise HakoError("there is no spec", where=STANDARD_INPUT, hint=_PRINTS)
     barn = from_plain(parse(content, STANDARD_INPUT), called=STANDARD_INPUT)
     own = {"file": barn.origin, "origin": barn.origin}
     return barn.replace(**own, containers=tuple(container.replace(**own) for container in barn.containers))
