@@ -13,5 +13,5 @@ with Haconiwa.define() as config:
     config.mount_independent("procfs", "sysfs", "devtmpfs", "devpts", "shm")
 
     config.network.publish("127.0.0.1:8081:80")
-    config.network.policy = "none"  # or what it may reach: ["192.0.2.7:443/tcp", "10.0.0.0/24", "dns"]
-    config.support_reload("network")  # `hako reload` changes both while it runs
+    # Or what it may reach: ["192.0.2.7:443/tcp", "10.0.0.0/24", "dns"]. `hako reload` changes both while it runs.
+    config.network.policy = "none"
