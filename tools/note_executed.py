@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hakoniwa.kernel.processes import process
+
 AT_ONCE = "at once"
 TARGET = Path(__file__).with_name("executed.txt")
 LAUNCHER = Path(sys.executable).with_name("hako")
@@ -159,6 +161,14 @@ def scenes(notes: Notes) -> Iterator[tuple[str, Noted]]:
     yield "of the host", notes.note("start", host, "--", "/bin/true")
     notes.run("rm", "--rootfs", host)
     yield "listed", listed
+    process.unshare(process.NAMESPACES["net"])  # a host without links
+    other = notes.write("other", notes.root + "\n" + '    config.network.container_ip = "auto"')
+    joined = notes.write("joined", notes.root + "\n" + '    config.network.publish("8080:80")')
+    notes.run("start", "-D", other, "--", "/bin/sleep", "1000")
+    notes.run("start", joined, "--", "/bin/true")
+    found = notes.note("start", joined, "--", "/bin/true")
+    notes.run("kill", "-T", "0", other)
+    yield "with a network", found
 
 
 def lines(executed: Noted) -> Iterator[str]:
