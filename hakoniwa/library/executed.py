@@ -12,7 +12,7 @@ import os
 import sys
 
 from hakoniwa import log, recordreader
-from hakoniwa.errors import HakoError, Problems
+from hakoniwa.errors import HakoError, Problems, joined
 from hakoniwa.kernel.filesystem.files import wait_readable
 from hakoniwa.kernel.processes import prctl, signals
 from hakoniwa.library.request import Answer, Failure, Limits, Request
@@ -175,7 +175,21 @@ def _with_changes(barn: Barn, request: Request) -> Barn:
                 process=process.replace(environ={**process.environ, **request.environ}),
             )
         )
-    return barn.replace(containers=tuple(changed))
+    found = barn.replace(containers=tuple(changed))
+    _must_fit(found)
+    return found
+
+
+def _must_fit(barn: Barn) -> None:
+    """See that what a call has changed fits the rest. Raises HakoError."""
+    from hakoniwa.spec.rules.rules import broken_rules, where_of
+
+    errors = [
+        HakoError(problem.message, where=where_of(barn.containers[problem.container], problem.path), hint=problem.hint)
+        for problem in broken_rules(barn)
+    ]
+    if errors:
+        raise joined(errors)
 
 
 def _check(served: Served) -> int:

@@ -165,6 +165,15 @@ def test_limits(places: Path, rootfs: Path) -> None:
             hakoniwa.run(sandbox(rootfs), ["true"], limit=wrong)
 
 
+def test_limits_that_do_not_fit_the_definition(rootfs: Path) -> None:
+    with Haconiwa.define() as config:
+        config.chroot_to(str(rootfs))
+        config.cgroup.name = "some"
+        config.cgroup.v2.assign_only = True
+    with pytest.raises(HakoError, match="assign_only is for a v2 group without parameters"):
+        hakoniwa.run(config, ["true"], limit={"pids": 7})
+
+
 def test_what_is_wrong_in_a_definition_is_told_where_it_is_made(rootfs: Path) -> None:
     with Haconiwa.define() as config:
         config.chroot_to(str(rootfs))
