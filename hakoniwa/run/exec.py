@@ -98,7 +98,23 @@ def _capabilities(found: State, wanted: Wanted) -> int:
     if lacking:
         told = f"capability {lacking[0]!r} is not held by the caller"
         raise HakoError(told, where=wanted.places.get("allowed", found.name))
-    return (found.capabilities | wanted.allowed) & ~wanted.dropped
+    held = (found.capabilities | wanted.allowed) & ~wanted.dropped
+    if held & ~found.capabilities:
+        _must_not_lift(found, held & ~found.capabilities, wanted.places.get("allowed", found.name))
+    return held
+
+
+def _must_not_lift(found: State, more: int, where: str) -> None:
+    """Raise HakoError if a process would have what the policy of the container's network cannot stand beside."""
+    policy = (found.definition.whole.get("network") or {}).get("policy")
+    if policy is None or policy["insist"] or policy["default"] == "any":
+        return
+    from hakoniwa.spec.rules.networkrules import LIFTS
+
+    for name in capabilities.names(more):
+        if name in LIFTS:
+            told = f"the network of {found.name!r} has a policy, and {name} {LIFTS[name]}"
+            raise HakoError(told, where=where, hint="network.policy_can_be_lifted = True in its file lets it")
 
 
 def _filters(found: State, held: int) -> tuple[Program, ...]:

@@ -11,17 +11,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel.netlink import messages
-from hakoniwa.kernel.netlink.routes import Links, Veth
-from hakoniwa.kernel.processes import process
 from hakoniwa.kernel.security import capabilities
 from hakoniwa.network import nft, policy
 from hakoniwa.spec.networks import Allowed, Policy
+from tests.machines import Machine
 
 SECRET = b"the secret"
 HOST, NEIGHBOUR, BOX = "10.9.0.1", "10.9.0.8", "10.9.0.7"
@@ -40,75 +37,40 @@ LIST = Policy(
 RESOLVERS = (RESOLVER, RESOLVER6)
 
 
-class Place(Links):
-    """A network namespace."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self.number = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
-        super().__init__(messages.open_socket(self.number))
-        self.set("lo", up=True)
-
-    def close(self) -> None:
-        super().close()
-        os.close(self.number)
-
-    @contextlib.contextmanager
-    def inside(self) -> Iterator[None]:
-        """This thread is in it."""
-        own = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        process.join(self.number, process.NAMESPACES["net"])
-        try:
-            yield
-        finally:
-            process.join(own, process.NAMESPACES["net"])
-            os.close(own)
-
-    def run(self, *argv: str) -> None:
-        with self.inside():
-            subprocess.run(argv, check=True)
+class Place(Machine):
+    """One of the machines."""
 
     def socket(self, *kind: int) -> socket.socket:
         with self.inside():
             return socket.socket(*kind)
 
     def give(self, name: str, *addresses: str) -> None:
-        self.set(name, up=True)
-        link = self.find(name)
-        assert link is not None
-        for address in addresses:
-            self.add_address(link.index, address, 64 if ":" in address else 24)
-
-    def route(self, name: str, *gateways: str) -> None:
-        link = self.find(name)
-        assert link is not None
-        for gateway in gateways:
-            self.add_route(link.index, gateway)
+        self.links.set(name, up=True)
+        self.address(name, *(f"{address}/{64 if ':' in address else 24}" for address in addresses))
 
 
 class World:
     """A host with a bridge, on which are the box and a neighbour; and all the others, behind the host's uplink."""
 
-    def __init__(self, pids: list[int]) -> None:
-        self.host, self.box, self.neighbour, self.others = self.places = [Place(pid) for pid in pids]
-        self.host.add_bridge("br0")
+    def __init__(self) -> None:
+        self.host, self.box, self.neighbour, self.others = self.places = [Place() for _ in range(4)]
+        self.host.links.add_bridge("br0")
         self.host.give("br0", HOST, HOST6, "fe80::1")
-        bridge = self.host.find("br0")
+        bridge = self.host.links.find("br0")
         assert bridge is not None
         for name, place, addresses in (
             ("box", self.box, (BOX, BOX6)),
             ("neighbour", self.neighbour, (NEIGHBOUR, NEIGHBOUR6)),
         ):
-            self.host.add_veth(Veth(name=name, master=bridge.index, peer="eth0", namespace=place.number))
+            self.host.join(name, place, "eth0", master=bridge.index)
             place.give("eth0", *addresses)
             place.route("eth0", HOST, HOST6)
-        self.host.add_veth(Veth(name="uplink", peer="eth0", namespace=self.others.number))
+        self.host.join("uplink", self.others, "eth0")
         self.host.give("uplink", "192.0.2.1", "198.51.100.1", "2001:db8:1::1", "2001:db8:2::1")
         self.others.give("eth0", FAR, RESOLVER, OTHER, FAR6, RESOLVER6, OTHER6)
         self.others.route("eth0", "192.0.2.1", "2001:db8:1::1")
-        with self.host.inside():
-            for path in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
-                Path(f"/proc/sys/net/{path}").write_text("1")
+        for setting in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+            self.host.setting(f"net/{setting}", "1")
         self._know_each_other()
         self.lookout = self.host.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))  # ETH_P_ALL
         self.lookout.bind(("box", 0))
@@ -120,7 +82,7 @@ class World:
             (self.host, "br0", (HOST, HOST6, "fe80::1")),
             (self.neighbour, "eth0", (NEIGHBOUR, NEIGHBOUR6)),
         ):
-            link = place.find(name)
+            link = place.links.find(name)
             assert link is not None
             for address in addresses:
                 self.box.run("ip", "neigh", "replace", address, "lladdr", link.mac, "dev", "eth0", "nud", "permanent")
@@ -201,15 +163,9 @@ def tcp(address, port):
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    holders = [subprocess.Popen(["unshare", "-n", "sh", "-c", "echo; exec cat"], stdin=-1, stdout=-1) for _ in range(4)]
-    for holder in holders:
-        assert holder.stdout is not None
-        holder.stdout.read(1)
-    made = World([holder.pid for holder in holders])
+    made = World()
     yield made
     made.close()
-    for holder in holders:
-        holder.communicate()
 
 
 @pytest.fixture

@@ -345,3 +345,48 @@ def test_a_file_without_a_network_has_nothing_of_it(hako: Hako, host: Host, box:
     hako("start", box(), "--", "true")
     assert not (places / "run" / ".names").exists()
     assert "/etc/hosts" not in hako("start", "--dry-run", box()).stdout
+
+
+# Later
+
+
+def test_names_change_by_a_reload(hako: Hako, host: Host, hosted: Writer) -> None:
+    begin = NETWORK + WAITS
+    hako("start", "-b", "-D", hosted(begin))
+    hako("start", "-b", "-D", hosted(NETWORK + WAITS, "other"))
+    path = hosted(
+        begin.replace('["10.0.0.1"]', '["192.0.2.53"], search=["x.example"]')
+        + 'config.network.hosts["db"] = "192.0.2.7"\n'
+    )
+    done = hako("reload", path)
+    assert done.stdout.splitlines() == [
+        "box: network.hosts: applied",
+        "box: network.dns_servers: applied",
+        "box: network.dns_search: applied",
+    ]
+    shown = hako("attach", path, "--", "cat", "/etc/resolv.conf", "/etc/hosts").stdout
+    assert shown.startswith("# made by hakoniwa\nnameserver 192.0.2.53\nsearch x.example\n")
+    assert "192.0.2.7 db\n" in shown
+    assert " other\n" in shown
+    assert hako("reload", path).stdout == "box: nothing has changed\n"
+    hako("kill", "-T", "0", path)
+    hako("kill", "-T", "0", "-n", "other")
+
+
+def test_what_the_host_asks_later_is_asked_after_a_reload(
+    hako: Hako, host: Host, hosted: Writer, resolving: list[str], tmp_path: Path
+) -> None:
+    """The policy follows."""
+    resolv = tmp_path / "resolv.conf"
+    resolv.write_text("nameserver 192.0.2.54\n")
+    path = hosted('config.network.policy = ["dns"]\n' + WAITS)
+    hako("create", path)
+    started = with_resolver(resolv, "", "start", "-D", path)
+    assert started.returncode == 0, started.stderr
+    assert asked(hako, "box", "box.example") == {}
+    resolv.write_text("nameserver 192.0.2.53\n")  # in place: the supervisor sees it
+    assert asked(hako, "box", "box.example") == {}
+    told = hako("reload", path).stdout
+    assert told == "box: network.policy: dns: applied\nbox: /etc/resolv.conf, as the host's is now: applied\n"
+    assert asked(hako, "box", "box.example") == {"box.example": "192.0.2.99"}
+    hako("kill", "-T", "0", path)

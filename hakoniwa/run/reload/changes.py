@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 # Fields of a container that belong to a group of `support_reload`, or are always applied; a change of any other needs a restart.
 _GROUPS = {"cgroup": "cgroup", "limits": "resource", "hooks": "hooks", "background_hooks": "hooks"}
-_ALWAYS = ("network.published", "network.policy")
+_ALWAYS = tuple(
+    f"network.{word}" for word in ("published", "policy", "hosts", "dns_servers", "dns_search", "dns_options")
+)
 _PASSED_OVER = ("where", "reloadable", "places", "siblings")
 # What settings are called in a file, if not as in the record.
 _WORDS = {"command": "init_command", "own": "namespaces", "general": "hooks", "background": "background_hooks"}

@@ -1,4 +1,4 @@
-"""What of a network a reload changes while the container runs: its published ports, and its policy."""
+"""What of a network a reload changes while the container runs: its published ports, its policy, and names."""
 
 from __future__ import annotations
 
@@ -26,8 +26,12 @@ def apply_network(life: Life, new: Container) -> list[Change]:
     if _without_lines(old.published) != _without_lines(wanted.published):
         changes.append(_change(life, "published", wanted, lambda: _publish(life, wanted)))
     before, after = (None if one.policy is None else one.policy.replace(where="") for one in (old, wanted))
-    if before != after:
+    names = [word for word in NAMES if getattr(old, word) != getattr(wanted, word)]
+    is_other = _has_other_resolvers(life, new)
+    if before != after or (is_other and wanted.policy is not None and any(one.dns for one in wanted.policy.allowed)):
         changes.append(_change(life, "policy", wanted, lambda: _enforce(life, new)))
+    if names or is_other:
+        changes += _change_names(life, new, names)
     return changes
 
 
@@ -47,6 +51,35 @@ def _repair(life: Life) -> list[Change]:
         return [Change(what=what, outcome=str(error), failed=True)]
     ports.publish_again(name)
     return [Change(what=what, outcome="applied")]
+
+
+NAMES = ("hosts", "dns_servers", "dns_search", "dns_options")
+
+
+def _has_other_resolvers(life: Life, new: Container) -> bool:
+    """Whether its resolv.conf would be another one now, be it that the host's has changed."""
+    from hakoniwa.kernel.filesystem.files import read_file
+    from hakoniwa.run.start.networknames import resolver_of
+
+    path = life.base.network.resolv_file if life.base.network is not None else ""
+    return bool(path) and read_file(path) != resolver_of(new).text().encode()
+
+
+def _change_names(life: Life, new: Container, words: list[str]) -> list[Change]:
+    """Write the files of names anew."""
+    from hakoniwa.run.start.networknames import write_names
+
+    assert new.network is not None
+    network = life.container.network
+    assert network is not None
+    told = [f"network.{word}" for word in words] or ["/etc/resolv.conf, as the host's is now"]
+    changed = life.container.replace(network=network.replace(**{word: getattr(new.network, word) for word in words}))
+    try:
+        write_names(changed, life)
+    except HakoError as error:
+        return [Change(what=what, outcome=str(error), failed=True) for what in told]
+    life.container = changed
+    return [Change(what=what, outcome="applied") for what in told]
 
 
 def _without_lines(published: tuple[Published, ...]) -> list[Published]:
@@ -97,13 +130,14 @@ def _publish(life: Life, wanted: Network) -> None:
 def _enforce(life: Life, new: Container) -> None:
     from hakoniwa.network import policy as policies
     from hakoniwa.run.start.networknames import resolver_of
+    from hakoniwa.spec.rules.networkrules import LIFTS, stands
 
     assert new.network is not None
     policy = new.network.policy
-    lifts = life.launch.capabilities & capabilities.mask(["cap_net_admin"])
-    if policy is not None and policy.default != "any" and lifts and not policy.insist:
-        told = "the container was started with cap_net_admin, which can lift a policy: it needs a restart"
-        raise HakoError(told, where=policy.where)
+    lifting = [name for name in LIFTS if life.launch.capabilities & capabilities.mask([name])]
+    if stands(policy) and lifting:
+        told = f"the container was started with {lifting[0]}, which {LIFTS[lifting[0]]}: it needs a restart"
+        raise HakoError(told, where="" if policy is None else policy.where)
     namespace = os.open(f"/proc/{life.base.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         policies.replace(namespace, policy, resolver_of(new).servers)

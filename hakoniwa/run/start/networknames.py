@@ -170,6 +170,21 @@ def _as_neighbour(container: Container, life: Life) -> hostsfile.Neighbour:
     )
 
 
+def write_names(container: Container, life: Life) -> None:
+    """Write the files anew, of a container that runs. Raises HakoError."""
+    facts = life.base.network or NetworkFacts()
+    try:
+        if facts.resolv_file:
+            hostsfile.rewrite(facts.resolv_file, resolver_of(container).text())
+        if facts.interfaces:
+            hostsfile.join(_as_neighbour(container, life))
+        elif facts.hosts_file:
+            hostsfile.rewrite(facts.hosts_file, _beginning(container, life))
+    except OSError as error:
+        told = f"cannot write {error.filename or hostsfile.folder()}: {error.strerror}"
+        raise HakoError(told, where=container.name) from None
+
+
 def _beginning(container: Container, life: Life) -> str:
     """What its hosts file has without any neighbours."""
     facts = life.base.network or NetworkFacts()

@@ -151,12 +151,12 @@ def _policy_stands(container: Container, network: Network) -> Iterator[Found]:
         if one.dns == bool(one.network):
             yield "network.policy", 'an item of a policy has a network, or is "dns"', ""
     if not policy.insist and (names := _lifting(held)):
-        told = ", ".join(f"{name} {_LIFTS[name]}" for name in names)
+        told = ", ".join(f"{name} {LIFTS[name]}" for name in names)
         yield "network.policy", told, f"drop {' and '.join(names)}, or say policy_can_be_lifted = True"
 
 
 # The capabilities that a policy cannot stand beside: over the network namespace, which is the container's own.
-_LIFTS = {
+LIFTS = {
     "cap_net_admin": "can lift the policy from inside",
     "cap_net_raw": "leads past it: it makes frames that no rule sees",
 }
@@ -164,10 +164,10 @@ _LIFTS = {
 
 def _lifting(held: Capabilities) -> list[str]:
     """Which of those a container has."""
-    return [name for name in _LIFTS if (held.everything or name in held.named) and name not in held.dropped]
+    return [name for name in LIFTS if (held.everything or name in held.named) and name not in held.dropped]
 
 
-def _stands(policy: Policy | None) -> bool:
+def stands(policy: Policy | None) -> bool:
     """Whether a policy forbids anything, and nobody may lift it."""
     return policy is not None and policy.default != "any" and not policy.insist
 
@@ -176,14 +176,14 @@ def broken_rules_of_all(barn: Barn) -> Iterator[tuple[int, str, str, str]]:
     """What the networks of a barn's containers cannot have in common; the number of the container comes first."""
     own: dict[tuple[str, ...], str] = {}
     ports: list[tuple[str, Published]] = []
-    standing = {one.name for one in barn.containers if one.network is not None and _stands(one.network.policy)}
+    standing = {one.name for one in barn.containers if one.network is not None and stands(one.network.policy)}
     for number, container in enumerate(barn.containers):
         network = container.network
         if network is None:
             continue
         names = _lifting(container.security.capabilities) if network.share_with in standing else []
         if names:
-            told = f"{network.share_with} has a policy, and {', '.join(f'{name} {_LIFTS[name]}' for name in names)}"
+            told = f"{network.share_with} has a policy, and {', '.join(f'{name} {LIFTS[name]}' for name in names)}"
             hint = f"drop {' and '.join(names)}, or say policy_can_be_lifted = True in {network.share_with}"
             yield number, "network.share_with", told, hint
         if "net" in barn.shared.namespaces:
