@@ -18,7 +18,7 @@ from hakoniwa.kernel.netlink.elements import Element
 from hakoniwa.kernel.netlink.messages import Refused
 from hakoniwa.kernel.netlink.routes import IPV4, IPV6, address_bytes
 from hakoniwa.kernel.processes import process
-from hakoniwa.network import nft, sysctls
+from hakoniwa.network import sysctls
 from hakoniwa.places import ensure_private, run_dir
 
 TYPE_CHECKING = False
@@ -168,6 +168,8 @@ class Firewall:
         """Make the table if it is missing. True if it was. The lock is held. Raises HakoError."""
         comment = elements.comment_of_table(self.channel, TABLE)
         if comment is None:
+            from hakoniwa.network import nft
+
             nft.run(RULES, what=f"make the nftables table inet {TABLE}", where=self._where)
             return True
         if comment != LAYOUT:

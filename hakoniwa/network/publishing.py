@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from errno import EEXIST, ENOENT
 
-from hakoniwa.kernel.netlink import conntrack, elements
+from hakoniwa.kernel.netlink import elements
 from hakoniwa.kernel.netlink.elements import Element
 from hakoniwa.kernel.netlink.messages import Refused
-from hakoniwa.kernel.netlink.routes import address_bytes, address_text
+from hakoniwa.kernel.netlink.routes import IPV4, IPV6, address_bytes, address_text
 from hakoniwa.network.firewall import PUBLISHED, TABLE, Firewall
 
 TYPE_CHECKING = False
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 TCP, UDP = 6, 17
 PROTOCOLS = {"tcp": TCP, "udp": UDP}
 _ANY = {4: "0.0.0.0", 6: "::"}
-_FAMILIES = {4: conntrack.IPV4, 6: conntrack.IPV6}
+_FAMILIES = {4: IPV4, 6: IPV6}
 
 
 def publish(name: str, address4: str, address6: str, published: Sequence[Published], where: str = "") -> None:
@@ -194,4 +194,6 @@ def _forget_flows(firewall: Firewall, changed: Elements) -> None:
     for version, found in changed.items():
         ports = {port for _, protocol, port in (_parts(one.key) for one in found) if protocol == UDP}
         if ports:
+            from hakoniwa.kernel.netlink import conntrack
+
             conntrack.forget_flows(firewall.channel, _FAMILIES[version], UDP, sorted(ports))

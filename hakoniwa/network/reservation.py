@@ -6,7 +6,6 @@ import _socket
 from errno import EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT, EMFILE
 
 from hakoniwa.errors import HakoError
-from hakoniwa.kernel import sockets
 from hakoniwa.kernel.netlink.routes import address_bytes
 
 TYPE_CHECKING = False
@@ -111,6 +110,7 @@ def words(host: str, port: int, protocol: str) -> str:
 
 def _taken(host: str, port: int, protocol: str, where: str) -> HakoError:
     """Who has a port."""
+    from hakoniwa.kernel import sockets
     from hakoniwa.network.publishing import owner_of
 
     told = f"the port {words(host, port, protocol)} of the host"

@@ -22,8 +22,8 @@ from pathlib import Path
 PROJECT = Path(__file__).parents[2]
 sys.path.insert(0, str(PROJECT))
 
+from tests.bench import network, scale, supervisor  # noqa: E402
 from tests.bench import rootfs as built  # noqa: E402
-from tests.bench import scale, supervisor  # noqa: E402
 from tests.bench.limits import Limits, Row, medians  # noqa: E402
 
 PYTHON = str(PROJECT / ".venv" / "bin" / "python")
@@ -47,7 +47,7 @@ with Haconiwa.define() as config:
 
 
 # What is measured, by the word that `--only` takes.
-PARTS = ("start", "isolation", "attach", "prompt", "supervisor", "scale", "rootfs")
+PARTS = ("start", "isolation", "attach", "prompt", "supervisor", "scale", "network", "rootfs")
 # In empty interpreters.
 START, HOST, ATTACH = 2.5, 2.8, 2.0
 TO_RUNC = 0.72  # of a start
@@ -154,6 +154,10 @@ class Bench:
 
     def _scale(self) -> list[str]:
         return ["Many containers:", "", *self.limits.table(scale.report(self.folder, self.rootfs))]
+
+    def _network(self) -> list[str]:
+        rows = network.report(self.folder, self.rootfs, max(5, self.rounds // 3))
+        return ["Networks:", "", *self.limits.table(rows)]
 
     def _rootfs(self) -> list[str]:
         rows = built.report(self.folder, max(3, self.rounds // 9))

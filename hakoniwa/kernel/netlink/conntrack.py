@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     import _socket
     from collections.abc import Iterable
 
-IPV4, IPV6 = 2, 10  # AF_INET, AF_INET6
-
 _GET, _DELETE = (1 << 8 | number for number in (1, 2))  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_*
 _ORIGINAL, _FILTER = 1, 25  # CTA_TUPLE_ORIG, CTA_FILTER
 _PROTOCOL = 2  # CTA_TUPLE_PROTO

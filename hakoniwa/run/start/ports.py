@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from hakoniwa import log
 from hakoniwa.errors import HakoError
-from hakoniwa.known import listing
-from hakoniwa.known.statefile import ALIVE, State
 from hakoniwa.network import firewall, publishing
 from hakoniwa.network.links import bridge as bridges
 from hakoniwa.network.reservation import Reservation
@@ -93,6 +91,9 @@ def addresses_of(facts: NetworkFacts) -> tuple[str, str]:
 
 def publish_again(starting: str) -> None:
     """Publish once more what the containers that run have published: the table was gone, and with it that. One starts itself."""
+    from hakoniwa.known import listing
+    from hakoniwa.known.statefile import ALIVE, State
+
     for known in listing.every(recorded=False, tell=False):
         if not isinstance(known, State) or known.status not in ALIVE or known.name == starting or not known.network:
             continue
