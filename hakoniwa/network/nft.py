@@ -24,7 +24,7 @@ def run(rules: str, namespace: int = -1, *, what: str, where: str = "") -> None:
     try:
         with open(given, "wb", closefd=False) as file:
             file.write(rules.encode())
-        os.lseek(given, 0, os.SEEK_SET)
+        os.lseek(given, 0, 0)  # SEEK_SET, which posix does not name
         actions = [(os.POSIX_SPAWN_DUP2, given, 0), *((os.POSIX_SPAWN_DUP2, said, number) for number in (1, 2))]
         try:
             pid = _spawn_in(namespace, program, ["nft", "-f", "-"], actions)
