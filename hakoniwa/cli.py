@@ -39,6 +39,7 @@ COMMANDS = {
     "clone": ("build", "make another container's rootfs a copy"),
     "cache": ("build", "list or prune the layers that rootfs are made of"),
     "rm": ("upkeep", "forget a stopped container"),
+    "network": ("upkeep", "list, show or remove the bridges that are ours"),
     "gc": ("upkeep", "clear whatever a crash has left"),
     "version": ("upkeep", "print hakoniwa's version"),
     "revisions": ("upkeep", "print the versions of what is used, and what the kernel offers"),

@@ -39,6 +39,7 @@ class Command(Record):
     by_name: bool = False  # whether `-n NAME`, or `-t PID`, serves in place of FILE
     instead: tuple[str, ...] = ()  # further options, by their names, each of which serves in place of FILE
     words: tuple[str, ...] = ()  # what comes after FILE
+    many: bool = False  # the last of these words may come several times
     undone: bool = False  # whether it undoes what it has begun when a signal asks it to end
 
 
@@ -151,7 +152,7 @@ def _split(command: Command, found: list[str]) -> tuple[str | None, tuple[str, .
     import os
 
     most = len(command.words) + (1 if command.file else 0)
-    if len(found) > most:
+    if len(found) > most and not command.many:
         raise usage_error(f"too many arguments: {' '.join(found)}", command.name)
     if command.file and found and (len(found) == most or os.path.isfile(found[0])):
         return found[0], tuple(found[1:])

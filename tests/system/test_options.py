@@ -28,15 +28,13 @@ def test_new_writes_a_file_that_is_found(hako: Hako, places: Path) -> None:
     assert f"config.chroot_to({str(places / 'there')!r})" in (places / "rooted.haco.py").read_text()
 
 
-@pytest.mark.parametrize(
-    "words", [("-N",), ("--bridge",), ("-B", "br0"), ("--bridge-ip=10.0.0.1/24", "x"), ("--template", "t", "x")]
-)
+@pytest.mark.parametrize("words", [("--template", "t", "x"), ("--template=t",)])
 def test_options_that_are_not_carried_out_yet(hako: Hako, words: tuple[str, ...]) -> None:
     told = hako("new", *words, status=2).stderr
     assert told == f"hako: new: {words[0].partition('=')[0]} is not supported yet\n"
     shown = hako("new", "--help").stdout
     assert "--global" in shown
-    assert not any(word in shown for word in ("bridge", "template"))
+    assert "template" not in shown
 
 
 def test_the_options_of_haconiwa(hako: Hako, box: Writer) -> None:

@@ -1,4 +1,4 @@
-"""`hako new`: write a commented container file, or the global file."""
+"""`hako new`: write a commented container file, or the global file; or make a bridge that stays."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from hakoniwa.haco.build import joined_name, name_parts
 from hakoniwa.haco.reading import short
 from hakoniwa.options import Command, Given, Option, usage_error
 from hakoniwa.places import global_file, lib_dir, make_parents
+from hakoniwa.spec.networks import BRIDGE, BRIDGE_IP
 from hakoniwa.spec.rules import checks
 from hakoniwa.spec.strategies import SETTINGS
 
@@ -27,9 +28,9 @@ COMMAND = Command(
         ),
         Option(flags=("--strategy",), value="S", help=f"how it is made: {' '.join(SETTINGS)} (host)"),
         Option(flags=("-G", "--global"), help="write the global file instead"),
-        Option(flags=("-N", "--bridge"), help="make the bridge", later=True),
-        Option(flags=("-B", "--bridge-name"), value="N", help="its name", later=True),
-        Option(flags=("-I", "--bridge-ip"), value="IP/MASK", help="its address", later=True),
+        Option(flags=("-N", "--bridge"), help="make a bridge that stays, and no file"),
+        Option(flags=("-B", "--bridge-name"), value="N", help=f"its name ({BRIDGE})"),
+        Option(flags=("-I", "--bridge-ip"), value="IP/MASK", help=f"its address ({BRIDGE_IP})"),
         Option(flags=("--template",), value="T", help="begin with another file", later=True),
     ),
     file="optional",
@@ -97,7 +98,10 @@ Haconiwa.configure(
 
 
 def run(given: Given) -> int:
-    """Write the one file that is asked for."""
+    """Write the one file that is asked for, or make the bridge."""
+    about_bridge: list[str] = [word for word in ("bridge", "bridge_name", "bridge_ip") if word in given.options]
+    if about_bridge:
+        return _make_bridge(given, about_bridge)
     if given.flag("global"):
         others = [word for word in ("name", "rootfs", "strategy") if word in given.options]
         if others or given.file is not None:
@@ -111,6 +115,31 @@ def run(given: Given) -> int:
         raise usage_error("which file?", "new", "hako new dev.haco.py")
     path = _with_ending(given.file)
     _write(path, _content(given, path))
+    return 0
+
+
+def _make_bridge(given: Given, words: list[str]) -> int:
+    """Make the bridge, unless it is there already as it is asked for."""
+    from hakoniwa.network import overview
+    from hakoniwa.spec.rules import addresses
+
+    if "bridge" not in words:
+        raise usage_error(f"--{words[0].replace('_', '-')} goes with --bridge", "new", "hako new --bridge")
+    others = [word for word in ("name", "rootfs", "strategy", "global") if word in given.options]
+    if others or given.file is not None:
+        what = given.file if given.file is not None else f"--{others[0]}"
+        raise usage_error(f"--bridge makes a bridge, and {what} is about a file", "new")
+    asked = {
+        "--bridge-name": given.value("bridge_name") or BRIDGE,
+        "--bridge-ip": given.value("bridge_ip") or BRIDGE_IP,
+    }
+    checked = {}
+    for flag, check in (("--bridge-name", addresses.link_name), ("--bridge-ip", addresses.bridge_address)):
+        try:
+            checked[flag] = check(asked[flag])
+        except checks.Wrong as wrong:
+            raise usage_error(f"it must be {wrong}, not {short(asked[flag])}", flag, wrong.hint) from None
+    print(overview.keep(checked["--bridge-name"], checked["--bridge-ip"]))
     return 0
 
 

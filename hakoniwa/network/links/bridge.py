@@ -144,10 +144,10 @@ def _address_of(name: str, found: list[Address], family: int, wanted: str | None
     raise HakoError(told, hint=hint)
 
 
-def remove(links: Links, name: str) -> bool:
-    """Remove a bridge that was made for containers; whether it was. The lock of the leases is held. Raises OSError."""
+def remove(links: Links, name: str, *, kept: bool = False) -> bool:
+    """Remove a bridge that was made for containers, or to be `kept`; whether it was. The leases' lock is held. Raises OSError."""
     link = links.find(name)
-    if link is None or link.kind != "bridge" or link.alias != OURS:
+    if link is None or link.kind != "bridge" or link.alias not in (OURS, *([KEPT] if kept else [])):
         return False
     try:
         links.delete(link.index)

@@ -160,6 +160,20 @@ def in_use(bridge: str) -> bool:
     return any(_holds(bridge, address) for address in entries_of(os.path.join(folder(), bridge)))
 
 
+def on(bridge: str) -> list[tuple[str, str]]:
+    """The containers on a bridge, each with an address; "" for one that has none."""
+    found = []
+    for address in entries_of(os.path.join(folder(), bridge)):
+        if _holds(bridge, address):
+            found.append((owner_of(bridge, address), "" if address.startswith("-") else address))
+    return sorted(found)
+
+
+def left_on(bridge: str) -> list[str]:
+    """The addresses of a bridge whose owners do not live. The lock is held."""
+    return [address for address in entries_of(os.path.join(folder(), bridge)) if not _holds(bridge, address)]
+
+
 def _holds(bridge: str, address: str) -> bool:
     """Whether the owner of a lease lives, or its network namespace is kept."""
     try:

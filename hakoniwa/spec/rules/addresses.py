@@ -115,6 +115,12 @@ def bridge_ip6(value: object) -> str:
     return word if "/" in word else f"{word}/64"
 
 
+def bridge_address(value: object) -> str:
+    """The address of a bridge of either family with its mask: 24 bits, or 64, unless it says others."""
+    word = bridge_ip6(value) if isinstance(value, str) and ":" in value else bridge_ip(value)
+    return word if "/" in word else f"{word}/24"
+
+
 def link_name(value: object) -> str:
     """The name of an interface, as the kernel takes it (dev_valid_name in net/core/dev.c); what patterns stand for is none."""
     word = text(value)
