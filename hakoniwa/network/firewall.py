@@ -24,7 +24,7 @@ from hakoniwa.places import ensure_private, run_dir
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from types import TracebackType
 
     from hakoniwa.kernel.netlink.elements import Message
@@ -107,7 +107,6 @@ table inet hakoniwa {
 
 
 _ARPHRD_NAME = 16  # IFNAMSIZ
-_KINDS = {"nat": "with NAT", "routed": "without NAT"}
 _TRIES = 20  # while others change tables
 
 
@@ -188,8 +187,18 @@ class Firewall:
             raise
 
     def bridges(self) -> dict[str, str]:
-        """The bridges that the table knows, and what it has been told of each."""
+        """The bridges that the table knows: each is "nat" or "routed"."""
         return {_name_in(member.key): member.comment for member in self.members("bridges")}
+
+    def without(self, bridge: str, subnets: Iterable[str]) -> list[str]:
+        """Those of these networks that the table does not know to be on a bridge."""
+        found = []
+        for subnet in subnets:
+            number, first, last = bounds(subnet)
+            members = self.members(f"within{number}")
+            if not any((one.key, one.last, one.comment) == (first * 2, last * 2, bridge) for one in members):
+                found.append(subnet)
+        return found
 
 
 class Lock:
@@ -242,32 +251,31 @@ def prepare(
     `hosts` are the host's addresses that ports are published on, "" for all of them. For a bridge that is known, it is a look.
     True if the table was missing: then nothing that was published before is any more. Raises HakoError.
     """
-    said = " ".join(["nat" if nat else "routed", *filter(None, (subnet4, subnet6))])
+    kind = "nat" if nat else "routed"
+    subnets = [subnet for subnet in (subnet4, subnet6) if subnet]
     families = [family for family, subnet in ((IPV4, subnet4), (IPV6, subnet6)) if subnet]
-    forwards = nat or hosts
     with Firewall(where) as firewall:
-        wanted = sysctls.needed(bridge, families, hosts) if forwards else []
-        if firewall.bridges().get(bridge) == said and not sysctls.missing(wanted):
+        wanted = sysctls.needed(bridge, families, hosts) if nat or hosts else []
+        known = firewall.bridges()
+        if known.get(bridge) == kind and not firewall.without(bridge, subnets) and not sysctls.missing(wanted):
             return False
         with Lock():
             made = firewall.ensure()
             known = firewall.bridges()
-            if known.get(bridge, said) != said:
-                raise _differs(bridge, known[bridge], said, where)
-            changes = (
-                []
-                if bridge in known
-                else _add_bridge(bridge, said, (subnet4, subnet6) if nat else (), (subnet4, subnet6))
-            )
+            if known.get(bridge, kind) != kind:
+                raise _differs(bridge, kind, where)
+            changes = [] if bridge in known else _add_bridge(bridge, kind)
+            changes += _add_subnets(bridge, firewall.without(bridge, subnets), nat=nat)
             changes += _add_lent(sysctls.lending(wanted), {*known, bridge})
             firewall.commit(changes)
             sysctls.change(wanted, where)
     return made
 
 
-def _differs(bridge: str, known: str, said: str, where: str) -> HakoError:
-    there, asked = (f"{' and '.join(text.split()[1:])} {_KINDS.get(text.split()[0], '')}" for text in (known, said))
-    told = f"the bridge {bridge} has {there}, for other containers, and cannot have {asked} at the same time"
+def _differs(bridge: str, kind: str, where: str) -> HakoError:
+    words = {"nat": "with NAT", "routed": "without NAT"}
+    other = words["routed" if kind == "nat" else "nat"]
+    told = f"the bridge {bridge} is {other}, for other containers, and cannot be {words[kind]} at the same time"
     return HakoError(told, where=where, hint="end them, or take another bridge_name")
 
 
@@ -315,19 +323,27 @@ def _remove_bridge(firewall: Firewall, bridge: str) -> list[Message]:
 _SUBNETS = ("nat4", "nat6", "within4", "within6")
 
 
-def _add_bridge(bridge: str, said: str, behind_nat: Collection[str], subnets: Collection[str]) -> list[Message]:
+def _add_bridge(bridge: str, kind: str) -> list[Message]:
     """What tells the table of a bridge. Each element says whose it is."""
     name = _name(bridge)
-    members = {"bridges": [Element(name, comment=said)], "itself": [Element(name * 2, comment=bridge)]}
-    if behind_nat:
-        members["closed"] = [Element(name, comment=bridge)]
-    for subnet in filter(None, subnets):
+    members = {"bridges": Element(name, comment=kind), "itself": Element(name * 2, comment=bridge)}
+    if kind == "nat":
+        members["closed"] = Element(name, comment=bridge)
+    return [change for kind, member in members.items() for change in elements.add(TABLE, kind, [member])]
+
+
+def _add_subnets(bridge: str, subnets: Iterable[str], *, nat: bool) -> list[Message]:
+    """What tells it of networks on a bridge."""
+    changes = []
+    for subnet in subnets:
         number, first, last = bounds(subnet)
-        members[f"within{number}"] = [Element(first * 2, last * 2, comment=bridge)]
-        if subnet in behind_nat:
-            any_first, any_last = bytes(len(first)), b"\xff" * len(first)
-            members[f"nat{number}"] = [Element(first + any_first, last + any_last, comment=bridge)]
-    return [change for kind, found in members.items() for change in elements.add(TABLE, kind, found)]
+        changes += elements.add(TABLE, f"within{number}", [Element(first * 2, last * 2, comment=bridge)])
+        if nat:
+            anywhere, to_the_end = bytes(len(first)), b"\xff" * len(first)
+            changes += elements.add(
+                TABLE, f"nat{number}", [Element(first + anywhere, last + to_the_end, comment=bridge)]
+            )
+    return changes
 
 
 def _add_lent(lent: Mapping[int, Collection[str]], bridges: Collection[str]) -> list[Message]:

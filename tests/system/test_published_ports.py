@@ -350,10 +350,26 @@ def test_a_table_of_another_version_is_told(site: Site) -> None:
 
 def test_one_bridge_cannot_have_nat_and_none(site: Site) -> None:
     publish(site, TCP)
-    with site.host.inside(), pytest.raises(HakoError, match=r"with NAT.*without NAT"):
+    with site.host.inside(), pytest.raises(HakoError, match=r"with NAT, for other containers.*without NAT"):
         firewall.prepare(BRIDGE, SUBNET4, SUBNET6, nat=False, hosts=("",))
-    with site.host.inside(), pytest.raises(HakoError, match=r"10\.0\.0\.0/24.*10\.9\.0\.0/16"):
-        firewall.prepare(BRIDGE, "10.9.0.0/16")
+
+
+def test_a_bridge_gets_more_networks(site: Site) -> None:
+    """As it does when a container is the first on it that wants IPv6."""
+    with site.host.inside():
+        firewall.prepare(BRIDGE, SUBNET4, hosts=("",))
+        publishing.publish("one", site.ONE[0], "", [TCP])
+    with Server(site.one, 80, name="one"), Server(site.outside, 7, name="far"):
+        assert ask(site.outside, "192.0.2.1", 8080) == "one 192.0.2.2"
+        with site.host.inside():
+            assert firewall.prepare(BRIDGE, SUBNET4, SUBNET6, hosts=("",)) is False
+            assert firewall.prepare(BRIDGE, SUBNET4, hosts=("",)) is False
+            publishing.settle("one", *site.ONE, [TCP])
+        assert ask(site.outside, "2001:db8::1", 8080) == "one 2001:db8::2"
+        assert ask(site.one, "2001:db8::2", 7) == "far 2001:db8::1"
+    with site.host.inside():
+        firewall.forget(BRIDGE)
+    assert ruleset(site.host) == ""
 
 
 def test_a_host_that_drops_what_it_does_not_know(site: Site) -> None:
@@ -523,6 +539,21 @@ def test_reload_gives_ports_to_a_container_that_had_none_and_repairs(hako: Hako,
         assert ask(host.outside, HOST, 8080) == f"box {OUTSIDE}"
     hako("kill", path)
     host.listen(8080).close()
+
+
+def test_containers_with_and_without_ipv6_on_one_bridge(hako: Hako, box: Writer, host: Host) -> None:
+    first = box(READONLY + 'config.network.publish("8080:80")', name="first")
+    second = box(READONLY + 'config.network.publish("8081:80")\nconfig.network.container_ip6 = "auto"', name="second")
+    with started(hako, first) as one, Server(one, 80, name="first"):
+        with started(hako, second) as two, Server(two, 80, name="second"):
+            host.run("nft", "flush", "ruleset")
+            hako("reload", first)
+            assert ask(host.outside, HOST, 8080) == f"first {OUTSIDE}"
+            assert ask(host.outside, HOST, 8081) == f"second {OUTSIDE}"
+            assert ask(host.outside, "2001:db8::1", 8081) == "second 2001:db8::2"
+        hako("start", first.with_name("first.haco.py"), "--", "true", status=125)  # it runs
+        hako("kill", second)
+        hako("start", second, "--", "true")
 
 
 def test_the_end_of_one_whose_table_was_flushed(hako: Hako, box: Writer, host: Host) -> None:

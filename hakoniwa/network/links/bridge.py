@@ -39,6 +39,17 @@ def subnet(address: str) -> str:
     return f"{written(family, first)}/{length}"
 
 
+def subnets_of(links: Links, name: str) -> tuple[list[str], list[str]]:
+    """The networks of a bridge that is there, of IPv4 and of IPv6. Raises OSError."""
+    link = links.find(name)
+    if link is None or link.kind != "bridge":
+        return [], []
+    found = links.addresses(link.index)
+    ours = [[one for one in found if one.family == family] for family in (IPV4, IPV6)]
+    four, six = ([subnet(f"{address_text(one.value)}/{one.length}") for one in every] for every in ours)
+    return four, six
+
+
 def ensure(links: Links, wanted: Interface) -> Bridge:
     """The bridge of an interface, which is made if it is missing. Raises HakoError, and OSError.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from hakoniwa import log
 from hakoniwa.errors import HakoError
+from hakoniwa.kernel.netlink import messages
+from hakoniwa.kernel.netlink.routes import Links
 from hakoniwa.network import firewall, publishing
 from hakoniwa.network.links import bridge as bridges
 from hakoniwa.network.reservation import Reservation
@@ -117,10 +119,13 @@ def prepare_again(facts: NetworkFacts, published: Sequence[Published]) -> bool:
     """
     hosts = {one.host for one in published}
     lost = False
+    links = Links(messages.open_socket())
     for one in facts.interfaces:
-        if one.bridge:
-            networks = bridges.subnet(one.address), bridges.subnet(one.address6)
+        four, six = bridges.subnets_of(links, one.bridge) if one.bridge else ([], [])
+        for number in range(max(len(four), len(six))):
+            networks = ("".join(found[number : number + 1]) for found in (four, six))
             lost |= firewall.prepare(one.bridge, *networks, nat=one.nat, hosts=hosts)
+    links.close()
     return lost
 
 
