@@ -112,7 +112,8 @@ config.network.cni("dbnet", IP="10.22.0.5")
     ],
 )
 def test_what_is_published(write_file: Writer, text: str, wanted: Published) -> None:
-    (found,) = network_of(write_file(f"config.network.publish({text!r})")).published
+    lines = f'config.network.container_ip6 = "auto"\nconfig.network.publish({text!r})'
+    (found,) = network_of(write_file(lines)).published
     assert found.replace(where="") == wanted
     assert publish_text(found) == text.replace("/tcp", "").replace("FD00::0001", "fd00::1").replace("9000-9009", "9000")
 
@@ -198,6 +199,14 @@ BRIDGE = 'config.network.bridge_ip = "10.0.0.1/24"'
             "port 80/tcp of the host is published twice",
         ),
         (
+            ["pass", "config.network.publish('[2001:db8::1]:80:80')"],
+            '[2001:db8::1]:80 leads nowhere: the container has no IPv6 address (network.container_ip6 = "auto")',
+        ),
+        (
+            ["config.network.container_ip = None", "config.network.publish('80:80')"],
+            "80 leads nowhere: the container has no address",
+        ),
+        (
             ["config.capabilities.allow('cap_net_admin')", "config.network.policy = 'none'"],
             "can lift the policy from inside",
         ),
@@ -266,7 +275,7 @@ def test_what_two_containers_of_a_barn_cannot_share(write_file: Writer, line: st
 
 def test_ports_of_several_addresses_do_not_collide(write_file: Writer) -> None:
     text = 'config.network.publish("127.0.0.1:80:80", "127.0.0.2:80:80", "[fd00::1]:80:80", "80:80/udp")'
-    assert len(network_of(write_file(text)).published) == 4
+    assert len(network_of(write_file(f'config.network.container_ip6 = "auto"\n{text}')).published) == 4
 
 
 def test_names_of_links_fit_and_differ() -> None:

@@ -115,8 +115,11 @@ def _others_fit(path: str, one: Interface) -> Iterator[Found]:
 def _ports_fit(network: Network) -> Iterator[Found]:
     if network.published and all(one.kind == "macvlan" for one in network.interfaces):
         yield "network.published[0]", "ports are published through a bridge, and there is none", 'container_ip = "auto"'
+    first_on_bridge = next((one for _, one in on_bridges(network)), None)
     for number, one in enumerate(network.published):
         path = f"network.published[{number}]"
+        if first_on_bridge is not None:
+            yield from _leads_somewhere(path, one, first_on_bridge)
         for word, first in (("first", one.first), ("inside", one.inside)):
             if first + one.count - 1 > 65535:
                 yield f"{path}.{word}", f"{one.count} ports from {first} on go beyond 65535", "publish fewer"
@@ -126,6 +129,15 @@ def _ports_fit(network: Network) -> Iterator[Found]:
             if collide(one, earlier):
                 told = f"port {_shared_port(one, earlier)}/{one.protocol} of the host is published twice"
                 yield path, told, f"the other is at {earlier.where}" if earlier.where else "publish it once"
+
+
+def _leads_somewhere(path: str, published: Published, interface: Interface) -> Iterator[Found]:
+    """A packet of one kind of IP cannot be led to an address of the other."""
+    kind, word = ("IPv6", "container_ip6") if ":" in published.host else ("IPv4", "container_ip")
+    nowhere = interface.container_ip is None and interface.container_ip6 is None
+    if nowhere or (published.host and getattr(interface, word) is None):
+        told = f"{host_side(published)} leads nowhere: the container has no {'' if nowhere else f'{kind} '}address"
+        yield path, told, f'network.{word} = "auto"'
 
 
 def collide(one: Published, other: Published) -> bool:
