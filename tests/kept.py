@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import hakoniwa
-from hakoniwa.known import kept
+from hakoniwa.known import copied
 
 HAKO = Path(sys.executable).with_name("hako")
 STAMP = 20  # bytes
@@ -65,4 +65,4 @@ def forge(copy: Path, change: Callable[[str, dict[str, Any]], None]) -> None:
     key, names, sources, rows = marshal.loads(copy.read_bytes()[STAMP + 8 :])
     for _, kind, plain, _, _ in rows:
         change(kind, plain)
-    copy.write_bytes(kept.summed(stamp(), marshal.dumps((key, names, sources, rows))))
+    copy.write_bytes(copied.summed(stamp(), marshal.dumps((key, names, sources, rows))))

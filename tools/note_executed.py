@@ -140,14 +140,15 @@ def scenes(notes: Notes) -> Iterator[tuple[str, Noted]]:
     )  # makes what is kept: the description, the program of the filter, folders
     found = notes.note("version") | notes.note("start", plain, "--", "/bin/true")
     with notes.running("attached") as running:
-        found |= notes.note("attach", running, "--", "/bin/true")
+        read = notes.note("attach", running, "--", "/bin/true")
+        found |= notes.note("attach", running, "--", "/bin/true")  # which takes what the first one has kept
         listed = notes.note("ps") | notes.note("status", running)
         typed = notes.note("attach", running, "--", "/bin/true", terminal=True)
     notes.run("start", "-D", running, "--", "/bin/sleep", "1000")
     found |= notes.note("kill", running)
     notes.run("start", "-D", running, "--", "/bin/sleep", "1000")
     yield AT_ONCE, found | notes.note("kill", "-T", "0", running)
-    yield "not kept", notes.note("start", notes.write("new", notes.root), "--", "/bin/true")
+    yield "not kept", read | notes.note("start", notes.write("new", notes.root), "--", "/bin/true")
     two = notes.write("two", notes.root + TWO)
     notes.run("start", "-D", two)
     notes.run("kill", "-T", "0", two)

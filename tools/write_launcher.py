@@ -37,7 +37,7 @@ BUNDLE = PACKAGE / "__pycache__" / f"start.{sys.implementation.cache_tag}.bundle
 # The quick commands, by all their names, each with what it imports whenever it runs, but later.
 COMMANDS = {
     ("start", "run"): "",
-    ("attach",): "recordreader",
+    ("attach",): "",
     ("kill",): "",
     ("version", "--version"): "",
 }
@@ -52,6 +52,7 @@ AT_TIMES = (
     "host.root.shadows spec.outline",  # a rootfs that we make
     "run.barn.process run.hooks.general run.output",  # more than a container in the foreground
     "run.barn.background",
+    "commands.selection recordreader",  # no copy of a state
     "run.control.requests run.reload.reloader",  # more than a moment
     "spec.networks",
     "run.start.network run.start.ports",  # a network

@@ -16,7 +16,7 @@ from hakoniwa.haco.container import _TABLES, SECTIONS, ContainerBuilder, RootPat
 from hakoniwa.haco.sections import bootstrap, callfilter, cgroup, namespace, network, provision, seccomp, settings
 from hakoniwa.haco.sections.section import Section
 from hakoniwa.known import copies
-from hakoniwa.known.kept import LARGEST_COPY, finder_of_bundle, summed
+from hakoniwa.known.copied import LARGEST_COPY, finder_of_bundle, summed
 from hakoniwa.known.state import is_known
 from hakoniwa.known.statefile import WRITTEN, definition_text
 from hakoniwa.record import Record

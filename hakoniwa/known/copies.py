@@ -1,4 +1,4 @@
-"""The descriptions that are kept, as files: written, bounded in number, and cleared."""
+"""The copies that are kept of what files say, as files: written, bounded in number, and cleared."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import os
 
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.filesystem.files import replace_file
-from hakoniwa.known.kept import content_of, finder_of_bundle
+from hakoniwa.known.copied import content_of, finder_of_bundle
 from hakoniwa.places import descriptions_dir, ensure_private
 
 MOST = 64  # of which the oldest go first
 
 
 def write(path: str, text: bytes) -> None:
-    """Write a copy. Where that cannot be it is done without: the file is executed again next time."""
+    """Write a copy. Where that cannot be it is done without: the file is read again next time."""
     try:
         ensure_private(descriptions_dir())
         _make_room()

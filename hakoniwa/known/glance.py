@@ -69,8 +69,8 @@ def head_of(content: bytes) -> bytes | None:
     return b"{%b}" % content[len(_BEGIN) : end] if end != -1 else None
 
 
-def running_of_file(file: str) -> Running | None:
-    """The one container that is known of a file, by its real path, if it is seen to run. None: the files have to be read."""
+def name_of_file(file: str) -> str | None:
+    """The one container that is known of a file, by its real path. None: the files have to be read."""
     if not _is_plain(file):
         return None
     said = b'"file": "%s"' % file.encode()
@@ -79,25 +79,44 @@ def running_of_file(file: str) -> Running | None:
     for name in {*with_state, *recorded_names()}:
         path = f"{states}/{name}/{STATE}" if name in with_state else f"{records}/{RECORDS}/{name}.json"
         try:
-            head = head_of(read_own(path, most=BEGINNING))
+            begin = read_own(path, most=BEGINNING)
         except OSError:
             return None
-        if head is None:
+        head = head_of(begin)
+        if head is None and not _is_of_another(begin, said):
             return None
-        if said in head:
+        if head is not None and said in head:
             found.append(name)
-    return running_of_name(found[0]) if len(found) == 1 else None
+    return found[0] if len(found) == 1 else None
+
+
+def _is_of_another(begin: bytes, said: bytes) -> bool:
+    """Whether what an earlier version has written is seen to be of another file: it begins with its status and its file."""
+    schema, _, rest = begin.partition(b', "status": ')
+    _, _, rest = rest.partition(b", ")
+    return schema.startswith(b'{"schema": ') and rest.startswith(b'"file": "') and not rest.startswith(said)
+
+
+def running_of_file(file: str) -> Running | None:
+    """The one container that is known of a file, if it is seen to run. None: the files have to be read."""
+    name = name_of_file(file)
+    return running_of_name(name) if name is not None else None
 
 
 def running_of_name(name: str) -> Running | None:
     """The container of a name, if it is seen to run. None: its file has to be read, or there is none."""
+    content = state_of(name)
+    return _running(name, content) if content is not None else None
+
+
+def state_of(name: str) -> bytes | None:
+    """The state of the container of a name, as it is written. None: the name has to be looked at with care, or there is none."""
     if not name[:1].isalnum() or not name.isascii() or "/" in name:
         return None
     try:
-        content = read_own(f"{run_dir()}/{name}/{STATE}")
+        return read_own(f"{run_dir()}/{name}/{STATE}")
     except OSError:
         return None
-    return _running(name, content)
 
 
 def _is_plain(text: str) -> bool:

@@ -9,16 +9,15 @@ itself. What is not exactly so is no copy, and the file is executed.
 from __future__ import annotations
 
 import errno
-import marshal
 import os
 import sys
-from _imp import source_hash
 
 from hakoniwa import trust
 from hakoniwa.errors import HakoError
 from hakoniwa.host.paths import distrust
+from hakoniwa.known.copied import content_of, finder_of_bundle, place_of
 from hakoniwa.known.state import is_known
-from hakoniwa.places import cache_dir, descriptions_dir, global_file, lib_dir
+from hakoniwa.places import cache_dir, global_file, lib_dir
 from hakoniwa.spec import records
 from hakoniwa.spec.records import Barn
 
@@ -36,9 +35,6 @@ if TYPE_CHECKING:
     Content = tuple[tuple[Any, ...], tuple[str, ...], tuple[tuple[str, int, int], ...], tuple[Row, ...] | None]
 
 LARGEST = 4 << 20  # bytes of a file that is executed
-LARGEST_COPY = 256 << 10
-_SUM, _KEY = 8, 0x68616B6F  # bytes of a checksum, and what it begins with
-_REGULAR_AND_CLOSED = 0o100600
 
 
 class Sought:
@@ -60,8 +56,7 @@ class Sought:
 
     def place(self) -> str:
         """Where the copy lies."""
-        name = source_hash(_KEY, os.fsencode(f"{self.real}\n{self.path}")).hex()
-        return os.path.join(descriptions_dir(), name)
+        return place_of(f"{self.real}\n{self.path}")
 
     def found(self, barn: Barn, codes: tuple[CodeType | None, ...], asked: tuple[str, ...]) -> None:
         """Note what the execution of the file has come to."""
@@ -106,11 +101,6 @@ def seek(path: str) -> Sought | None:
     return Sought(path, finder.stamp, circumstances)
 
 
-def finder_of_bundle() -> Any:
-    """What finds hakoniwa's modules in the bundle, or None if they come from elsewhere."""
-    return next((finder for finder in sys.meta_path if hasattr(finder, "stamp")), None)
-
-
 def read_file(path: str) -> bytes:
     """The text of a container file that this user may execute."""
     return _read(path)[0]
@@ -130,38 +120,10 @@ def read_defaults() -> bytes | None:
     return read_file(path) if os.path.exists(path) else None
 
 
-def summed(stamp: bytes, content: bytes) -> bytes:
-    """A copy as it is written: of which bundle it is, and a checksum, without which damage could crash `marshal`."""
-    return stamp + source_hash(_KEY, content) + content
-
-
 def _circumstances() -> tuple[Any, ...]:
     """What a description depends on besides the texts and hakoniwa itself."""
     machine = getattr(sys.implementation, "_multiarch", "")
     return (os.getuid(), os.getgid(), lib_dir(), cache_dir(), sys.version, machine, sys.getfilesystemencoding())
-
-
-def content_of(path: str, stamp: bytes) -> Content | None:
-    """What a copy holds. None if there is none that is whole, ours alone, and of this bundle."""
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return None
-    try:
-        status = os.fstat(file)
-        closed = status.st_mode == _REGULAR_AND_CLOSED and status.st_uid == os.geteuid()
-        if not closed or status.st_size > LARGEST_COPY:
-            return None
-        text = os.read(file, status.st_size + 1)
-    except OSError:
-        return None
-    finally:
-        os.close(file)
-    begin = len(stamp) + _SUM
-    if len(text) <= begin or text != summed(stamp, text[begin:]):
-        return None
-    content: Content = marshal.loads(text[begin:])
-    return content
 
 
 def _is_as_it_was(source: tuple[str, int, int]) -> bool:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
-    from hakoniwa.known.statefile import State
+    from hakoniwa.known.joining import Target
     from hakoniwa.spec.records import Barn
 
 
@@ -312,15 +312,16 @@ def _forget(names: tuple[str, ...]) -> None:
             log.write(f"{name}: {error}", "error")
 
 
-def _found(served: Served) -> State:
+def _found(served: Served) -> Target:
     """The running container of a request's name. Raises HakoError."""
     from hakoniwa.known import state
+    from hakoniwa.known.joining import Target
 
     name = served.request.name or ""
     found = state.read(name)
     if found is None or found.status != "running":
         raise HakoError("it does not run" if found else "there is no container of that name", where=name)
-    return found
+    return Target.of(found)
 
 
 def _exec(served: Served) -> int:

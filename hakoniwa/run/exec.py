@@ -7,7 +7,6 @@ import os
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.processes import signals
 from hakoniwa.kernel.security import capabilities
-from hakoniwa.known import state
 from hakoniwa.plan.process import ProcessPlan
 from hakoniwa.record import Record
 from hakoniwa.run.loop import Loop
@@ -19,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hakoniwa.known.statefile import State
+    from hakoniwa.known.joining import Target
     from hakoniwa.seccomp.programs import Program
 
 
@@ -37,7 +36,7 @@ class Wanted(Record):
     places: Mapping[str, str] = NOWHERE  # where "user", "group" and "allowed" were asked for
 
 
-def run_to_end(found: State, wanted: Wanted) -> tuple[int, list[HakoError]]:
+def run_to_end(found: Target, wanted: Wanted) -> tuple[int, list[HakoError]]:
     """Run the process with our standard streams. Returns how it ended, as a shell has it, and why not all that it has
     written has arrived. Raises HakoError if it is not executed."""
     further = FurtherProcess(found, _open(found))
@@ -57,10 +56,9 @@ def run_to_end(found: State, wanted: Wanted) -> tuple[int, list[HakoError]]:
     return _reap(pid), further.streams.finish(wakeup, asked=bool(asked))
 
 
-def plan_process(found: State, wanted: Wanted) -> ProcessPlan:
+def plan_process(found: Target, wanted: Wanted) -> ProcessPlan:
     """What the process is to become. Raises HakoError for what the caller cannot give."""
-    definition = found.definition
-    process = definition.process.replace(streams=())
+    process = found.process
     if wanted.user is not None:
         process = process.replace(uid=wanted.user, gid=wanted.group, groups=())
     elif wanted.group is not None:
@@ -76,8 +74,8 @@ def plan_process(found: State, wanted: Wanted) -> ProcessPlan:
     held = _capabilities(found, wanted)
     return ProcessPlan(
         process=process,
-        resources=definition.resources,
-        security=definition.security,
+        resources=found.resources,
+        security=found.security,
         capabilities=held,
         filters=_filters(found, held),
         command=wanted.command,
@@ -88,12 +86,12 @@ def plan_process(found: State, wanted: Wanted) -> ProcessPlan:
     )
 
 
-def most(found: State) -> int:
+def most(found: Target) -> int:
     """The capabilities that a process of a container can be given at most: in a user namespace, all that there are."""
     return capabilities.every() if found.user_namespace else capabilities.held()
 
 
-def _capabilities(found: State, wanted: Wanted) -> int:
+def _capabilities(found: Target, wanted: Wanted) -> int:
     lacking = capabilities.names(wanted.allowed & ~most(found)) if wanted.allowed else []
     if lacking:
         told = f"capability {lacking[0]!r} is not held by the caller"
@@ -104,10 +102,9 @@ def _capabilities(found: State, wanted: Wanted) -> int:
     return held
 
 
-def _must_not_lift(found: State, more: int, where: str) -> None:
+def _must_not_lift(found: Target, more: int, where: str) -> None:
     """Raise HakoError if a process would have what the policy of the container's network cannot stand beside."""
-    policy = (found.definition.whole.get("network") or {}).get("policy")
-    if policy is None or policy["insist"] or policy["default"] == "any":
+    if not found.has_firm_policy:
         return
     from hakoniwa.spec.rules.networkrules import LIFTS
 
@@ -117,18 +114,18 @@ def _must_not_lift(found: State, more: int, where: str) -> None:
             raise HakoError(told, where=where, hint="network.policy_can_be_lifted = True in its file lets it")
 
 
-def _filters(found: State, held: int) -> tuple[Program, ...]:
+def _filters(found: Target, held: int) -> tuple[Program, ...]:
     """The container's seccomp programs; made anew for other capabilities, since the profile depends on them."""
     kept = programs.kept(found.filters) if held == found.capabilities else None
     if kept is not None:
         return kept
-    security = found.definition.security
+    security = found.security
     return programs.programs_for(security.seccomp, held, no_new_privs=security.no_new_privs)
 
 
-def _open(found: State) -> int:
+def _open(found: Target) -> int:
     """A pidfd of the container's first process. Raises HakoError."""
-    container = state.identity(found).open()
+    container = found.init.open()
     if container is None:
         raise HakoError(f"container {found.name!r} has just ended")
     return container
@@ -139,7 +136,7 @@ def _reap(pid: int) -> int:
     return code if code >= 0 else 128 - code
 
 
-def _run_with_terminal(found: State, wanted: Wanted, further: FurtherProcess) -> tuple[int, list[HakoError]]:
+def _run_with_terminal(found: Target, wanted: Wanted, further: FurtherProcess) -> tuple[int, list[HakoError]]:
     from hakoniwa.run.terminal.front import UserTerminal, terminal_type
     from hakoniwa.run.terminal.guard import guard_terminal
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import marshal
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 
 from hakoniwa import trust
 from hakoniwa.errors import HakoError
+from hakoniwa.known import copied
 from tests.conftest import Hako
-from tests.kept import copies, forge, how
+from tests.kept import STAMP, copies, forge, how, stamp
 
 Writer = Callable[..., Path]
 STRANGER = 1234
@@ -47,14 +49,24 @@ def forged(box: Writer, cache: Path, hako: Hako) -> tuple[Path, Path]:
     return path, copy
 
 
-def test_a_copy_that_somebody_else_could_have_written(hako: Hako, forged: tuple[Path, Path], places: Path) -> None:
-    path, copy = forged
-    content = copy.read_bytes()
+@pytest.fixture
+def forged_state(box: Writer, cache: Path, hako: Hako) -> Iterator[tuple[Path, Path]]:
+    """A running container, and a copy of what its state says that says something else; as root's own it is believed."""
+    path = box('config.environ["A"] = "good"')
+    hako("start", "-D", path, "--", "sleep", "1000")
+    hako("attach", path, "--", "true")
+    copy = Path(copied.place_of("joining box"))
+    state, (kind, fields) = marshal.loads(copy.read_bytes()[STAMP + 8 :])
+    evil(*fields["process"])
+    copy.write_bytes(copied.summed(stamp(), marshal.dumps((state, [kind, fields]))))
+    assert hako("attach", path, *SHOW).stdout == "evil\n"
+    yield path, copy
+    hako("kill", "-T", "0", path)
 
-    def again() -> None:
-        copy.unlink(missing_ok=True)
-        copy.write_bytes(content)
-        copy.chmod(0o600)
+
+def spoiled(copy: Path, places: Path) -> Iterator[None]:
+    """Put a copy in place such that somebody else could have written it, or that is none, in one way after another."""
+    content = copy.read_bytes()
 
     def own() -> None:
         os.chown(copy, STRANGER, 0)
@@ -73,10 +85,34 @@ def test_a_copy_that_somebody_else_could_have_written(hako: Hako, forged: tuple[
 
     ways = [own, link, pipe, *(lambda mode=mode: copy.chmod(mode) for mode in (0o620, 0o602, 0o640, 0o4600)), folder]
     for way in ways:
-        again()
-        assert hako("start", path, *SHOW).stdout == "evil\n"
+        if copy.is_dir():
+            copy.rmdir()
+        copy.unlink(missing_ok=True)
+        copy.write_bytes(content)
+        copy.chmod(0o600)
         way()
+        yield
+
+
+def test_a_copy_that_somebody_else_could_have_written(hako: Hako, forged: tuple[Path, Path], places: Path) -> None:
+    path, copy = forged
+    for _ in spoiled(copy, places):
         assert hako("start", path, *SHOW).stdout == "good\n"
+
+
+def test_a_copy_of_a_state_that_somebody_else_could_have_written(
+    hako: Hako, forged_state: tuple[Path, Path], places: Path
+) -> None:
+    path, copy = forged_state
+    for _ in spoiled(copy, places):
+        assert hako("attach", path, *SHOW).stdout == "good\n"
+
+
+def test_a_copy_of_the_state_of_an_earlier_run(hako: Hako, forged_state: tuple[Path, Path]) -> None:
+    path, _ = forged_state
+    hako("kill", path)
+    hako("start", "-D", path, "--", "sleep", "1000")
+    assert hako("attach", path, *SHOW).stdout == "good\n"
 
 
 @pytest.mark.parametrize("how_", ["owner", "mode", "link"])

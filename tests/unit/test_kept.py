@@ -13,7 +13,7 @@ import pytest
 import hakoniwa
 from hakoniwa.haco import keeping
 from hakoniwa.haco.loader import load
-from hakoniwa.known import kept
+from hakoniwa.known import copied, kept
 
 PACKAGE = Path(hakoniwa.__file__).parent
 EXAMPLES = sorted((PACKAGE.parent / "examples").glob("*.haco.py"))
@@ -163,19 +163,19 @@ def test_damage_of_every_kind(tmp_path: Path) -> None:
     path, stamp = tmp_path / "copy", bytes(range(20))
     path.touch(0o600)
     content = (("key",), (), (), (("", "Barn", {"name": "x", "containers": ()}, (), ()),))
-    whole = kept.summed(stamp, marshal.dumps(content))
+    whole = copied.summed(stamp, marshal.dumps(content))
     path.write_bytes(whole)
-    assert kept.content_of(str(path), stamp) == content
-    assert kept.content_of(str(path), bytes(20)) is None
+    assert copied.content_of(str(path), stamp) == content
+    assert copied.content_of(str(path), bytes(20)) is None
     for at in range(len(whole)):
         path.write_bytes(whole[:at])
-        assert kept.content_of(str(path), stamp) is None
+        assert copied.content_of(str(path), stamp) is None
         path.write_bytes(whole[:at] + bytes([whole[at] ^ random.Random(at).randrange(1, 256)]) + whole[at + 1 :])
-        assert kept.content_of(str(path), stamp) is None
+        assert copied.content_of(str(path), stamp) is None
     path.write_bytes(whole + b"x")
-    assert kept.content_of(str(path), stamp) is None
-    path.write_bytes(kept.summed(stamp, bytes(kept.LARGEST_COPY)))
-    assert kept.content_of(str(path), stamp) is None
+    assert copied.content_of(str(path), stamp) is None
+    path.write_bytes(copied.summed(stamp, bytes(copied.LARGEST_COPY)))
+    assert copied.content_of(str(path), stamp) is None
 
 
 # What makes a description, and of `os` what it may use: nothing that asks the kernel, or for the environment.

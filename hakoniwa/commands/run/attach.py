@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 
 from hakoniwa import log
-from hakoniwa.commands.selection import alive
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.security import capabilities
+from hakoniwa.known import joining
 from hakoniwa.options import NAME, PID, Command, Given, Option, usage_error
 from hakoniwa.run.exec import Wanted, most, run_to_end
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hakoniwa.known.statefile import State
+    from hakoniwa.known.joining import Target
 
 COMMAND = Command(
     name="attach",
@@ -33,7 +33,8 @@ COMMAND = Command(
 
 def run(given: Given) -> int:
     """Run the command in the one container that is meant."""
-    found = _the_running_one(given)
+    kept = _kept(given)
+    found = kept or _the_running_one(given)
     wanted = Wanted(
         command=given.argv,
         user=_id(given, "user", "-u"),
@@ -44,6 +45,8 @@ def run(given: Given) -> int:
         places={"user": "-u", "group": "-g", "allowed": "-A"},
     )
     status, lost = run_to_end(found, wanted)
+    if kept is None:
+        joining.keep(found.name)
     if lost and status == 0:
         raise lost[0]
     for error in lost:
@@ -51,12 +54,22 @@ def run(given: Given) -> int:
     return status
 
 
-def _the_running_one(given: Given) -> State:
+def _kept(given: Given) -> Target | None:
+    """What the command line means, if that is one container, and was kept as it is."""
+    name, file = given.value("name"), given.file
+    if given.value("target") is not None or (name is None) == (file is None):
+        return None
+    return joining.take_of_file(os.path.realpath(file)) if file is not None else joining.take(str(name))
+
+
+def _the_running_one(given: Given) -> Target:
+    from hakoniwa.commands.selection import alive
+
     running = alive(given, "attach")
     if len(running) > 1:
         names = " ".join(found.name for found in running)
         raise HakoError(f"several containers run: {names}", where=given.file or "", hint="choose one with -n NAME")
-    return running[0]
+    return joining.Target.of(running[0])
 
 
 def _id(given: Given, option: str, shown: str) -> int | str | None:
@@ -74,7 +87,7 @@ def _id(given: Given, option: str, shown: str) -> int | str | None:
         raise usage_error(f"must be {wrong}, not {short(text)}", shown) from None
 
 
-def _names(option: str, text: str | None, found: State) -> int:
+def _names(option: str, text: str | None, found: Target) -> int:
     """Capabilities by their names as a mask; `all` are those that a process of the container can have."""
     if text is None:
         return 0

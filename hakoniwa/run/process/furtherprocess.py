@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import _socket
     from collections.abc import Sequence
 
-    from hakoniwa.known.statefile import State
+    from hakoniwa.known.joining import Target
     from hakoniwa.plan.process import ProcessPlan
     from hakoniwa.steps.step import Context, Step
 
@@ -37,15 +37,14 @@ def _open_joining(groups: list[str]) -> list[int]:
 
 
 class FurtherProcess:
-    """One such process. `found` is the container's state, `container` a pidfd of its first process."""
+    """One such process. `found` is the container, `container` a pidfd of its first process."""
 
-    def __init__(self, found: State, container: int) -> None:
+    def __init__(self, found: Target, container: int) -> None:
         self._found = found
         self._name = found.name
         self._join = JoinNamespaces(pidfd=container, flags=namespaces_apart(found.init.pid))
         self._root = os.open(f"/proc/{found.init.pid}/root", os.O_PATH | os.O_CLOEXEC)
-        groups = [*found.cgroups, *([found.assigned_cgroup] if found.assigned_cgroup else [])]
-        *self._joining, self._unified = _open_joining(groups) if groups else [-1]
+        *self._joining, self._unified = _open_joining([*found.cgroups]) if found.cgroups else [-1]
         self._attributes: tuple[_socket.socket, _socket.socket] | None = None
         self.front = -1  # a socket that takes the master of the pty, or -1
         self.streams = Streams()
