@@ -115,8 +115,10 @@ def put_back() -> None:
                 _set(path, was)
             except FileNotFoundError:
                 continue  # the interface has gone meanwhile
-    if changes:
+    try:
         os.unlink(_record())
+    except FileNotFoundError:
+        pass  # nothing was changed
 
 
 def _value(path: str) -> str | None:

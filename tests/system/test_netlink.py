@@ -75,7 +75,10 @@ def test_a_pair_joins_a_namespace_to_a_bridge(ours: Namespace, theirs: Namespace
 def test_what_is_refused_says_why_and_leaves_nothing(ours: Namespace, theirs: Namespace) -> None:
     ours.add_bridge("br0")
     with pytest.raises(messages.Refused, match="File exists"):
-        ours.add_bridge("br0")
+        ours.add_bridge("br0", alias="another's")
+    there = ours.find("br0")
+    assert there is not None
+    assert there.alias == "", "what is there is not changed"
     lo = theirs.find("lo")
     assert lo is not None
     theirs.set(lo.index, up=True)

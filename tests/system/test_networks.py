@@ -14,7 +14,7 @@ import pytest
 
 from hakoniwa.kernel.processes.pidfd import wait_end
 from tests.barns import Barns, barns, document
-from tests.conftest import Hako
+from tests.conftest import HAKO, Hako
 from tests.machines import Machine, Server
 from tests.networks import HOST, OUTSIDE, TOKEN, Host, address_of, facts_of, host
 
@@ -195,8 +195,8 @@ def test_a_full_network_refuses_and_a_killed_one_s_address_is_free(hako: Hako, b
     two = box(lines, name="two")
     refused = hako("start", two, "--", "true", status=125)
     assert f"{two}:8: no address of 10.9.0.0/30 is free: 1 are in use on tiny0" in refused.stderr
-    os.kill(known["supervisor_pid"], signal.SIGKILL)
     pidfd = os.pidfd_open(known["pid"])
+    os.kill(known["supervisor_pid"], signal.SIGKILL)
     assert wait_end(pidfd, 10)
     os.close(pidfd)
     assert "inet 10.9.0.2/30" in hako("start", two, "--", "ip", "-4", "address").stdout
@@ -605,3 +605,37 @@ def test_what_a_reload_cannot_change_of_a_network_is_told(hako: Hako, box: Write
     assert "network: True → False: needs a restart" in hako("reload", box(""), status=None).stdout
     (lifted, *_) = [line for line in reloading(hako, box, 'config.network.policy = "none"') if "policy" in line]
     assert "was started with cap_net_admin, which can lift the policy from inside" in lifted
+    assert "was started with cap_net_admin, which can lift a policy" in lifted
+
+
+def without_writing_settings(hako: Hako, path: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Start it where /proc/sys is read-only."""
+    script = 'mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec "$@"'
+    command = ["unshare", "-m", "sh", "-c", script, "sh", str(HAKO), "start", str(path), *words]
+    return subprocess.run(
+        command, cwd=hako.folder, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+    )
+
+
+def test_a_host_that_lets_nothing_be_set(hako: Hako, box: Writer, host: Host) -> None:
+    path = box(AUTO)
+    refused = without_writing_settings(hako, path, "--", "true")
+    assert refused.returncode == 125
+    assert "cannot set net.ipv4.conf.haconiwa0.forwarding to 1" in refused.stderr
+    assert "haconiwa0" not in host.names()
+    host.setting("net/ipv4/ip_forward", "1")  # then all is as it has to be
+    done = without_writing_settings(hako, path, "--", "ip", "-4", "-o", "address")
+    assert done.returncode == 0, done.stderr
+    assert "inet 10.0.0." in done.stdout
+    assert "net.ipv6.conf.default.accept_ra cannot be set inside: Read-only file system" in done.stderr
+    host.setting("net/ipv4/ip_forward", "0")
+
+
+def test_a_host_without_ipv6(hako: Hako, box: Writer, host: Host) -> None:
+    host.setting("net/ipv6/conf/default/disable_ipv6", "1")  # of what is made from now on
+    assert "inet 10.0.0." in hako("start", box(AUTO), "--", "ip", "-4", "-o", "address").stdout
+    path = box('config.network.container_ip6 = "auto"')
+    done = hako("start", path, "--", "true", status=125)
+    assert "(is IPv6 switched off: net.ipv6.conf.all.disable_ipv6?)" in done.stderr
+    assert f"{path}:" in done.stderr
+    assert "haconiwa0" not in host.names()

@@ -98,8 +98,7 @@ class Links:
         parts = [text(_NAME, name), nested(_LINK_INFO, attribute(_KIND, b"bridge"), data)]
         parts += [number(_MTU, mtu)] if mtu else []
         parts += [attribute(_MAC, mac_bytes(mac))] if mac else []
-        wanted = [(_NEW_LINK, ACK | CREATE | EXCLUSIVE, _link(up=True) + b"".join(parts))]
-        self._make_link(wanted, name, alias, b"")
+        self._make_link(_link(up=True) + b"".join(parts), name, alias, b"")
 
     def add_veth(self, pair: Veth) -> None:
         """Make a pair, our end of which is up and a port of the bridge `master`. EEXIST if there is a link of that name.
@@ -120,19 +119,21 @@ class Links:
             # A frame may leave by the port that it came from: so a container reaches its own published ports.
             flags = [attribute(HAIRPIN, b"\1"), *([attribute(ISOLATED, b"\1")] if pair.isolated else [])]
             port = nested(_LINK_INFO, attribute(_PORT_KIND, b"bridge"), nested(_PORT_DATA, *flags))
-        wanted = [(_NEW_LINK, ACK | CREATE | EXCLUSIVE, _link(up=True) + b"".join(parts))]
-        self._make_link(wanted, pair.name, pair.alias, port)
+        self._make_link(_link(up=True) + b"".join(parts), pair.name, pair.alias, port)
 
-    def _make_link(self, wanted: list[Wanted], name: str, alias: str, more: bytes) -> None:
-        """Make a link, and give it what cannot be given at once. If that fails, the link is gone again."""
-        if alias or more:
-            body = _link() + text(_NAME, name) + (text(_ALIAS, alias[:255]) if alias else b"") + more
-            wanted = [*wanted, (_NEW_LINK, ACK, body)]
+    def _make_link(self, body: bytes, name: str, alias: str, more: bytes) -> None:
+        """Make a link, and give it what cannot be given at once. If that fails, the link is gone again.
+
+        Not in one datagram: the second message would be done, to the link of somebody else's, if that has the name already.
+        """
+        messages.request(self.channel, _NEW_LINK, CREATE | EXCLUSIVE, body)
+        if not alias and not more:
+            return
         try:
-            messages.transact(self.channel, wanted)
-        except Refused as refused:
-            if refused.at:
-                self.delete(name)
+            said = text(_ALIAS, alias[:255]) if alias else b""
+            messages.request(self.channel, _NEW_LINK, 0, _link() + text(_NAME, name) + said + more)
+        except Refused:
+            self.delete(name)
             raise
 
     def set(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from errno import EEXIST, ENODEV
 
+from hakoniwa import log
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.netlink import messages
 from hakoniwa.kernel.netlink.messages import Refused
@@ -15,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hakoniwa.kernel.netlink.routes import Link
     from hakoniwa.network.facts import InterfaceFacts
     from hakoniwa.spec.networks import Interface
 
@@ -77,15 +79,17 @@ def _make(links: Links, pair: Veth, number: int, lives: Callable[[str], bool]) -
         if not pair.name:
             continue  # that of an earlier run of ours may be on its way out, which takes longer than another name
         owner = links.find(name)
-        if owner is not None and not _is_left(owner.alias, pair.alias, lives):
-            whose = f"the container {owner.alias!r}" if owner.alias else "another link"
+        if owner is not None and not _is_left(owner, pair, lives):
+            whose = f"the container {owner.alias!r}" if lives(owner.alias) else "another link"
             raise HakoError(f"{whose} has the name {name}", hint="take another network.veth_host")
         _remove(links, name)
     raise HakoError("cannot find a name for the interface: all that were tried are taken")
 
 
-def _is_left(alias: str, own: str, lives: Callable[[str], bool]) -> bool:
-    return bool(alias) and (alias == own or not lives(alias))
+def _is_left(owner: Link, pair: Veth, lives: Callable[[str], bool]) -> bool:
+    """Whether a link is what a container has left on our bridge that does not live. An alias alone, anybody may have set."""
+    ours = owner.kind == "veth" and owner.master == pair.master and bool(owner.alias)
+    return ours and (owner.alias == pair.alias or not lives(owner.alias))
 
 
 def _remove(links: Links, name: str) -> None:
@@ -98,7 +102,7 @@ def _remove(links: Links, name: str) -> None:
 
 def remove_of(links: Links, container: str) -> list[str]:
     """Remove the pairs of a container that a namespace has kept. Returns their names."""
-    found = [link.name for link in links.every() if link.alias == container and link.kind == "veth"]
+    found = [link.name for link in links.every() if link.alias == container and link.kind == "veth" and link.master]
     for name in found:
         _remove(links, name)
     return found
@@ -121,9 +125,10 @@ def enter(namespace: int) -> Links:
                 file = os.open(f"/proc/sys/net/ipv6/conf/default/{setting}", os.O_WRONLY | os.O_CLOEXEC)
             except FileNotFoundError:
                 break  # a kernel without IPv6
-            except OSError:
-                channel.close()
-                raise
+            except OSError as error:
+                # It is a hardening: a host that lets nothing be set has containers all the same.
+                log.write(f"net.ipv6.conf.default.{setting} cannot be set inside: {error.strerror}", "warning")
+                break
             os.write(file, b"0")
             os.close(file)
     return Links(channel)

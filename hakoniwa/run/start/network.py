@@ -6,11 +6,13 @@ What a killed supervisor has left of it is found by its leases (network/leases.p
 from __future__ import annotations
 
 import os
+from errno import EACCES, EAFNOSUPPORT, EOPNOTSUPP, EPERM
 
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.netlink import messages
 from hakoniwa.kernel.netlink.routes import Links, address_bytes
 from hakoniwa.known import state
+from hakoniwa.known.glance import names as listed
 from hakoniwa.known.statefile import ALIVE
 from hakoniwa.network import firewall, publishing
 from hakoniwa.network.clearing import leave_bridge
@@ -73,7 +75,13 @@ def _explained(error: OSError | HakoError, what: str, where: str) -> HakoError:
         error.where = error.where or where
         return error
     path = f"{error.filename}: " if isinstance(error.filename, str) else ""
-    hint = "it takes root's capability net_admin" if error.errno == 1 else ""
+    hints = {
+        EPERM: "it takes root's capability net_admin",
+        EACCES: "is IPv6 switched off: net.ipv6.conf.all.disable_ipv6?",
+        EAFNOSUPPORT: "the kernel has no IPv6: leave container_ip6 out",
+        EOPNOTSUPP: "the kernel lacks what this takes: bridges, veth, or IPv6",
+    }
+    hint = hints.get(error.errno or 0, "")
     return HakoError(f"cannot {what}: {path}{error.strerror}", where=where, hint=hint)
 
 
@@ -300,7 +308,7 @@ class JoinBridges(HostStep):
 
 
 def _lives(container: str) -> bool:
-    known = state.read(container)
+    known = state.read(container) if container in listed() else None
     return known is not None and known.status in ALIVE
 
 
