@@ -307,6 +307,31 @@ def test_in_a_read_only_rootfs_they_have_a_place_too(hako: Hako, host: Host, box
     assert (rootfs / "etc" / "hosts").read_text() == ""
 
 
+@pytest.mark.parametrize("link", [False, True])
+def test_also_in_one_on_layers(hako: Hako, host: Host, write_file: Writer, places: Path, link: bool) -> None:
+    """They are made in the layer of its own, which looks as before; what lies below belongs to others."""
+    remove = "rm -f $ROOTFS/etc/hosts $ROOTFS/etc/resolv.conf; chmod 750 $ROOTFS/etc"
+    linked = "; ln -s /etc/real $ROOTFS/etc/resolv.conf; echo x > $ROOTFS/etc/real" if link else ""
+    (places / "bootstrap").mkdir()
+    recipe = places / "bootstrap" / "mine"
+    recipe.write_text(f'#!/bin/sh -e\n"{Path(__file__).parents[2]}/bootstrap/busybox"\n{remove}{linked}\n')
+    recipe.chmod(0o755)
+    layered = 'config.bootstrap.strategy = "recipe"\nconfig.bootstrap.recipe = "mine"\nconfig.rootfs.readonly = True\n'
+    path = write_file(layered + ALONE)
+    hako("create", path)
+    upper = places / "lib" / "box" / "upper"
+    assert upper.is_dir()
+    before = sorted(str(one) for one in (places / "lib" / ".layers").rglob("*"))
+    script = "cat /etc/hosts /etc/resolv.conf; stat -c %a /etc"
+    for _ in range(2):
+        done = hako("start", path, "--", "sh", "-c", script)
+        assert done.stdout.startswith("127.0.0.1 localhost\n")
+        assert "# made by hakoniwa" in done.stdout
+        assert done.stdout.endswith("750\n")
+    assert sorted(str(one) for one in (places / "lib" / ".layers").rglob("*")) == before
+    assert sorted(os.listdir(upper / "etc")) == (["hosts"] if link else ["hosts", "resolv.conf"])
+
+
 @pytest.mark.parametrize("target", ["/etc/hosts", "/etc/resolv.conf"])
 def test_a_link_of_the_rootfs_leads_nowhere_outside(
     hako: Hako, host: Host, box: Writer, rootfs: Path, places: Path, target: str

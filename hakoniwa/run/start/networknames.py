@@ -69,8 +69,11 @@ class MakeNetworkFiles(HostStep):
             hint = 'network.dns(servers=["192.0.2.53"]) names one'
             log.write(f"{container.name}: host names are not resolved: {found.lacks} ({hint})", "warning")
         _must_be_enforceable(_network_of(container), found)
-        if container.files.rootfs.readonly:
-            self._make_targets(life)
+        rootfs = container.files.rootfs
+        if rootfs.readonly and not rootfs.layered and rootfs.replacement is None and not life.launch.maps.rootless:
+            from hakoniwa.host.targets import make_targets
+
+            make_targets(rootfs.path, life.launch.layers, map(os.path.basename, self._paths))
         try:
             for path in self._paths:
                 text = found.text() if path.endswith(RESOLV) else _beginning(container, life)
@@ -81,29 +84,6 @@ class MakeNetworkFiles(HostStep):
             raise HakoError(told, where=container.name, hint="is the disk full?") from None
         files = {"hosts_file": own_file(container, HOSTS), "resolv_file": own_file(container, RESOLV)}
         life.have_network((life.base.network or NetworkFacts()).replace(**files))
-
-    def _make_targets(self, life: Life) -> None:
-        """Have what is mounted on be there in a rootfs that is shown read-only: nobody would think of that.
-
-        Of one on layers nothing is made: they belong to others, too. The step that mounts tells what is missing.
-        """
-        from hakoniwa.host.paths import open_outside
-        from hakoniwa.kernel.filesystem import paths
-
-        rootfs, launch = life.container.files.rootfs, life.launch
-        if rootfs.layered or launch.layers or launch.maps.rootless or rootfs.replacement is not None:
-            return
-        try:
-            folder = open_outside(rootfs.path, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError:
-            return  # the step that mounts it tells
-        try:
-            for path in self._paths:
-                os.close(paths.make_inside(folder, f"/etc/{os.path.basename(path)}", folder=False))
-        except OSError:
-            pass
-        finally:
-            os.close(folder)
 
     def undo(self) -> None:
         while self._open:
