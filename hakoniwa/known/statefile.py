@@ -43,7 +43,7 @@ class Damaged(HakoError):
     def __init__(self, name: str, path: str, problem: str) -> None:
         self.problem = problem
         hint = self._way_out
-        if os.path.dirname(path) == folder_of(name) and (pid := _holder(name)) is not None:
+        if os.path.dirname(path) == folder_of(name) and (pid := holder(name)) is not None:
             hint = f"its supervisor lives: kill {pid} ends it, and then {hint}"
         super().__init__(f"what is known of it cannot be read: {path}: {problem}", where=name, hint=hint)
 
@@ -198,7 +198,7 @@ def known_names(known: Iterable[Head]) -> list[str]:
     return sorted({name for one in known for name in (one.name, one.barn)})
 
 
-def _holder(name: str) -> int | None:
+def holder(name: str) -> int | None:
     """The process that holds the lock of a container, as far as /proc/locks tells. `man 5 proc_locks`."""
     try:
         file = lock_name(os.path.join(folder_of(name), LOCK))

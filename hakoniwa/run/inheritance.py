@@ -29,4 +29,5 @@ class Inheritance(Record):
     background: bool
     watch: bool  # reload when the file changes
     wait: bool  # the caller waits until the container is ready
+    beside: tuple[str, ...] = ()  # the containers of the barn, by their names
     shared: Mapping[str, int] = NOTHING  # the namespaces that the barn shares, open

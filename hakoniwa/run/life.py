@@ -46,6 +46,7 @@ class Life:
         self.statewriter = StateWriter(container, launch, self.base, inherited)
         self.groups: Groups | None = None
         self.reservation: Reservation | None = None  # of published ports
+        self.entered: dict[str, int] = {}  # namespaces that the first process is cloned into besides, open
         self.payload: Payload | None = None  # from the clone on
         self.status: Literal["created", "running"] = "running"  # for the state, as long as it lives
         self.error: HakoError | None = None  # why the payload never ran, or was ended

@@ -177,6 +177,7 @@ class Supervisor:
         first = FirstProcess(self._container, self._life.launch, self._inherited, joining, unified)
         first.run_hooks = self._run_hooks_in_child
         first.keep_namespaces = self._keep_namespaces
+        first.entered = self._life.entered
         if (groups := self._life.groups) and "cgroup" in self._container.files.independent:
             first.hierarchies = groups.hierarchies()
         if self._log is not None:

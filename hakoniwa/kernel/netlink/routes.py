@@ -27,6 +27,7 @@ _MAC, _NAME, _MTU, _MASTER, _LINK_INFO, _ALIAS, _EXTENDED, _PEER_NAMESPACE = 1, 
 _KIND, _DATA, _PORT_KIND, _PORT_DATA = 1, 2, 4, 5
 _VETH_PEER = 1
 _FORWARD_DELAY, _STP = 1, 5  # of a bridge
+_PARENT, _MACVLAN_MODE = 5, 1
 # Attributes of an address (IFA_…) and of a route (RTA_…)
 _ADDRESS, _LOCAL, _BROADCAST, _FLAGS, _NO_DAD = 1, 2, 4, 8, 0x2
 _DESTINATION, _OUT, _GATEWAY, _PRIORITY = 1, 4, 5, 6
@@ -120,6 +121,15 @@ class Links:
             flags = [attribute(HAIRPIN, b"\1"), *([attribute(ISOLATED, b"\1")] if pair.isolated else [])]
             port = nested(_LINK_INFO, attribute(_PORT_KIND, b"bridge"), nested(_PORT_DATA, *flags))
         self._make_link(_link(up=True) + b"".join(parts), pair.name, pair.alias, port)
+
+    def add_macvlan(self, name: str, parent: int, mode: int, namespace: int, *, mtu: int = 0, mac: str = "") -> None:
+        """Make a macvlan of one of our links, by its index, in the namespace of a descriptor. EEXIST if there is a link of that name."""
+        data = nested(_DATA, number(_MACVLAN_MODE, mode))
+        parts = [text(_NAME, name), number(_PARENT, parent), number(_PEER_NAMESPACE, namespace)]
+        parts += [number(_MTU, mtu)] if mtu else []
+        parts += [attribute(_MAC, mac_bytes(mac))] if mac else []
+        parts.append(nested(_LINK_INFO, attribute(_KIND, b"macvlan"), data))
+        messages.request(self.channel, _NEW_LINK, CREATE | EXCLUSIVE, _link() + b"".join(parts))
 
     def _make_link(self, body: bytes, name: str, alias: str, more: bytes) -> None:
         """Make a link, and give it what cannot be given at once. If that fails, the link is gone again.

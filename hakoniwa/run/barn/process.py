@@ -254,6 +254,7 @@ class BarnProcess:
             background=background,
             wait=wait,
             watch=watch,
+            beside=tuple(member.name for member in self.members),
             shared=self.shared.descriptors if self.shared else NOTHING,
         )
 

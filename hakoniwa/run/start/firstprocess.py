@@ -39,6 +39,7 @@ class FirstProcess:
         self._unified = unified
         self.hierarchies: tuple[str, ...] = ()  # that the container has a cgroup in
         self._is_sibling = False  # it is to be a child of our own parent
+        self.entered: dict[str, int] = {}  # namespaces that it is cloned into besides those that its definition names
         self.output = -1  # a pipe that takes the place of standard output and error in the background
         self.streams = Streams()
         self.run_hooks: Callable[[str], None] = lambda point: None
@@ -112,10 +113,10 @@ class FirstProcess:
 
     def _open_entered(self) -> list[tuple[str, int]]:
         if not self._container.namespaces.entered:
-            return []
+            return [*self.entered.items()]
         from hakoniwa.steps.namespaces import open_entered
 
-        return open_entered(self._container.namespaces.entered, self._inherited.shared)
+        return [*open_entered(self._container.namespaces.entered, self._inherited.shared), *self.entered.items()]
 
     def _open_channel(self) -> tuple[_socket.socket, _socket.socket] | None:
         if not self._flavour.waits_for_host(self._container, self._launch):

@@ -39,6 +39,10 @@ def network_steps(container: Container) -> list[HostStep]:
     """What is done on the host for a container's network, in order. Raises HakoError for what is not carried out yet."""
     network = container.network
     assert network is not None
+    if network.share_with is not None:
+        from hakoniwa.run.start.joining.sharing import ShareNetwork
+
+        return [ShareNetwork(container, network), *name_steps(container)]
     _must_be_there(network)
     steps: list[HostStep] = []
     if network.namespace is not None:
@@ -48,8 +52,12 @@ def network_steps(container: Container) -> list[HostStep]:
 
         steps.append(ClaimPorts(network))
     steps += [ClaimAddress(container.name, network, number, one) for number, one in on_bridges(network)]
-    if network.interfaces:
+    if on_bridges(network):
         steps.append(JoinBridges(container.name, network))
+    if len(on_bridges(network)) < len(network.interfaces):
+        from hakoniwa.run.start.joining.others import other_steps
+
+        steps += other_steps(network)
     if network.published:
         from hakoniwa.run.start.ports import PublishPorts
 
@@ -60,13 +68,8 @@ def network_steps(container: Container) -> list[HostStep]:
 
 
 def _must_be_there(network: Network) -> None:
-    words = {
-        "share_with()": network.share_with is not None,
-        **{f"{one.kind}": True for one in network.interfaces if one.kind != "bridge"},
-    }
-    for word, used in words.items():
-        if used:
-            raise HakoError(f"network.{word} is not supported yet", where=network.where)
+    if any(one.kind == "cni" for one in network.interfaces):
+        raise HakoError("network.cni() is not supported yet", where=network.where)
 
 
 def _explained(error: OSError | HakoError, what: str, where: str) -> HakoError:
@@ -174,6 +177,7 @@ class ClaimAddress(HostStep):
         self._prepare_firewall(bridge)
         facts = life.base.network or NetworkFacts()
         first = not any(other.gateway or other.gateway6 for other in facts.interfaces)
+        first = first and not any(other.gateway for other in self._network.interfaces)  # of a macvlan, as the file says
         bare = address.partition("/")[0] or address6.partition("/")[0]
         found = InterfaceFacts(
             name=guest_name(self._number, one),
@@ -278,8 +282,9 @@ class JoinBridges(HostStep):
         self._network = network
 
     def __str__(self) -> str:
-        names = [guest_name(number, one) for number, one in enumerate(self._network.interfaces)]
-        return f"make {' '.join(names)} inside, with a way to {' '.join(one.bridge_name for one in self._network.interfaces)}"
+        found = on_bridges(self._network)
+        names = [guest_name(number, one) for number, one in found]
+        return f"make {' '.join(names)} inside, with a way to {' '.join(one.bridge_name for _, one in found)}"
 
     def do(self, life: Life) -> None:
         facts = life.base.network

@@ -44,6 +44,9 @@ def _where_it_is(container: Container, network: Network) -> Iterator[Found]:
 def _is_another_s(container: Container, network: Network) -> Iterator[Found]:
     if network.share_with == container.name:
         yield "network.share_with", "a container cannot share its network with itself", "name another container"
+    if "net" in container.namespaces.own:
+        told = "a net namespace of its own and share_with exclude each other"
+        yield "network.share_with", told, 'remove namespace.unshare("net")'
     taken = {
         "interfaces": network.interfaces,
         "published": network.published,
@@ -108,7 +111,10 @@ def _others_fit(path: str, one: Interface) -> Iterator[Found]:
         yield f"{path}.cni", "an interface of CNI's needs the name of a network", 'cni("NET")'
     for word in ("container_ip", "container_ip6"):
         address = getattr(one, word)
-        if one.kind == "macvlan" and address not in (None, AUTO) and "/" not in address:
+        if one.kind == "macvlan" and address == AUTO:
+            told = "nobody gives a macvlan an address by itself: its network is the parent's"
+            yield f"{path}.{word}", told, f'{word}="192.0.2.7/24", or None'
+        elif one.kind == "macvlan" and address is not None and "/" not in address:
             yield f"{path}.{word}", f"{address} has no mask", f"{address}/{64 if ':' in address else 24}"
 
 
@@ -189,10 +195,18 @@ def broken_rules_of_all(barn: Barn) -> Iterator[tuple[int, str, str, str]]:
     own: dict[tuple[str, ...], str] = {}
     ports: list[tuple[str, Published]] = []
     standing = {one.name for one in barn.containers if one.network is not None and stands(one.network.policy)}
+    sharing = {
+        one.name: one.network.share_with
+        for one in barn.containers
+        if one.network is not None and one.network.share_with is not None
+    }
     for number, container in enumerate(barn.containers):
         network = container.network
         if network is None:
             continue
+        if network.share_with in sharing:
+            told = f"{network.share_with} shares the network of {sharing[network.share_with]}"
+            yield number, "network.share_with", told, f'share_with("{sharing[network.share_with]}")'
         names = _lifting(container.security.capabilities) if network.share_with in standing else []
         if names:
             told = f"{network.share_with} has a policy, and {', '.join(f'{name} {LIFTS[name]}' for name in names)}"
