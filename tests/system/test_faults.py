@@ -15,6 +15,7 @@ import pytest
 from hakoniwa.kernel.processes.pidfd import wait_end
 from tests.conftest import HAKO, Hako
 from tests.leaks import Snapshot
+from tests.system.stepping import children, stopped_at_step
 
 Writer = Callable[..., Path]
 
@@ -187,39 +188,19 @@ def test_a_supervisor_killed_at_each_step_of_the_plan(
     hako: Hako, box: Writer, places: Path, step: int, body: str
 ) -> None:
     path = box(f'{body}\nconfig.add_mount_point("tmpfs", to="/tmp", fs="tmpfs")')
-    told, tell = os.pipe()
-    wait, let = os.pipe()
-    for descriptor, number in ((tell, 100), (wait, 101)):
-        os.dup2(descriptor, number)
-        os.close(descriptor)
-    front = subprocess.Popen(
-        [sys.executable, "-I", str(HARNESS), "child", str(step), "start", str(path), "--", "true"],
-        cwd=places,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        pass_fds=(100, 101),
-    )
-    os.close(100)
-    os.close(101)
-    reached = os.read(told, 1)
-    if reached:
-        (supervisor,) = children(front.pid) if body == APART else [front.pid]
-        (init,) = children(supervisor)
-        first = os.pidfd_open(init)
-        os.kill(supervisor, signal.SIGKILL)
-        os.write(let, b"x")
-        assert wait_end(first, 10)
-        os.close(first)
-    assert front.wait(20) == (0 if not reached else 125 if body == APART else -signal.SIGKILL)
-    os.close(told)
-    os.close(let)
+    with stopped_at_step(places, path, step) as stopped:
+        front = stopped.front
+        if stopped.reached:
+            (supervisor,) = children(front.pid) if body == APART else [front.pid]
+            (init,) = children(supervisor)
+            first = os.pidfd_open(init)
+            os.kill(supervisor, signal.SIGKILL)
+            stopped.go_on()
+            assert wait_end(first, 10)
+            os.close(first)
+        assert front.wait(20) == (0 if not stopped.reached else 125 if body == APART else -signal.SIGKILL)
     assert hako("start", path, "--", "echo", "again").stdout == "again\n"
     assert cgroups() == []
-
-
-def children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from tests.barns import Barns, barns, document
 from tests.conftest import HAKO, Hako
 from tests.machines import Machine, Server
 from tests.networks import HOST, OUTSIDE, TOKEN, Host, address_of, facts_of, host
+from tests.system.stepping import children, stopped_at_step
 
 __all__ = ["barns", "host"]
 
@@ -464,6 +465,29 @@ def test_a_killed_supervisor_leaves_nothing_to_the_next_start(
     done = hako("start", path, "--", "echo", "again")
     assert done.stdout == "again\n"
     assert f"cleared what a killed supervisor had left: network namespace {NETNS}" in done.stderr
+
+
+@pytest.mark.parametrize("who", ["supervisor", "first process"])
+@pytest.mark.parametrize("step", [0, 4, 9, 14, 19])
+def test_who_is_killed_while_the_first_process_is_at_a_step(
+    hako: Hako, box: Writer, host: Host, places: Path, step: int, who: str
+) -> None:
+    path = box(f'{NAMED}config.network.publish("8080:80")')
+    with stopped_at_step(places, path, step) as stopped:
+        assert stopped.reached
+        (supervisor,) = children(stopped.front.pid)
+        (init,) = children(supervisor)
+        first = os.pidfd_open(init)
+        os.kill(supervisor if who == "supervisor" else init, signal.SIGKILL)
+        stopped.go_on()
+        assert wait_end(first, 10)
+        os.close(first)
+        assert stopped.front.wait(20) == 125
+    if who == "supervisor":
+        hako("gc")
+    assert "haconiwa0" not in host.names()
+    assert not os.path.exists(PLACE)
+    assert hako("start", path, "--", "echo", "again").stdout == "again\n"
 
 
 def test_a_first_process_that_is_killed_while_it_waits(hako: Hako, box: Writer, host: Host) -> None:
