@@ -217,7 +217,7 @@ class Lock:
 
 
 def let_go() -> None:
-    """Close the socket that this process has.
+    """Close the socket that this process has; its end would, too.
 
     The kernel has who closes one wait until nobody can be looking at what was deleted any more, some ten milliseconds
     (nf_tables_trans_destroy_flush_work). So a child is the last to have it: it ends once we have, and nobody waits for it.
@@ -301,8 +301,6 @@ def forget(bridge: str) -> None:
             )
         if last:
             sysctls.put_back()
-    if last:
-        let_go()
 
 
 def _remove_table(firewall: Firewall) -> list[Message]:

@@ -43,7 +43,7 @@ def publish(name: str, address4: str, address6: str, published: Sequence[Publish
 
 
 def withdraw(name: str, address4: str, address6: str, published: Sequence[Published]) -> None:
-    """Have what `publish` was given lead nowhere any more. Raises HakoError. `firewall.let_go` is to be called at the end."""
+    """Have what `publish` was given lead nowhere any more. Raises HakoError. `firewall.let_go` goes last."""
     gone = _elements(name, address4, address6, published)
     with Firewall() as firewall:
         try:

@@ -117,6 +117,10 @@ class Supervisor:
         finally:
             for failure in self._life.undo.run():
                 log.write(f"{self._container.name}: {failure}", "warning")
+            if self._life.base.network is not None:
+                from hakoniwa.network import firewall
+
+                firewall.let_go()  # once nobody waits for us any more but for our end
 
     def _tell_failure(self, error: HakoError) -> None:
         self._inherited.tell(messages.FAILED, *messages.parts_of(error))

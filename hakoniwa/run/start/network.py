@@ -244,8 +244,6 @@ class ClaimAddress(HostStep):
                     leases.release(bridge, address)
                 os.close(lock)
             leave_bridge(bridge)
-        if self._number == on_bridges(self._network)[0][0]:
-            firewall.let_go()  # the last one that needs it
         state.strike_notes(self._container)
 
     def undoing(self) -> str:
