@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _socket
+import os
 from errno import EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT, EMFILE
 
 from hakoniwa.errors import HakoError
@@ -22,10 +23,10 @@ _SUPERVISOR = "hako:"  # begins the name of the process (run/supervisor.py)
 
 
 class Reservation:
-    """A socket for each port."""
+    """A socket for each port: its descriptor, which a barn's process hands on to a supervisor and closes."""
 
     def __init__(self) -> None:
-        self._held: dict[Key, _socket.socket] = {}
+        self._held: dict[Key, int] = {}
 
     def take(self, published: Sequence[Published]) -> list[Key]:
         """Reserve what is not held yet, and tell which that is. Raises HakoError, and then nothing is reserved that was not before."""
@@ -45,7 +46,7 @@ class Reservation:
     def drop(self, keys: Sequence[Key]) -> None:
         """Let go of some."""
         for key in keys:
-            self._held.pop(key).close()
+            os.close(self._held.pop(key))
 
     def keep(self, published: Sequence[Published]) -> None:
         """Let go of all others."""
@@ -54,18 +55,18 @@ class Reservation:
 
     def descriptors(self) -> list[int]:
         """Those of the sockets."""
-        return [one.fileno() for one in self._held.values()]
+        return [*self._held.values()]
 
     def close(self) -> None:
         """Let go of all."""
         self.drop([*self._held])
 
 
-def _reserve(host: str, port: int, protocol: str, where: str) -> _socket.socket:
-    """A socket that has a port of the host to itself, on one address or on all ("": of IPv4 and IPv6). Raises HakoError."""
+def _reserve(host: str, port: int, protocol: str, where: str) -> int:
+    """The descriptor of a socket that has a port of the host to itself, on one address or on all ("": of IPv4 and IPv6). Raises HakoError."""
     told = f"cannot publish {words(host, port, protocol)}"
     try:
-        return _bound(host, port, protocol)
+        return _bound(host, port, protocol).detach()
     except OSError as error:
         if error.errno == EADDRINUSE:
             raise _taken(host, port, protocol, where) from None

@@ -544,16 +544,15 @@ def test_reload_gives_ports_to_a_container_that_had_none_and_repairs(hako: Hako,
 def test_containers_with_and_without_ipv6_on_one_bridge(hako: Hako, box: Writer, host: Host) -> None:
     first = box(READONLY + 'config.network.publish("8080:80")', name="first")
     second = box(READONLY + 'config.network.publish("8081:80")\nconfig.network.container_ip6 = "auto"', name="second")
-    with started(hako, first) as one, Server(one, 80, name="first"):
-        with started(hako, second) as two, Server(two, 80, name="second"):
-            host.run("nft", "flush", "ruleset")
-            hako("reload", first)
-            assert ask(host.outside, HOST, 8080) == f"first {OUTSIDE}"
-            assert ask(host.outside, HOST, 8081) == f"second {OUTSIDE}"
-            assert ask(host.outside, "2001:db8::1", 8081) == "second 2001:db8::2"
-        hako("start", first.with_name("first.haco.py"), "--", "true", status=125)  # it runs
-        hako("kill", second)
-        hako("start", second, "--", "true")
+    one, two = started(hako, first), started(hako, second)
+    with one, two, Server(one, 80, name="first"), Server(two, 80, name="second"):
+        host.run("nft", "flush", "ruleset")
+        hako("reload", first)
+        assert ask(host.outside, HOST, 8080) == f"first {OUTSIDE}"
+        assert ask(host.outside, HOST, 8081) == f"second {OUTSIDE}"
+        assert ask(host.outside, "2001:db8::1", 8081) == "second 2001:db8::2"
+    hako("kill", second)
+    hako("start", second, "--", "true")
 
 
 def test_the_end_of_one_whose_table_was_flushed(hako: Hako, box: Writer, host: Host) -> None:
@@ -602,6 +601,35 @@ def test_gc_removes_what_a_killed_one_has_published(hako: Hako, box: Writer, hos
     os.close(pidfd)
     hako("gc")
     assert ruleset(host) == ""
+
+
+def test_containers_of_a_barn_have_each_their_ports(hako: Hako, write_file: Writer, rootfs: Path, host: Host) -> None:
+    """Their ports are reserved in the barn's process, which hands them on."""
+    body = f"""
+config.name = "barn"
+config.init_command = ["/bin/sleep", "1000"]
+config.chroot_to({str(rootfs)!r})
+config.rootfs.readonly = True
+for number in range(3):
+    with config.define() as container:
+        container.name = f"box{{number}}"
+        container.network.publish(f"{{8080 + number}}:80")
+"""
+    path = write_file(body)
+    hako("start", "-D", path)
+    for number in range(3):
+        pid = supervisor(hako, f"box{number}")
+        child = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+        with Inside(child) as inside, Server(inside, 80, name=f"box{number}"):
+            assert ask(host.outside, HOST, 8080 + number) == f"box{number} {OUTSIDE}"
+        with pytest.raises(OSError, match="Address already in use"):
+            host.listen(8080 + number)
+    hako("kill", "-n", "box1")
+    host.listen(8081).close()
+    for number in (0, 2):
+        with pytest.raises(OSError, match="Address already in use"):
+            host.listen(8080 + number)
+    hako("kill", path)
 
 
 def test_two_files_that_publish_a_port_at_the_same_moment(hako: Hako, box: Writer, host: Host) -> None:
