@@ -63,7 +63,7 @@ class Reservation:
 
 
 def _reserve(host: str, port: int, protocol: str, where: str) -> int:
-    """The descriptor of a socket that has a port of the host to itself, on one address or on all ("": of IPv4 and IPv6). Raises HakoError."""
+    """A descriptor that has a port of the host to itself, on one address or on all ("": of IPv4 and IPv6). Raises HakoError."""
     told = f"cannot publish {words(host, port, protocol)}"
     try:
         return _bound(host, port, protocol).detach()
