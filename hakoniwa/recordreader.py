@@ -39,8 +39,35 @@ def read(kind: type[Of], value: object) -> Of:
     elif len(fields) != len(value):
         unknown = next(name for name in value if name not in fields)
         raise Unreadable(f"has an unknown {shown(unknown)}")
+    return _made_of(kind, fields)
+
+
+def read_alike(kind: type[Of], values: list[object]) -> list[Of]:
+    """The records that values of JSON are which all have the same fields: many are checked field by field in a part of the time.
+
+    Raises Unreadable if one of them is none, or is not like the others; `read` tells what is wrong with it.
+    """
+    alike = [value for value in values if type(value) is dict]
+    if len(alike) != len(values) or len(set(map(tuple, alike))) != 1:
+        raise Unreadable("are not alike")
+    columns = dict(zip(alike[0], zip(*map(dict.values, alike), strict=True), strict=True))
+    for name, kinds, reader in _fields_of(kind):
+        column = columns.pop(name, None)
+        if column is None:
+            if not hasattr(kind, name):
+                raise Unreadable(f"lacks {name!r}")
+        elif not set(map(type, column)).issubset(kinds):
+            for value, item in zip(alike, column, strict=True):
+                value[name] = reader(item)
+    if columns or kind._whole:
+        raise Unreadable("have more fields")
+    return [_made_of(kind, value) for value in alike]
+
+
+def _made_of(kind: type[Of], fields: dict[str, Any]) -> Of:
+    """A record of fields that were looked at, as `__init__` would do once more. Raises Unreadable."""
     record = kind.__new__(kind)
-    object.__setattr__(record, "__dict__", fields)  # `__init__` would look at each once more
+    object.__setattr__(record, "__dict__", fields)
     record._check()
     return record
 
@@ -210,6 +237,8 @@ def _named(each: Reader) -> Reader:
 
 def must_be_shallow(value: Any) -> Any:
     """A value as it is, unless it is nested so deeply that who goes through it by recursion could not."""
+    if not value:
+        return value
     level = [value]
     for _ in range(NESTED):
         level = [item for held in level if isinstance(held, _HOLDING) for item in _items(held)]

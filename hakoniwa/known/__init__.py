@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 # Of states and records. To be raised with each field that is added: a file of a later schema is left alone, and not read.
-SCHEMA = 5
+SCHEMA = 6
 BEGINNING = 2048  # bytes, in which the first line of a file ends, but for the longest paths
 STATE, RECORDS = "state.json", ".containers"

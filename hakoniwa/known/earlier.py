@@ -27,6 +27,7 @@ _GROUPS: dict[str, dict[str, str]] = {
 }
 
 _LAST_WITHOUT_HEAD = 4  # until that schema, the metadata were a part of the definition alone, and pids of processes
+_LAST_WITHOUT_NETWORK = 5  # until that schema, a head did not say what lists show of a network
 _LAST_CREATED = 2  # until that schema, "created" was said of a container whose rootfs was made; today, of a held one
 
 
@@ -41,15 +42,30 @@ def bring_up(value: dict[str, Any], schema: int) -> None:
         definition.update(flat)
     if schema <= _LAST_WITHOUT_HEAD:
         _move_to_head(value)
+    if schema <= _LAST_WITHOUT_NETWORK:
+        _show_network(value)
     if schema <= _LAST_CREATED and value.get("status") == "created":
         value["status"] = "built"
+
+
+def _show_network(value: dict[str, Any]) -> None:
+    """Raises Unreadable."""
+    value.pop("has_network", None)
+    if type(value.get("network")) is dict:
+        from hakoniwa import recordreader
+        from hakoniwa.network.facts import NetworkFacts, shown
+        from hakoniwa.spec.networks import Network
+
+        definition = value.get("definition")
+        described = definition.get("network") if type(definition) is dict else None
+        policy = recordreader.read_field(Network, "policy", described) if type(described) is dict else None
+        value["network_shown"] = shown(recordreader.read(NetworkFacts, value["network"]), policy)
 
 
 def _move_to_head(value: dict[str, Any]) -> None:
     definition = value.get("definition")
     if type(definition) is dict:
         value |= {word: definition[word] for word in ("metadata", "origin") if word in definition}
-    value["has_network"] = value.get("network") is not None
     for who, before in (("init", ""), ("supervisor", "supervisor_")):
         process = value.pop(who, None)
         if type(process) is dict:

@@ -116,7 +116,9 @@ class Head(Record):
     boot_id: str = ""
     lock: str = ""  # who has locked what, as /proc/locks has it; an earlier version does not say it
     log: str | None = None  # if it runs in the background
-    has_network: bool = False  # of its own
+    network_shown: dict[str, Any] | None = (
+        None  # what lists show of its network (network/facts.py); None for the host's
+    )
     error: str | None = None
     exit: End | None = None
 

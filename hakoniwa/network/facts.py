@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from hakoniwa.record import Record
-from hakoniwa.spec.networks import Published  # `recordreader.read` finds it here
+from hakoniwa.record import Record, plain
+from hakoniwa.spec.networks import (
+    Policy,
+    Published,
+    allowed_text,
+    publish_text,
+)  # `recordreader.read` finds Published here
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class InterfaceFacts(Record):
@@ -46,3 +55,17 @@ class NetworkFacts(Record):
         """The addresses, without masks."""
         words = [word for one in self.interfaces for word in (one.address, one.address6)]
         return [word.partition("/")[0] for word in words if word]
+
+
+def shown(facts: NetworkFacts, policy: Policy | None) -> dict[str, Any]:
+    """What lists show of a network: interfaces, ports, and what the container may reach."""
+    policy = policy or Policy()
+    allowed = " ".join(map(allowed_text, policy.allowed)) or "none"
+    return {
+        "interfaces": [
+            {name: value for name, value in plain(one).items() if value not in ("", 0)} for one in facts.interfaces
+        ],
+        "published": [publish_text(one) for one in facts.published],
+        "namespace": facts.namespace or None,
+        "policy": allowed if policy.default == "list" else policy.default,
+    }

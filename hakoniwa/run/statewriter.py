@@ -14,12 +14,13 @@ from hakoniwa.record import plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Literal
+    from typing import Any, Literal
 
     from hakoniwa.network.facts import NetworkFacts
     from hakoniwa.plan.container import Launch
     from hakoniwa.run.hooks.view import ContainerView
     from hakoniwa.run.inheritance import Inheritance
+    from hakoniwa.spec.networks import Policy
     from hakoniwa.spec.records import Container
 
 
@@ -36,6 +37,7 @@ class StateWriter:
         self._boot = ""
         self._lock = ""
         self._definition: fastjson.Written | None = None  # it is the same each time
+        self._policy: Policy | None = None
         self.cgroups: tuple[str, ...] = ()
         self.assigned_cgroup: str | None = None
         self.devpts: int | None = None
@@ -51,6 +53,14 @@ class StateWriter:
     def define(self, container: Container) -> None:
         """Have this definition written from now on."""
         self._definition = fastjson.Written(definition_text(container))
+        self._policy = None if container.network is None else container.network.policy
+
+    def _network_shown(self) -> dict[str, Any] | None:
+        if self.network is None:
+            return None
+        from hakoniwa.network.facts import shown
+
+        return shown(self.network, self._policy)
 
     def identify(self, init: int) -> None:
         """Note what tells the processes from any later ones with their pids; while others are busy."""
@@ -73,7 +83,7 @@ class StateWriter:
             created_at=self._created_at,
             metadata=plain(container.metadata),
             origin=container.origin,
-            has_network=self.network is not None,
+            network_shown=self._network_shown(),
             lock=self._lock,
             definition=self._definition,  # type: ignore[arg-type]  # it is written, and not read
             status=status,

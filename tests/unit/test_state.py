@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,8 +17,9 @@ import hakoniwa
 from hakoniwa import record, recordreader
 from hakoniwa.errors import Problems
 from hakoniwa.haco.loader import load
-from hakoniwa.known import SCHEMA, listing, state, statefile
+from hakoniwa.known import SCHEMA, glance, listing, state, statefile
 from hakoniwa.known.earlier import bring_up
+from hakoniwa.record import Unreadable
 
 Writer = Callable[..., Path]
 
@@ -32,6 +34,51 @@ def test_what_an_earlier_version_has_written_can_be_read() -> None:
     assert found.definition.resources.limits[0].soft == 100
     assert found.definition.security.seccomp.filters[0].rules[0].calls == ("mkdir",)
     assert found.definition.whole["hostname"] == "box"
+
+
+def test_lists_find_what_they_show_of_a_network_in_the_first_line_of_a_state() -> None:
+    value = json.loads(WRITTEN.read_text())
+    bring_up(value, value.pop("schema"))
+    # As the last version without that has written it.
+    value["network"] = {"interfaces": [{"name": "eth0", "address": "10.0.0.2/24", "mtu": 0}], "namespace": "shop"}
+    value["definition"]["network"] = {
+        "policy": {"default": "list", "allowed": [{"network": "10.0.0.1/32", "port": 53}]}
+    }
+    bring_up(value, 5)
+    head = recordreader.read(statefile.State, value)
+    assert head.network_shown == {
+        "interfaces": [{"name": "eth0", "address": "10.0.0.2/24", "nat": True}],
+        "published": [],
+        "namespace": "shop",
+        "policy": "10.0.0.1:53",
+    }
+    assert b'"address": "10.0.0.2/24"' in (glance.head_of(statefile.written(head)) or b"")
+
+
+def test_many_heads_are_read_as_each_by_itself() -> None:
+    def head(**changes: Any) -> dict[str, Any]:
+        sound = dict.fromkeys(("file", "name", "barn", "rootfs", "created_at", "boot_id", "log"), "")
+        return {**sound, "status": "running", "metadata": {}, "boot_id": "b", "pid": 7, "supervisor_pid": 8} | changes
+
+    sound = [head(), head(metadata={"a": [1]}, log=None, status="stopped", exit=None)]
+    with pytest.raises(Unreadable, match="are not alike"):
+        recordreader.read_alike(statefile.Head, [dict(one) for one in sound])
+    sound = [head(exit=None), head(metadata={"a": [1]}, log=None, status="stopped", exit={"code": 1, "signal": None})]
+    read = recordreader.read_alike(statefile.Head, [dict(one) for one in sound])
+    assert read == [recordreader.read(statefile.Head, one) for one in sound]
+    odd: list[Any] = [None, 1.5, [], {"a": {}}]
+    wrong: list[Any] = [
+        *(head(exit=None) | {name: value} for name in head() if name != "log" for value in odd),
+        *(head(exit=None, surprise=1), head(), head(exit={"code": "1", "signal": None}), [], None),
+        *(head(exit=None, pid=pid) for pid in (0, -1, 2**63, True)),
+    ]
+    for one in wrong:
+        try:
+            recordreader.read(statefile.Head, one)
+        except Unreadable:
+            for others in ([], [head(exit=None)]):
+                with pytest.raises(Unreadable):
+                    recordreader.read_alike(statefile.Head, [*map(dict, others), one])
 
 
 def test_a_record_is_written_whole_or_not_at_all(write_file: Writer, places: Path) -> None:

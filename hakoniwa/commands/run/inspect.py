@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from hakoniwa import log
-from hakoniwa.commands.run.ps import network_of
 from hakoniwa.commands.selection import selected
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.security import capabilities
@@ -46,8 +45,8 @@ def run(given: Given) -> int:
         definition = dict(known.definition.whole)
         if isinstance(known, State):
             definition["effective_capabilities"] = capabilities.names(known.capabilities)
-            if known.status in ALIVE and (network := network_of(known)) is not None:
-                definition["effective_network"] = network
+            if known.status in ALIVE and known.network_shown is not None:
+                definition["effective_network"] = known.network_shown
         definitions.append(definition)
     return _print({"schema": SCHEMA, "containers": definitions})
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hakoniwa import fastjson
 from hakoniwa.commands.table import show_table
-from hakoniwa.known import listing, state
-from hakoniwa.known.statefile import ALIVE, Damaged, State
+from hakoniwa.known import listing
+from hakoniwa.known.statefile import ALIVE, Damaged
 from hakoniwa.options import JSON, Command, Given, Option
 from hakoniwa.record import plain
 
@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from hakoniwa.known.statefile import Head, Made
+    from hakoniwa.known.statefile import Head
 
 COMMAND = Command(
     name="ps",
@@ -23,43 +23,58 @@ COMMAND = Command(
 )
 
 SCHEMA = 1
+_ADDRESS, _FILE = 5, 7  # columns
 
 
 def run(given: Given) -> int:
     """Look at every state, and for `--all` at every record."""
     everything = given.flag("all")
-    found = [known for known in listing.heads(recorded=everything) if everything or known.status in ALIVE]
+    found = (known for known in listing.heads(recorded=everything) if everything or known.status in ALIVE)
     if given.flag("json"):
         import json
 
         shown = {"schema": SCHEMA, "containers": [describe(known) for known in found], "barns": _kept_barns()}
         print(json.dumps(shown, indent=2))
         return 0
-    described = [describe(known) for known in found]
-    of_networks = ["ADDRESS", "PORTS"] if any(one["network"] for one in described) else []
-    barns = {known.barn for known in found if known.status in ALIVE}
-    empty = [barn for barn in _kept_barns() if barn["name"] not in barns]
-    show_table(
-        ["NAME", "STATUS", "PID", "SUPERVISOR", "SINCE", *of_networks, "FILE", "METADATA"],
-        [
-            [
-                d["name"],
-                status_text(d),
-                _number(d["pid"]),
-                _number(d["supervisor_pid"]),
-                d["created_at"] or "-",
-                *((addresses_text(d) or "-", ports_text(d) or "-") if of_networks else ()),
-                d["file"] or "-",
-                metadata_text(d["metadata"]) or "-",
-            ]
-            for d in described
-        ]
-        + [
-            [b["name"], "empty barn", "-", _number(b["pid"]), "-", *("-" for _ in of_networks), b["file"] or "-", "-"]
-            for b in empty
-        ],
-    )
+    rows, barns = [], set()
+    for known in found:
+        rows.append(_row(known))
+        if known.status in ALIVE:
+            barns.add(known.barn)
+    for barn in _kept_barns():
+        if barn["name"] not in barns:
+            rows.append([barn["name"], "empty barn", "-", str(barn["pid"]), "-", "", "", barn["file"] or "-", "-"])
+    columns = ["NAME", "STATUS", "PID", "SUPERVISOR", "SINCE", "ADDRESS", "PORTS", "FILE", "METADATA"]
+    _show(columns, rows)
     return 0
+
+
+def _show(columns: list[str], rows: list[list[str]]) -> None:
+    """Print the table; without the columns of networks if no container has one."""
+    if any(row[_ADDRESS] for row in rows):
+        for row in rows:
+            row[_ADDRESS:_FILE] = [cell or "-" for cell in row[_ADDRESS:_FILE]]
+    else:
+        for row in (columns, *rows):
+            del row[_ADDRESS:_FILE]
+    show_table(columns, rows)
+
+
+def _row(known: Head) -> list[str]:
+    """A container as the table shows it: two cells are empty if it has no network of its own."""
+    runs = known.status in ALIVE
+    network = known.network_shown if runs else None
+    return [
+        known.name,
+        known.status if runs else status_text(describe(known)),
+        str(known.pid) if runs else "-",
+        str(known.supervisor_pid) if runs else "-",
+        known.created_at or "-",
+        "" if network is None else _addresses(network) or "-",
+        "" if network is None else ",".join(network["published"]),
+        known.file or "-",
+        (known.metadata and metadata_text(known.metadata)) or "-",
+    ]
 
 
 def _kept_barns() -> list[dict[str, Any]]:
@@ -92,57 +107,15 @@ def describe(known: Head) -> dict[str, Any]:
         "error": known.error,
         "rootfs": known.rootfs,
         "log": known.log,
-        "network": _network_of(known) if runs and known.has_network else None,
+        "network": known.network_shown if runs else None,
         "metadata": known.metadata,
     }
 
 
-def network_of(known: State | Made) -> dict[str, Any] | None:
-    """The network of a container as its last run had it: interfaces, ports, and what else is there for it; None for the host's."""
-    facts = known.network if isinstance(known, State) else None
-    if facts is None:
-        return None
-    from hakoniwa.spec.networks import publish_text
-
-    policy = (known.definition.whole.get("network") or {}).get("policy")
-    return {
-        "interfaces": [
-            {name: value for name, value in plain(one).items() if value not in ("", 0)} for one in facts.interfaces
-        ],
-        "published": [publish_text(one) for one in facts.published],
-        "namespace": facts.namespace or None,
-        "policy": _policy_text(policy),
-    }
-
-
-def _network_of(head: Head) -> dict[str, Any] | None:
-    """The network of a container, which is not in its head."""
-    try:
-        known = head if isinstance(head, State) else state.read(head.name)
-    except Damaged:
-        return None  # who needs more than the head tells that
-    return None if known is None else network_of(known)
-
-
-def _policy_text(policy: dict[str, Any] | None) -> str:
-    """What a container may reach, in the words of its file."""
-    from hakoniwa import recordreader
-    from hakoniwa.spec.networks import Policy, allowed_text
-
-    known = Policy() if policy is None else recordreader.read(Policy, policy)
-    return known.default if known.default != "list" else " ".join(map(allowed_text, known.allowed)) or "none"
-
-
-def addresses_text(described: dict[str, Any]) -> str:
+def _addresses(network: dict[str, Any]) -> str:
     """The addresses of a container that runs, without their masks."""
-    interfaces = (described["network"] or {"interfaces": []})["interfaces"]
-    found = [one[word] for one in interfaces for word in ("address", "address6") if word in one]
+    found = [one[word] for one in network["interfaces"] for word in ("address", "address6") if word in one]
     return ",".join(address.partition("/")[0] for address in found)
-
-
-def ports_text(described: dict[str, Any]) -> str:
-    """What it publishes, as its file says it."""
-    return ",".join((described["network"] or {"published": []})["published"])
 
 
 def metadata_text(metadata: dict[str, Any]) -> str:
@@ -158,7 +131,3 @@ def status_text(described: dict[str, Any]) -> str:
     if status != "stopped" or ended is None:
         return status
     return f"stopped (signal {ended['signal']})" if ended["signal"] else f"stopped ({ended['code']})"
-
-
-def _number(pid: int | None) -> str:
-    return "-" if pid is None else str(pid)

@@ -76,9 +76,13 @@ def lock_name(path: str) -> str:
 
 def held_locks() -> set[str]:
     """The files that somebody has locked by `flock`: who, a space, and what `lock_name` gives. Raises OSError. `man 5 proc_locks`."""
-    lines = map(str.split, read_file("/proc/locks").decode().splitlines())
-    # Who waits for a lock has "->" in the second place. A lock of another host's has a negative pid.
-    return {f"{fields[4]} {fields[5]}" for fields in lines if fields[1] == "FLOCK" and fields[4] > "0"}
+    text = read_file("/proc/locks").decode()
+    if "->" in text:
+        text = "\n".join(line for line in text.splitlines() if "->" not in line)  # who waits for a lock
+    words = text.split()  # eight of each lock
+    locks = zip(words[1::8], words[4::8], words[5::8], strict=False)
+    # A lock of another host's has a negative pid.
+    return {f"{pid} {file}" for kind, pid, file in locks if kind == "FLOCK" and pid > "0"}
 
 
 def write_beside(path: str, content: bytes, *, mode: int = 0o600, end: str = ".new") -> str:
