@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from hakoniwa.errors import HakoError
+from hakoniwa.fastjson import read_document
 from hakoniwa.haco.loader import load
-from hakoniwa.known import marks
+from hakoniwa.known import markglance, marks
 from hakoniwa.known.markglance import glance
 from hakoniwa.known.marks import Mark
 from hakoniwa.options import Command, Option, read
@@ -20,7 +21,7 @@ from hakoniwa.rootfs.store.layers import MOST_LAYERS
 from hakoniwa.rootfs.store.registry import every_mark, is_marked, is_stale, remove_stale_marks, salvage_mark, write_mark
 from hakoniwa.rootfs.tools.digests import asked, file_digest, step_digest, step_id
 from hakoniwa.rootfs.tools.progress import size
-from hakoniwa.spec.records import Container
+from hakoniwa.spec.records import Container, Outline
 
 Writer = Callable[..., Path]
 
@@ -220,6 +221,77 @@ def test_a_start_glances_at_the_mark_that_others_read(places: Path) -> None:
         assert getattr(seen, field) == getattr(mark, field)
     assert seen.layers == ("one", "two")
     assert glance(str(places)) is None
+
+
+def host_mark(**changes: Any) -> Mark:
+    said = Outline(bootstrap={"strategy": "'host'"}, steps={})
+    return Mark(**{**MARK, "form": "host", "name": "box", "said": said, **changes})
+
+
+def test_the_mark_of_a_host_rootfs_takes_no_scanner(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = places / "box"
+    folder.mkdir()
+    write_mark(str(folder), host_mark())
+    monkeypatch.setattr(markglance, "read_document", None)
+    seen = glance(str(folder))
+    assert seen is not None
+    assert (seen.name, seen.layers, seen.provisioning) == ("box", (), None)
+    assert seen.said == host_mark().said
+    folder.rename(places / "other")
+    (mark,) = (places / "lib" / ".boxes").iterdir()
+    mark.rename(markglance.file_of(str(places / "other"), os.stat(places / "other").st_ino))
+    with pytest.raises(HakoError, match=r"is damaged: .*: it is of "):
+        glance(str(places / "other"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"provisioning": "one"},
+        {"failed": "one"},
+        {"steps": {"one": "x"}},
+        {"layers": ("one",)},
+        {"asked": 'a"b'},
+        {"asked": "a\\b"},
+        {"asked": "\n"},
+        {"said": None},
+        {"said": Outline(bootstrap={}, steps={})},
+        {"said": Outline(bootstrap={"strategy": "'host'", "x": "1"}, steps={})},
+        {"said": Outline(bootstrap={"other": "'host'"}, steps={})},
+        {"said": Outline(bootstrap={"strategy": "'host'"}, steps={"one": "x"})},
+    ],
+)
+def test_any_other_mark_is_read_as_json(places: Path, changes: dict[str, Any]) -> None:
+    folder = places / "box"
+    folder.mkdir()
+    mark = host_mark(**changes)
+    write_mark(str(folder), mark)
+    seen = glance(str(folder))
+    assert seen is not None
+    assert (seen.name, seen.layers, seen.said, seen.provisioning) == (
+        mark.name,
+        mark.layers,
+        mark.said,
+        mark.provisioning,
+    )
+    (file,) = (places / "lib" / ".boxes").iterdir()
+    assert markglance._read_usual(file.read_bytes()) is None
+
+
+def test_a_damaged_mark_of_a_host_rootfs_is_told(places: Path) -> None:
+    """Whatever becomes of one byte, the mark says the same by either way, or is refused."""
+    folder = places / "box"
+    folder.mkdir()
+    write_mark(str(folder), host_mark())
+    (file,) = (places / "lib" / ".boxes").iterdir()
+    content = file.read_bytes()
+    for at in range(len(content)):
+        for byte in (b'"', b"\\", b"\n", b"x", b"\xff", b""):
+            damaged = content[:at] + byte + content[at + 1 :]
+            read = markglance._read_usual(damaged)
+            if read is not None:
+                whole = read_document(damaged, markglance.SCHEMA)
+                assert {word: whole.get(word) for word in read} == read
 
 
 def test_a_mark_of_an_earlier_version(places: Path) -> None:
