@@ -88,8 +88,8 @@ class Notes:
         """Run a command, and note nothing."""
         subprocess.run([LAUNCHER, *words], env=self.environ, check=True, stdin=-3, stdout=-3)
 
-    def note(self, *words: str, terminal: bool = False) -> Noted:
-        """Run a command, and note what it executes."""
+    def note(self, *words: str, terminal: bool = False, end: str | None = None) -> Noted:
+        """Run a command, and note what it executes; with `end`, also what it leaves in the background, to the end of that file's."""
         notes = self.folder / "notes"
         launcher = LAUNCHER.read_text().removesuffix("main()\n")
         command = [sys.executable, "-ISc", NOTING.format(notes=str(notes), launcher=launcher), *words]
@@ -100,6 +100,8 @@ class Notes:
             if terminal:
                 os.close(master)
                 os.close(slave)
+        if end is not None:
+            self.run("kill", end)
         found = {tuple(line.split()) for line in notes.read_text().splitlines()}
         notes.unlink()
         return found  # type: ignore[return-value]
@@ -152,7 +154,11 @@ def scenes(notes: Notes) -> Iterator[tuple[str, Noted]]:
     two = notes.write("two", notes.root + TWO)
     notes.run("start", "-D", two)
     notes.run("kill", "-T", "0", two)
-    yield "in the background", notes.note("start", "-D", two) | notes.note("kill", "-T", "0", two)
+    found = notes.note("start", "-D", two) | notes.note("kill", "-T", "0", two)
+    alone = notes.write("alone", notes.root)
+    notes.run("start", "-D", alone, "--", "/bin/sleep", "1000")
+    notes.run("kill", alone)
+    yield "in the background", found | notes.note("start", "-D", alone, "--", "/bin/sleep", "1000", end=alone)
     yield "at a terminal", typed | notes.note("start", plain, "--", "/bin/true", terminal=True)
     isolated = notes.write("isolated", notes.root + ISOLATED)
     notes.run("start", isolated, "--", "/bin/true")

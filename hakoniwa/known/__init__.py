@@ -6,3 +6,4 @@ from __future__ import annotations
 SCHEMA = 6
 BEGINNING = 2048  # bytes, in which the first line of a file ends, but for the longest paths
 STATE, RECORDS = "state.json", ".containers"
+OVER = "over"  # beside a state: a FIFO, which the supervisor writes to when it has undone everything (run/control/requests.py)

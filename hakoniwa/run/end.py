@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import HakoError
+from hakoniwa.kernel.filesystem.files import wait_readable
 from hakoniwa.kernel.processes import signals
-from hakoniwa.kernel.processes.pidfd import Identity, has_ended, is_first, is_stopped, takes, wait_end
+from hakoniwa.kernel.processes.pidfd import Identity, has_ended, is_stopped, takes, wait_end
+from hakoniwa.known import OVER
 from hakoniwa.known.glance import Running
+from hakoniwa.places import folder_of
 from hakoniwa.record import Record
 
 TYPE_CHECKING = False
@@ -128,6 +131,7 @@ class _Target:
         self._found = found
         self._init = found.init.open()
         self._supervisor = found.supervisor.open()
+        self._over = _open_fifo(os.path.join(folder_of(found.name), OVER))
         self._is_command = not found.background and found.supervisor == found.barn_process  # `hako start` itself
 
     def send(self, ending: Ending) -> None:
@@ -146,13 +150,13 @@ class _Target:
 
     def close(self) -> None:
         """Let go of its processes: the caller may live on."""
-        for pidfd in (self._init, self._supervisor):
-            if pidfd is not None:
-                os.close(pidfd)
+        for descriptor in (self._init, self._supervisor, self._over):
+            if descriptor is not None:
+                os.close(descriptor)
 
     def _drops(self, number: int) -> bool:
         """Whether the kernel keeps a signal from the first process, as it does in a pid namespace."""
-        return is_first(self._found.init.pid) and not takes(self._found.init.pid, number)
+        return not takes(self._found.init.pid, number, first=False)
 
     def _thaw(self) -> None:
         """Not even KILL reaches the processes of a frozen v1 cgroup."""
@@ -176,9 +180,34 @@ class _Target:
         elif not has_ended(self._supervisor) and is_stopped(pid):
             told = "the supervisor is stopped, and clears nothing"
             return HakoError(told, where=name, hint=f"kill -CONT {pid}")
-        if not wait_end(self._supervisor, _CLEANING):
+        if not self._wait_over(self._supervisor):
             return HakoError("the supervisor has not ended yet", where=name, hint=f"its pid is {pid}")
         return None
+
+    def _wait_over(self, supervisor: int) -> bool:
+        """Wait until the supervisor says that everything is undone, or has ended. False if that takes too long."""
+        if self._over is None:
+            return wait_end(supervisor, _CLEANING)
+        ready = wait_readable(supervisor, self._over, seconds=_CLEANING)
+        if self._over in ready and supervisor not in ready and not _has_been_told(self._over):
+            return wait_end(supervisor, _CLEANING)
+        return bool(ready)
+
+
+def _open_fifo(path: str) -> int | None:
+    """The FIFO that a supervisor writes to in the end, if it has one."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+def _has_been_told(fifo: int) -> bool:
+    """Whether something was written to a FIFO, and its writer was not just killed."""
+    try:
+        return bool(os.read(fifo, 1))
+    except BlockingIOError:
+        return False  # another `kill` has read it
 
 
 def _send(pidfd: int, number: int) -> None:

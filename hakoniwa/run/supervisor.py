@@ -37,7 +37,9 @@ _MOMENT = 0.02  # seconds
 def supervise(container: Container, launch: Launch, inherited: Inheritance) -> NoReturn:
     """Be the supervisor of `container` until it has ended. Never returns."""
     try:
-        Supervisor(Life(container, launch, inherited)).live()
+        supervisor = Supervisor(Life(container, launch, inherited))
+        supervisor.live()
+        supervisor.tell_over()
     finally:
         os._exit(0)
 
@@ -121,6 +123,11 @@ class Supervisor:
                 from hakoniwa.network import firewall
 
                 firewall.let_go()  # once nobody waits for us any more but for our end
+
+    def tell_over(self) -> None:
+        """Tell who waits for the end of the container that nothing of it is left; the last thing that the process does."""
+        if self._requests is not None:
+            self._requests.tell_over()
 
     def _tell_failure(self, error: HakoError) -> None:
         self._inherited.tell(messages.FAILED, *messages.parts_of(error))

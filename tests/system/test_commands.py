@@ -213,6 +213,21 @@ def test_kill_waits_for_a_payload_that_ends_on_term(hako: Hako, box: Writer) -> 
     assert hako("logs", path).stdout == "ready\nending\n"
 
 
+def test_what_kill_waits_at_is_made_anew_and_removed(hako: Hako, box: Writer, places: Path) -> None:
+    path = box()
+    fifo = places / "run" / "box" / "over"
+    hako("start", "-D", path, *SLEEP)
+    assert fifo.is_fifo()
+    os.kill(int(str(known(hako)[0]["supervisor_pid"])), signal.SIGKILL)
+    while known(hako):
+        pass
+    assert fifo.is_fifo()
+    hako("start", "-D", path, *SLEEP)  # over what the killed one has left
+    hako("kill", path)
+    assert known(hako, "--all")[0]["status"] == "stopped"
+    assert sorted(os.listdir(fifo.parent)) == ["lock", "state.json"]
+
+
 def test_kill_is_at_once_where_term_would_be_ignored(hako: Hako, box: Writer) -> None:
     path = box()
     hako("start", "-D", path, *SLEEP)

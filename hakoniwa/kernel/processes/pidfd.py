@@ -89,27 +89,30 @@ def wait_end(pidfd: int, seconds: float | None) -> bool:
     return bool(wait_readable(pidfd, seconds=seconds))
 
 
-def takes(pid: int, number: int) -> bool:
+def takes(pid: int, number: int, *, first: bool = True) -> bool:
     """Whether the kernel keeps a signal for a process; it drops it for the first one of a pid namespace that does not.
+
+    `first` is False if it may be no such process: then it is looked at, and one that is none takes every signal.
 
     That is asked of the main thread alone (`sig_ignored` in kernel/signal.c): there is a handler, or the thread blocks the
     signal, which somebody then takes by `signalfd` or `sigwait`, or it is in `rt_sigtimedwait`, which unblocks the signal
     meanwhile, as /proc/PID/syscall tells (`man 5 proc_pid_syscall`).
     """
     try:
-        return _is_seen_to_take(pid, number)
+        return _is_seen_to_take(pid, number, first)
     except (FileNotFoundError, ProcessLookupError):
         return False  # it has ended
     except OSError:
         return True  # it cannot be looked at, or no descriptor is left to look with: nothing speaks against it
 
 
-def _is_seen_to_take(pid: int, number: int) -> bool:
+def _is_seen_to_take(pid: int, number: int, first: bool) -> bool:
     import time
 
     negative = 0
     for _ in range(_LOOKS):
-        if _keeps(pid, number):
+        status = read_file(f"/proc/{pid}/status").splitlines()
+        if _keeps(status, number) or not (first or _is_first(status)):
             return True
         call, *arguments = read_file(f"/proc/{pid}/syscall").split()
         if call == b"running":
@@ -123,20 +126,15 @@ def _is_seen_to_take(pid: int, number: int) -> bool:
     return False
 
 
-def _keeps(pid: int, number: int) -> bool:
+def _keeps(status: list[bytes], number: int) -> bool:
     """Whether a signal is caught or blocked. `man 5 proc_pid_status`."""
-    lines = read_file(f"/proc/{pid}/status").splitlines()
-    masks = [int(line[7:], 16) for line in lines if line.startswith((b"SigCgt:", b"SigBlk:"))]
+    masks = [int(line[7:], 16) for line in status if line.startswith((b"SigCgt:", b"SigBlk:"))]
     return any(mask >> (number - 1) & 1 for mask in masks)
 
 
-def is_first(pid: int) -> bool:
+def _is_first(status: list[bytes]) -> bool:
     """Whether a process is the first of a pid namespace below ours. `man 5 proc_pid_status`, NSpid."""
-    try:
-        lines = read_file(f"/proc/{pid}/status").splitlines()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return any(line.startswith(b"NSpid:") and line.split()[2:] and line.split()[-1] == b"1" for line in lines)
+    return any(line.startswith(b"NSpid:") and line.split()[2:] and line.split()[-1] == b"1" for line in status)
 
 
 def _has(pid: int, address: int, number: int) -> bool:

@@ -46,7 +46,7 @@ def can_be_in_background(barn: Barn) -> bool:
 def run_in_foreground(member: Member, *, watch: bool) -> tuple[int, list[HakoError]]:
     """Supervise the container. Returns the status to exit with, and why it did not run."""
     log.flush_prints()
-    ended_by = supervise(member, member.take, signals.ending(), watch=watch)
+    ended_by = supervise(member, member.take, signals.ending(), watch=watch).ended_by
     status = 128 + ended_by if ended_by is not None and not member.pid else member.status()
     return status, [member.error] if member.error else []
 
@@ -61,8 +61,8 @@ def supervise(
     background: bool = False,
     wait: bool = False,
     watch: bool = False,
-) -> int | None:
-    """Supervise a container to its end. Returns the signal that has asked for it, where one has.
+) -> Supervisor:
+    """Supervise a container to its end. Returns who did: it knows the signal that has asked for that, if one has.
 
     `tell` takes the messages that another supervisor would send, `ending` are the signals that ask the process to end.
     """
@@ -85,4 +85,4 @@ def supervise(
     assert member.launch is not None
     supervisor = Supervisor(Life(member.container, member.launch, inherited))
     supervisor.live()
-    return supervisor.ended_by
+    return supervisor

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hakoniwa.plan.container import Launch
     from hakoniwa.run.barn.late.door import Door
     from hakoniwa.run.barn.member import Member
+    from hakoniwa.run.supervisor import Supervisor
     from hakoniwa.spec.records import Barn
 
 
@@ -105,8 +106,9 @@ def _be_daemon(process: BarnProcess, caller: int, wait: bool, watch: bool, at_en
         os.chdir("/")
         divert_output(open_log(process.barn.name))
         if alone.can_be_in_background(process.barn):
-            _supervise_alone(process, caller, wait, watch)
+            supervisor = _supervise_alone(process, caller, wait, watch)
             at_end()
+            supervisor.tell_over()
             os._exit(0)
         process.listen(signals.ENDING)
         process.set_up()
@@ -181,7 +183,7 @@ def _tell_caller(caller: int, member: Member, wait: bool) -> None:
         messages.send(caller, messages.RUNNING, member.name, member.pid)
 
 
-def _supervise_alone(process: BarnProcess, caller: int, wait: bool, watch: bool) -> None:
+def _supervise_alone(process: BarnProcess, caller: int, wait: bool, watch: bool) -> Supervisor:
     """Be the supervisor of the only container, and let the caller go when it runs, or when all of it is over."""
     (member,) = process.members
     settles = (
@@ -198,7 +200,7 @@ def _supervise_alone(process: BarnProcess, caller: int, wait: bool, watch: bool)
             _tell_caller(caller, member, wait)
             os.close(caller)
 
-    alone.supervise(
+    supervisor = alone.supervise(
         member,
         tell,
         signals.ENDING,
@@ -210,6 +212,7 @@ def _supervise_alone(process: BarnProcess, caller: int, wait: bool, watch: bool)
     )
     if not (member.ready if wait else member.pid):
         _tell_caller(caller, member, wait)
+    return supervisor
 
 
 def _reopen_log(barn: Barn) -> None:

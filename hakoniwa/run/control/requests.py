@@ -1,6 +1,9 @@
 """Requests to a supervisor through its control socket: heard by threads, done by the main one.
 
 The socket is there once the container is held or runs. What a command does is given by name.
+
+Beside it is a FIFO, by which a `kill` hears that all is undone, and need not wait until the memory of the supervisor is freed:
+that takes as long as all that it does at the end. Nobody but the supervisor writes to it, and that is its last act.
 """
 
 from __future__ import annotations
@@ -8,7 +11,9 @@ from __future__ import annotations
 import os
 
 from hakoniwa.errors import HakoError, explained
+from hakoniwa.known import OVER
 from hakoniwa.log import flush_prints
+from hakoniwa.places import folder_of
 from hakoniwa.run.control.protocol import Control
 
 TYPE_CHECKING = False
@@ -55,13 +60,16 @@ class Requests:
         self._answers: dict[str, Callable[[], dict[str, Any]]] = {}
         self._calls: list[Call] = []
         self._listens = False
-        self._notice = -1  # an eventfd: there are calls
+        self._notice = self._over = -1  # an eventfd: there are calls; and the FIFO
         try:
             self._notice = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self._over = _make_fifo(name)
             self._control = Control(name, self.ask)
         except OSError as error:
-            if self._notice != -1:
-                os.close(self._notice)
+            for made in (self._notice, self._over):
+                if made != -1:
+                    os.close(made)
+            _remove_fifo(name)
             raise HakoError(f"cannot make the control socket of {name!r}: {error.strerror}") from None
         undo.add("remove the control socket", self._end)
 
@@ -71,12 +79,17 @@ class Requests:
 
     def descriptors(self) -> list[int]:
         """Those that are open for it."""
-        return [self._notice, self._control.descriptor]
+        return [self._notice, self._over, self._control.descriptor]
 
     def let_go(self) -> None:
         """Close them, in a process that is not the supervisor."""
         os.close(self._notice)
+        os.close(self._over)
         self._control.close()
+
+    def tell_over(self) -> None:
+        """Tell who waits for it that nothing is left to do: everything is undone, and no lock is held."""
+        os.write(self._over, b".")
 
     def listen(self, loop: Loop) -> None:
         """Take requests, unless they are taken already."""
@@ -125,3 +138,19 @@ class Requests:
     def _end(self) -> None:
         self._control.close()  # and not removed alone: the last that is written may need its descriptor
         self._control.remove(self._name)
+        _remove_fifo(self._name)
+
+
+def _make_fifo(name: str) -> int:
+    """A FIFO in the place of what a killed supervisor has left, open to write to it whether anybody reads or not."""
+    _remove_fifo(name)
+    path = os.path.join(folder_of(name), OVER)
+    os.mkfifo(path, 0o600)
+    return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def _remove_fifo(name: str) -> None:
+    try:
+        os.unlink(os.path.join(folder_of(name), OVER))
+    except FileNotFoundError:
+        pass
