@@ -34,24 +34,27 @@ with Haconiwa.define() as config:
     {more}
 """
 PUBLISH = "config.network.publish({ports!r})"
+POLICY = 'config.network.policy = ["192.0.2.0/24:443/tcp"]'
+RATE, MISSED = 20 * 1024**2, 0.1  # bytes a second, and how far off they may be
 
 
 def report(folder: Path, rootfs: Path, rounds: int) -> list[Row]:
     """The rows of the table."""
 
-    def write(name: str, ports: str) -> str:
+    def write(name: str, ports: str, more: str = "") -> str:
         path = folder / f"{name}.haco.py"
-        more = PUBLISH.format(ports=ports) if ports else ""
+        more = PUBLISH.format(ports=ports) if ports else more
         path.write_text(FILE.format(name=name, rootfs=str(rootfs), more=more))
         return str(path)
 
     without, alone = write("bench-without", ""), write("bench-published", f"{PORT}:80")
     other = write("bench-other", "9090:80")
+    under, slow = write("bench-policy", "", POLICY), write("bench-rate", "", f"config.network.rate = {RATE}")
     starts = {name: [HAKO, "start", path, "--", "/bin/true"] for name, path in (("without", without), ("with", alone))}
     with machine() as host, host.inside():
         first = medians(starts, rounds)
         with running(host, other) as inside:
-            found = medians(starts, rounds)
+            found = medians({**starts, "policy": [HAKO, "start", under, "--", "/bin/true"]}, rounds)
             rows = [
                 Row(
                     "start with `publish` on a bridge, to without a network",
@@ -60,6 +63,11 @@ def report(folder: Path, rootfs: Path, rounds: int) -> list[Row]:
                     START,
                 ),
                 Row("the same if the bridge comes and goes with it", first["with"] / first["without"], "{:.2f} ×"),
+                Row(
+                    "start with a policy on a bridge, to without a network",
+                    found["policy"] / found["without"],
+                    "{:.2f} ×",
+                ),
                 Row("fifty at once that publish a port", fifty(folder, write), "{:.2f} s", SECONDS),
                 Row(
                     "a new connection through a published port, to a direct one",
@@ -74,6 +82,10 @@ def report(folder: Path, rootfs: Path, rounds: int) -> list[Row]:
                     SLOWER,
                 ),
             ]
+        with running(host, slow) as inside:
+            rows.append(
+                Row("bytes at a `rate`, beside those that it stands for", misses(host, inside), "{:.1%}", MISSED)
+            )
     return rows
 
 
@@ -176,6 +188,12 @@ def throughput(host: Machine, inside: Inside) -> float:
     return statistics.median(times["container"]) / statistics.median(times["plain"])
 
 
+def misses(host: Machine, inside: Inside) -> float:
+    """How far the speed of a transfer is off the rate."""
+    with serving(inside, 81, swallow):
+        return abs(1 - 2 * RATE / (send(host, address_of(inside), 2 * RATE) * RATE))
+
+
 def swallow(connection: socket.socket) -> None:
     """Read to the end, and say so."""
     memory = memoryview(bytearray(1 << 20))
@@ -184,12 +202,12 @@ def swallow(connection: socket.socket) -> None:
     connection.sendall(b".")
 
 
-def send(host: Machine, address: str) -> float:
+def send(host: Machine, address: str, count: int = BYTES) -> float:
     """Seconds until all bytes have been read."""
     content = bytes(1 << 20)
     with host.connect(address, 81) as sending:
         began = time.perf_counter()
-        for _ in range(BYTES >> 20):
+        for _ in range(count >> 20):
             sending.sendall(content)
         sending.shutdown(socket.SHUT_WR)
         sending.recv(1)
