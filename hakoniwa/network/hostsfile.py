@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa import fastjson, log
+from hakoniwa import log
 from hakoniwa.kernel.filesystem.files import read_file, replace_file
 from hakoniwa.kernel.processes.pidfd import boot_id, start_time
 from hakoniwa.places import ensure_private, run_dir
@@ -28,7 +28,7 @@ _NOBODY_ELSE_S = "127.0.1.1"  # of the own name where there is no other address,
 LOCALHOST = ("127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback")
 # Names that mean the same to everybody: no neighbour has one of them.
 _EVERYBODY_S = {"localhost", "ip6-localhost", "ip6-loopback", GATEWAY}
-_FOLDER, _LOCK, _LIST = ".names", "lock", "list.json"
+_FOLDER, _LOCK, _LIST = ".names", "lock", "list"
 _MODE = 0o644  # it is root's, and whoever runs inside reads it
 
 
@@ -257,16 +257,45 @@ class _Neighbours:
     def _read(self) -> dict[str, Neighbour]:
         """Those on the list, in the order in which they came. One that cannot be read is of another version, and begun anew."""
         try:
-            found = fastjson.loads(read_file(self._path).decode())
-            return {one["name"]: Neighbour(**one) for one in found}
+            words = read_file(self._path).decode().split("\0")
+            width = len(Neighbour._fields)
+            if len(words) % width != 1 or words[-1]:
+                raise ValueError("it ends early")
+            every = [_read_one(words[at : at + width]) for at in range(0, len(words) - 1, width)]
+            return {one.name: one for one in every}
         except FileNotFoundError:
             return {}
-        except (ValueError, TypeError, KeyError):
+        except ValueError:
             log.write(f"{self._path} cannot be read, and is begun anew", "warning")
             return {}
 
     def _write(self) -> None:
-        replace_file(self._path, fastjson.dumps(list(self._every.values())).encode())
+        """Field by field, each with a NUL behind it: to read JSON, a start would have to load a scanner."""
+        words = [word for one in self._every.values() for word in _words_of(one)]
+        replace_file(self._path, "".join(f"{word}\0" for word in words).encode())
+
+
+def _words_of(one: Neighbour) -> list[str]:
+    """The fields, in their order."""
+    bridges = "\n".join("\t".join((bridge, *found)) for bridge, found in one.bridges.items())
+    return [one.name, one.hostname, one.barn, bridges, one.own, one.file, str(one.pid), str(one.started), one.boot]
+
+
+def _read_one(words: list[str]) -> Neighbour:
+    """What `_words_of` has written. Raises ValueError."""
+    name, hostname, barn, bridges, own, file, pid, started, boot = words
+    parts = [line.split("\t") for line in bridges.split("\n") if line]
+    return Neighbour(
+        name=name,
+        hostname=hostname,
+        barn=barn,
+        bridges={bridge: found for bridge, *found in parts},
+        own=own,
+        file=file,
+        pid=int(pid),
+        started=int(started),
+        boot=boot,
+    )
 
 
 def _lines(other: Neighbour, names: Sequence[str], one: Neighbour) -> list[str]:

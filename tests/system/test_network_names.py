@@ -122,9 +122,7 @@ def test_a_killed_one_is_forgotten_by_the_next_command(hako: Hako, host: Host, h
     for path in (one, two):
         hako("kill", "-T", "0", path)
         hako("rm", path)
-    assert (
-        not os.listdir(places / "run" / ".names") or "two" not in (places / "run" / ".names" / "list.json").read_text()
-    )
+    assert not os.listdir(places / "run" / ".names") or "two" not in (places / "run" / ".names" / "list").read_text()
 
 
 def test_what_the_file_says_of_names(hako: Hako, host: Host, hosted: Writer) -> None:

@@ -173,9 +173,10 @@ def test_a_list_that_cannot_be_read_is_begun_anew(
 ) -> None:
     web = comer("web")
     hostsfile.join(web)
-    (places / "run" / ".names" / "list.json").write_text('[{"name": 3}]')
-    hostsfile.join(comer("db", "10.0.0.3"))
-    assert "is begun anew" in capfd.readouterr().err
+    for damaged in (b"[{}]", b"a\0b\0", b"a\0" * 9, b"\xff\0" * 9):
+        (places / "run" / ".names" / "list").write_bytes(damaged)
+        hostsfile.join(comer("db", "10.0.0.3"))
+        assert "is begun anew" in capfd.readouterr().err
     hostsfile.join(web)
     assert found(web, "db")
 
