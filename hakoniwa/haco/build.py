@@ -10,28 +10,22 @@ from hakoniwa.known import state
 from hakoniwa.known.statefile import Damaged
 from hakoniwa.places import lib_dir
 from hakoniwa.spec.complete import complete
+from hakoniwa.spec.held import AS_THE_CALLER, NO_CGROUP, Capabilities, Process, Resources, Seccomp, Security
 from hakoniwa.spec.records import (
-    AS_THE_CALLER,
     BARN_POINTS,
     INDEPENDENT_MOUNTS,
-    NO_CGROUP,
     NO_PROVISION,
     OWN_NAMESPACES,
     Barn,
     Bootstrap,
     Build,
-    Capabilities,
     Container,
     Files,
     Hooks,
     Mount,
     Namespaces,
-    Process,
     Provision,
-    Resources,
     Rootfs,
-    Seccomp,
-    Security,
 )
 from hakoniwa.spec.rules import checks
 from hakoniwa.spec.rules.rules import broken_rules, where_of

@@ -13,8 +13,8 @@ from hakoniwa.kernel.processes.pidfd import Identity
 from hakoniwa.known.copied import content_of, finder_of_bundle, place_of, summed
 from hakoniwa.known.glance import name_of_file, state_of
 from hakoniwa.record import Record
-from hakoniwa.spec import records
-from hakoniwa.spec.records import Process, Resources, Security
+from hakoniwa.spec import held
+from hakoniwa.spec.held import Process, Resources, Security
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _unpacked(value: Any) -> Any:
     if type(value) is not list:
         return value
     name, fields = value
-    kind: type[Record] = globals()[name] if name in _OWN else getattr(records, name)
+    kind: type[Record] = globals()[name] if name in _OWN else getattr(held, name)
     record = kind.__new__(kind)
     record.__dict__.update({name: _unpacked(item) for name, item in fields.items()})
     return record

@@ -15,7 +15,8 @@ from hakoniwa.kernel.filesystem.files import held_locks, lock_name
 from hakoniwa.known import BEGINNING, SCHEMA
 from hakoniwa.places import folder_of
 from hakoniwa.record import Record, Unreadable, plain
-from hakoniwa.spec.records import Namespaces, Process, Resources, Security  # `recordreader.read` finds them here
+from hakoniwa.spec.held import Process, Resources, Security  # `recordreader.read` finds them here
+from hakoniwa.spec.records import Namespaces  # `recordreader.read` finds them here
 from hakoniwa.trust import read_own
 
 TYPE_CHECKING = False

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hakoniwa.seccomp.programs import Program
-    from hakoniwa.spec.records import Process, Resources, Security
+    from hakoniwa.spec.held import Process, Resources, Security
     from hakoniwa.steps.step import Step
 
 

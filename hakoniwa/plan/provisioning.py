@@ -6,7 +6,7 @@ import os
 
 from hakoniwa.plan.container import hidden_paths, independent_mounts
 from hakoniwa.plan.process import ProcessPlan
-from hakoniwa.spec.records import Process, Resources, Seccomp, Security
+from hakoniwa.spec.held import Process, Resources, Seccomp, Security
 from hakoniwa.steps.files import mounts, root
 from hakoniwa.steps.process import identity
 

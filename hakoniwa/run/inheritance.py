@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hakoniwa.record import Record
-from hakoniwa.spec.records import NOTHING
+from hakoniwa.spec.held import NOTHING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from itertools import product
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.filesystem.files import replace_file
 from hakoniwa.places import ensure_private
-from hakoniwa.spec.records import ArgumentTest, CallFilter, CallRule
+from hakoniwa.spec.held import ArgumentTest, CallFilter, CallRule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from hakoniwa import trust
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.security import seccomp
 from hakoniwa.seccomp.docker import read_profile
-from hakoniwa.spec.records import CallFilter, Seccomp
+from hakoniwa.spec.held import CallFilter, Seccomp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

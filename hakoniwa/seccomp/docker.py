@@ -10,7 +10,7 @@ import json
 import os
 
 from hakoniwa.errors import HakoError
-from hakoniwa.spec.records import ArgumentTest, CallFilter, CallRule
+from hakoniwa.spec.held import ArgumentTest, CallFilter, CallRule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

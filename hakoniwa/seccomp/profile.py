@@ -11,7 +11,7 @@ import errno
 from hakoniwa.kernel.security import capabilities
 from hakoniwa.kernel.security.callnames import BY_CAPABILITY, NEVER, ORDINARY
 from hakoniwa.seccomp.compiling import prefixes
-from hakoniwa.spec.records import ArgumentTest, CallFilter, CallRule
+from hakoniwa.spec.held import ArgumentTest, CallFilter, CallRule
 
 _NEW_NAMESPACES = 0x7E020000  # every CLONE_NEW* flag that clone(2) takes (linux/sched.h)
 _AF_VSOCK, _AF_ALG = 40, 38

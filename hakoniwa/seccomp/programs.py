@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from hakoniwa.spec.records import CallFilter, Seccomp
+    from hakoniwa.spec.held import CallFilter, Seccomp
 
 _LARGEST = 4096 * 8  # what the kernel takes (BPF_MAXINSNS)
 

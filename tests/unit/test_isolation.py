@@ -20,7 +20,8 @@ from hakoniwa.known.idmaps import callerids, ids, ranges
 from hakoniwa.plan.container import Launch, clone_flags
 from hakoniwa.plan.flavours import plan
 from hakoniwa.seccomp import compiling, docker, profile, programs
-from hakoniwa.spec.records import NO_MAPS, ArgumentTest, CallFilter, CallRule, Container, Maps, Seccomp
+from hakoniwa.spec.held import ArgumentTest, CallFilter, CallRule, Seccomp
+from hakoniwa.spec.records import NO_MAPS, Container, Maps
 
 Writer = Callable[..., Path]
 

@@ -7,7 +7,7 @@ import errno
 from hakoniwa.errors import nearest
 from hakoniwa.haco.reading import short
 from hakoniwa.kernel.security.callnames import CALLS
-from hakoniwa.spec.records import ArgumentTest, CallFilter, CallRule
+from hakoniwa.spec.held import ArgumentTest, CallFilter, CallRule
 from hakoniwa.spec.rules import checks
 
 TYPE_CHECKING = False

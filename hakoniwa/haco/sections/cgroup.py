@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hakoniwa.haco.reading import Reading, short
 from hakoniwa.haco.sections.section import Section
-from hakoniwa.spec.records import Cgroup, Parameter
+from hakoniwa.spec.held import Cgroup, Parameter
 from hakoniwa.spec.rules import checks
 
 TYPE_CHECKING = False

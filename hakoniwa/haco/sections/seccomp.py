@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hakoniwa.haco.reading import Reading
 from hakoniwa.haco.sections.section import Section
-from hakoniwa.spec.records import Seccomp
+from hakoniwa.spec.held import Seccomp
 from hakoniwa.spec.rules import checks
 
 TYPE_CHECKING = False

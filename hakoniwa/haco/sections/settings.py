@@ -6,7 +6,7 @@ from hakoniwa.errors import nearest
 from hakoniwa.haco.reading import Reading, short
 from hakoniwa.haco.sections.section import Section
 from hakoniwa.kernel.security import capabilities
-from hakoniwa.spec.records import Capabilities, Limit, Scheduling, Stream
+from hakoniwa.spec.held import Capabilities, Limit, Scheduling, Stream
 from hakoniwa.spec.rules import checks
 
 TYPE_CHECKING = False

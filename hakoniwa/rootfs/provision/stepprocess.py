@@ -26,7 +26,7 @@ from hakoniwa.run.process.child import close_imports
 from hakoniwa.run.process.report import tell_failure
 from hakoniwa.run.process.task import Task
 from hakoniwa.seccomp.programs import programs_for
-from hakoniwa.spec.records import Seccomp
+from hakoniwa.spec.held import Seccomp
 from hakoniwa.steps.process.program import DEFAULT_PATH
 from hakoniwa.steps.step import Context, apply_all, prepare_all
 

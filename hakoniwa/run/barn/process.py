@@ -19,7 +19,8 @@ from hakoniwa.run.loop import Loop
 from hakoniwa.run.start.undo import Undo
 from hakoniwa.run.statewriter import own_process
 from hakoniwa.run.supervisor import supervise
-from hakoniwa.spec.records import INNER_POINTS, NOTHING
+from hakoniwa.spec.held import NOTHING
+from hakoniwa.spec.records import INNER_POINTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from hakoniwa.run.process.pump import Pump
-    from hakoniwa.spec.records import Stream
+    from hakoniwa.spec.held import Stream
 
 _NAMES = ("standard input", "standard output", "standard error")
 

@@ -9,7 +9,7 @@ from hakoniwa.kernel.cgroup import v2
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hakoniwa.spec.records import Parameter
+    from hakoniwa.spec.held import Parameter
 
 
 def refused(path: str, parameter: Parameter, error: OSError) -> HakoError:

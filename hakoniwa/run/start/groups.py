@@ -9,7 +9,7 @@ from hakoniwa.errors import HakoError, nearest
 from hakoniwa.kernel import cgroup
 from hakoniwa.kernel.cgroup import Hierarchies, make, v2
 from hakoniwa.kernel.processes import idmap
-from hakoniwa.spec.records import Parameter
+from hakoniwa.spec.held import Parameter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

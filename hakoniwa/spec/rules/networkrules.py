@@ -9,8 +9,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from hakoniwa.spec.held import Capabilities
     from hakoniwa.spec.networks import Interface, Network, Policy, Published
-    from hakoniwa.spec.records import Barn, Capabilities, Container
+    from hakoniwa.spec.records import Barn, Container
 
     Found = tuple[str, str, str]  # the path of the setting, what is wrong with it, the way out
 

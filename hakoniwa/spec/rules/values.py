@@ -10,7 +10,7 @@ import os
 from hakoniwa.kernel.processes.process import NAMESPACES
 from hakoniwa.kernel.security import capabilities
 from hakoniwa.kernel.security.callnames import CALLS
-from hakoniwa.spec import records
+from hakoniwa.spec import held, records
 from hakoniwa.spec.rules import buildchecks, checks
 from hakoniwa.spec.rules.checks import Wrong
 
@@ -176,7 +176,7 @@ VALUES: dict[type[Record], dict[str, Check]] = {
         "log_level": _LEVELS,
         "reloadable": _each(_words(*records.RELOADABLE)),
     },
-    records.Process: {
+    held.Process: {
         "command": _maybe(_arguments),
         "init": _maybe(_words("tini", "catatonit")),
         "workdir": checks.absolute_path,
@@ -185,7 +185,7 @@ VALUES: dict[type[Record], dict[str, Check]] = {
         "gid": _maybe(checks.user),
         "groups": _users,
     },
-    records.Stream: {"number": _number(0, 2), "path": checks.absolute_path},
+    held.Stream: {"number": _number(0, 2), "path": checks.absolute_path},
     records.Namespaces: {"own": _each(_NAMESPACE)},
     records.Entered: {"name": _NAMESPACE, "path": _PATH},
     records.Persisted: {"name": _NAMESPACE, "path": _PATH},
@@ -209,25 +209,25 @@ VALUES: dict[type[Record], dict[str, Check]] = {
         "fs": _maybe(checks.path),
         "options": _each(_mount_option),
     },
-    records.Limit: {"name": _words(*checks.LIMITS), "soft": _limit, "hard": _limit},
-    records.Cgroup: {
+    held.Limit: {"name": _words(*checks.LIMITS), "soft": _limit, "hard": _limit},
+    held.Cgroup: {
         "name": _maybe(checks.group_name),
         "memory": _maybe(checks.memory_size),
         "cpus": _maybe(checks.cpus),
         "pids": _maybe(checks.processes),
     },
-    records.Parameter: {"name": checks.parameter_name, "value": checks.parameter_value},
-    records.Scheduling: {
+    held.Parameter: {"name": checks.parameter_name, "value": checks.parameter_value},
+    held.Scheduling: {
         "nice": _maybe(checks.nice),
         "policy": _maybe(checks.policy),
         "oom_score_adj": _maybe(checks.oom_score_adj),
     },
-    records.Capabilities: {"named": _each(_capability), "dropped": _each(_capability)},
-    records.Security: {"apparmor": _maybe(checks.profile_name)},
-    records.Seccomp: {"profile": _profile},
-    records.CallFilter: {"default": _words(*records.FILTER_ACTIONS), "errno": _number(1, 4095)},
-    records.CallRule: {"action": _words(*records.FILTER_ACTIONS), "calls": _calls, "errno": _number(0, 4095)},
-    records.ArgumentTest: {
+    held.Capabilities: {"named": _each(_capability), "dropped": _each(_capability)},
+    held.Security: {"apparmor": _maybe(checks.profile_name)},
+    held.Seccomp: {"profile": _profile},
+    held.CallFilter: {"default": _words(*records.FILTER_ACTIONS), "errno": _number(1, 4095)},
+    held.CallRule: {"action": _words(*records.FILTER_ACTIONS), "calls": _calls, "errno": _number(0, 4095)},
+    held.ArgumentTest: {
         "index": _number(0, 5),
         "operator": _words("==", "!=", "<", "<=", ">", ">="),
         "value": _number(0, _LARGEST),

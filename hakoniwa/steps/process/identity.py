@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from hakoniwa.spec.records import Limit
+    from hakoniwa.spec.held import Limit
 
 NOWHERE: Mapping[str, str] = {}  # of which "uid", "gid" and "groups" may name where each was asked for
 
