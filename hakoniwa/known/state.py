@@ -35,7 +35,11 @@ if TYPE_CHECKING:
 
 
 class Busy(Exception):
-    """Somebody else holds the lock."""
+    """Somebody else holds the lock, a file."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
 
 
 def log_file(name: str) -> str:

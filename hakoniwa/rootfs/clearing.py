@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from hakoniwa.errors import HakoError
 from hakoniwa.known import copies, glance, leftovers, state
@@ -19,6 +20,7 @@ from hakoniwa.rootfs.store.remains import (
     stale_marks,
     unfinished,
 )
+from hakoniwa.run import holders
 from hakoniwa.run.barn import record
 
 TYPE_CHECKING = False
@@ -28,12 +30,17 @@ if TYPE_CHECKING:
     Clearing = Callable[[], Iterable[str] | None]
 
 
+class Used(str):
+    """What is in use, and so was not cleared: in words."""
+
+
 def clear_everything() -> Iterator[str | HakoError]:
     """Clear all states whose lock is free, all unfinished builds, and all marks.
 
-    Yields what was cleared, as soon as it is, and why something could not be, which keeps nothing else from being cleared.
+    Yields what was cleared, as soon as it is, what is in use, and why something could not be cleared, which keeps nothing else
+    from being so.
     """
-    for what, clear in _everything():
+    for what, clear in _everything(time.monotonic() + holders.LETTING_GO):
         try:
             cleared = clear()
             yield from [what] if cleared is None else cleared
@@ -43,14 +50,17 @@ def clear_everything() -> Iterator[str | HakoError]:
             yield HakoError(f"{error.filename}: {error.strerror}", where=what)
 
 
-def _everything() -> Iterator[tuple[str, Clearing]]:
-    """Each thing that may be there, and what clears it and tells what it has cleared, or nothing where that is the thing."""
+def _everything(until: float) -> Iterator[tuple[str, Clearing]]:
+    """Each thing that may be there, and what clears it and tells what it has cleared, or nothing where that is the thing.
+
+    `until` then, locks are waited for whose holders have gone.
+    """
     for name in glance.names():
-        yield name, lambda name=name: _clear_state(name)  # type: ignore[misc]
+        yield name, lambda name=name: _clear_state(name, until)  # type: ignore[misc]
     if os.path.isdir(networks_dir()):
         yield "networks", _clear_networks
     for name in record.names():
-        yield name, lambda name=name: _clear_barn(name)  # type: ignore[misc]
+        yield name, lambda name=name: _clear_barn(name, until)  # type: ignore[misc]
     for name in glance.recorded_names():
         yield name, lambda name=name: _clear_record(name)  # type: ignore[misc]
     for path in unfinished():
@@ -85,11 +95,11 @@ def _clear_descriptions() -> list[str]:
     return []
 
 
-def _clear_state(name: str) -> list[str]:
+def _clear_state(name: str, until: float) -> list[str]:
     try:
-        lock = state.take_lock(name)
-    except state.Busy:
-        return []
+        lock = holders.take_lock(name, until)
+    except state.Busy as busy:
+        return [Used(f"{name}: {holders.told(busy)}")]
     try:
         cleared = [f"{name}: {what}" for what in (*leftovers.clear(name), *leftovers.clear_damaged(name))]
         if state.read(name) is None:
@@ -99,12 +109,12 @@ def _clear_state(name: str) -> list[str]:
     return cleared
 
 
-def _clear_barn(name: str) -> list[str]:
+def _clear_barn(name: str, until: float) -> list[str]:
     """What a killed process of a barn has left, once none of its containers needs it any more."""
     try:
-        lock = record.take_lock(name)
-    except state.Busy:
-        return []
+        lock = record.take_lock_of_gone(name, until)
+    except state.Busy as busy:
+        return [Used(f"barn {name}: {holders.told(busy)}")]
     try:
         if record.needed(name):
             return []

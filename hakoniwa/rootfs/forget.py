@@ -11,6 +11,7 @@ from hakoniwa.rootfs.removal import remove_rootfs
 from hakoniwa.rootfs.rootless import as_root
 from hakoniwa.rootfs.store.discards import REMOVING
 from hakoniwa.rootfs.store.locks import clear_locks_of
+from hakoniwa.run import holders
 from hakoniwa.steps.namespaces import release
 
 TYPE_CHECKING = False
@@ -68,7 +69,7 @@ def _forget(known: State | Made, found: Sequence[State | Made]) -> None:
     """Forget one container, and with its rootfs the records of all in `found` that have the same."""
     name, path = known.name, known.rootfs
     try:
-        lock = state.take_lock(name)
+        lock = holders.take_lock(name)
     except state.Busy:
         raise HakoError(
             f"container {name!r} is being started or stopped by another command", hint="try again"

@@ -73,9 +73,10 @@ def _running(found: State) -> Running:
 def clear(name: str) -> list[str]:
     """Clear what the killed supervisor of a container has left, unless another command is at it. Returns what that was."""
     from hakoniwa.known import state
+    from hakoniwa.run import holders
 
     try:
-        lock = state.take_lock(name)
+        lock = holders.take_lock(name)
     except state.Busy:
         return []
     try:

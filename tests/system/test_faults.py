@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from hakoniwa.kernel.filesystem.files import lock_file, wait_readable
 from hakoniwa.kernel.processes.pidfd import wait_end
 from tests.conftest import HAKO, Hako
 from tests.leaks import Snapshot
@@ -345,3 +348,63 @@ def test_after_a_reboot_nothing_runs(hako: Hako, box: Writer, places: Path) -> N
     assert "dead" in hako("status", path).stdout
     file.write_text(state)
     hako("kill", path)
+
+
+class Held:
+    """A lock whose taker has ended, and that a message which nobody has received keeps: as the kernel does late in an end."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._ours, theirs = socket.socketpair()
+        child = os.fork()
+        if child == 0:
+            lock = lock_file(str(path))
+            assert lock is not None
+            socket.send_fds(theirs, [b"lock"], [lock])
+            os._exit(0)
+        theirs.close()
+        assert os.waitpid(child, 0)[1] == 0
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._opened = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        in_open = 0x20
+        assert self._libc.inotify_add_watch(self._opened, os.fsencode(path), in_open) >= 0
+
+    def tried_again(self, process: subprocess.Popen[bytes]) -> bool:
+        """Wait until the lock was tried a second time, or a process has ended that did not."""
+        pidfd, found = os.pidfd_open(process.pid), b""
+        try:
+            while len(found) < 3 * 16:  # each is a struct inotify_event, without a name
+                if pidfd in wait_readable(self._opened, pidfd, seconds=30):
+                    return False
+                found += os.read(self._opened, 16)
+            return True
+        finally:
+            os.close(pidfd)
+
+    def let_go(self) -> None:
+        self._ours.close()
+        os.close(self._opened)
+
+
+@pytest.mark.parametrize("words", [["gc"], ["start", "box.haco.py", "--", "true"], ["rm", "box.haco.py"]], ids=" ".join)
+def test_the_lock_of_one_who_has_gone_is_waited_for(hako: Hako, box: Writer, places: Path, words: list[str]) -> None:
+    path = box()
+    hako("start", path, "--", "true")
+    folder = places / "run" / "box"
+    if words == ["gc"]:
+        (folder / "state.json").unlink()
+    held = Held(folder / "lock")
+    done = hako.background(*words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    tried = held.tried_again(done)
+    held.let_go()
+    assert (done.wait(30), tried) == (0, True)
+    assert folder.exists() == (words[0] == "start")
+
+
+def test_what_is_in_use_is_told_by_gc_if_asked(hako: Hako, box: Writer) -> None:
+    hako("start", "-D", box(), *SLEEP)
+    (found,) = known(hako)
+    assert hako("gc").stdout == "nothing was left\n"
+    told = f"in use: box: process {found['supervisor_pid']} has its lock"
+    assert hako("gc", "--verbose").stdout == f"{told}\nnothing was left\n"
+    hako("kill", "-n", "box")

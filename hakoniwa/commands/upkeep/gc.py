@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from hakoniwa import log
 from hakoniwa.errors import FAILED, HakoError, printable
-from hakoniwa.options import Command, Given
-from hakoniwa.rootfs.clearing import clear_everything
+from hakoniwa.options import Command, Given, Option
+from hakoniwa.rootfs.clearing import Used, clear_everything
 
 COMMAND = Command(
-    name="gc", summary="Clear whatever a crash has left: processes, cgroups, unfinished builds.", file="", undone=True
+    name="gc",
+    summary="Clear whatever a crash has left: processes, cgroups, unfinished builds.",
+    options=(Option(flags=("-v", "--verbose"), help="tell what is in use, too, and so stays"),),
+    file="",
+    undone=True,
 )
 
 
@@ -16,6 +20,10 @@ def run(given: Given) -> int:
     """Clear, and print what was cleared."""
     nothing, failed = True, False
     for cleared in clear_everything():
+        if isinstance(cleared, Used):
+            if given.flag("verbose"):
+                print(printable(f"in use: {cleared}"), flush=True)
+            continue
         nothing = False
         if isinstance(cleared, HakoError):
             failed = True

@@ -14,6 +14,8 @@ _LOOKS, _ENOUGH, _MOMENT = 50, 3, 0.001
 # The number of rt_sigtimedwait, and for 32-bit programs also that of its variant with 64-bit times.
 _WAITING = {"x86_64": (b"128", b"177", b"421"), "aarch64": (b"137", b"177", b"421")}
 
+_EXITING = 0x4  # PF_EXITING in include/linux/sched.h; a zombie has it, too
+
 _boot = ""  # once it was read
 
 
@@ -39,6 +41,15 @@ def is_stopped(pid: int) -> bool:
         return read_file(f"/proc/{pid}/stat").rpartition(b")")[2].split()[0] in (b"T", b"t")
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def is_ending(pid: int) -> bool:
+    """Whether a process has ended, or is at its end and executes nothing any more (field 9 of `man 5 proc_pid_stat`)."""
+    try:
+        fields = read_file(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return bool(int(fields[6]) & _EXITING)
 
 
 class Identity(Record):

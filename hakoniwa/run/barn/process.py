@@ -120,7 +120,7 @@ class BarnProcess:
         """Have the barn's name to ourselves, and clear what a killed process has left under it. Raises HakoError."""
         name = self.barn.name
         try:
-            lock = record.take_lock(name)
+            lock = record.take_lock_of_gone(name)
         except state.Busy:
             raise HakoError(f"barn {name!r} is already running", hint="hako ps shows it") from None
         try:

@@ -54,6 +54,21 @@ def take_lock(name: str) -> int:
             return lock
 
 
+def take_lock_of_gone(name: str, until: float | None = None) -> int:
+    """The same; waited for, until some time of `time.monotonic` at most, if the barn's process has gone. Raises state.Busy."""
+    from hakoniwa.kernel.processes.pidfd import is_ending
+    from hakoniwa.run.holders import take_when_let_go
+
+    def lives() -> bool:
+        try:
+            known = read(name)
+        except Damaged:
+            return False
+        return known is not None and known.identity().lives() and not is_ending(known.process.pid)
+
+    return take_when_let_go(lambda: take_lock(name), lives, until)
+
+
 def names() -> list[str]:
     """The barns that have a folder."""
     return entries_of(os.path.dirname(barn_folder_of("any")))

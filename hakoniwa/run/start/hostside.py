@@ -105,9 +105,7 @@ class ClaimName(HostStep):
     def do(self, life: Life) -> None:
         name = self._name
         try:
-            self.lock = state.take_lock(name)
-        except state.Busy:
-            raise _already_running(name) from None
+            self.lock = _take_lock(name)
         except OSError as error:
             raise HakoError(
                 f"cannot make the state of {name!r}: {error.strerror}: {error.filename}",
@@ -128,6 +126,18 @@ class ClaimName(HostStep):
 
     def undoing(self) -> str:
         return "release the lock"
+
+
+def _take_lock(name: str) -> int:
+    """The lock of a container, though its last supervisor may not have let go of it yet. Raises HakoError and OSError."""
+    try:
+        return state.take_lock(name)
+    except state.Busy:
+        from hakoniwa.run import holders  # it is rare
+    try:
+        return holders.take_lock(name)
+    except state.Busy:
+        raise _already_running(name) from None
 
 
 def _already_running(name: str) -> HakoError:

@@ -14,6 +14,7 @@ from hakoniwa.known import leftovers, state
 from hakoniwa.known.idmaps import ranges
 from hakoniwa.known.statefile import ALIVE, Damaged, State
 from hakoniwa.places import barn_folder_of
+from hakoniwa.run import holders
 from hakoniwa.run.barn import record
 from hakoniwa.run.barn.late import requests
 from hakoniwa.run.barn.late.requests import read_answer, written_request
@@ -74,7 +75,7 @@ def remove_member(barn: str, name: str) -> None:
     """Forget a container that does not run, with its state and its log. Raises HakoError."""
     _ask(barn, requests.Remove(name=name))
     try:
-        lock = state.take_lock(name)
+        lock = holders.take_lock(name)
     except state.Busy:
         return  # somebody starts another of that name: it is theirs now
     leftovers.clear(name)
