@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
+from hakoniwa.kernel.filesystem.files import entries_of
 from hakoniwa.kernel.netlink import messages
 from hakoniwa.kernel.netlink.routes import Links
 from hakoniwa.network import firewall, hostsfile, publishing
 from hakoniwa.network.links import bridge as bridges
 from hakoniwa.network.links import interfaces, leases, netns
+from hakoniwa.places import networks_dir
 
 
 def leave_bridge(bridge: str) -> bool:
@@ -44,6 +48,10 @@ def clear(name: str = "") -> list[str]:
         links.close()
         cleared += [f"bridge {bridge}" for bridge in sorted(left) if leave_bridge(bridge)]
         living = leases.living()
+    if entries_of(os.path.join(networks_dir(), "cni")):
+        from hakoniwa.network.cni import attachment
+
+        cleared += attachment.clear(name)
     cleared += publishing.remove(lambda owner: owner == name if name else owner not in living)
     return cleared
 

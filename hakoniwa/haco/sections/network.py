@@ -189,16 +189,35 @@ class NetworkSection(Section):
             fields.setdefault("container_ip", None)
         self._interfaces.append(Interface(kind=kind, where=where, **fields))
 
-    def cni(self, network: str, **arguments: str) -> None:
-        """An interface that the installed CNI plugins make, for a network of /etc/hakoniwa/net.d or /etc/cni/net.d."""
+    def cni(
+        self,
+        network: str,
+        *,
+        container_ip: str | None = None,
+        container_ip6: str | None = None,
+        veth_guest: str | None = None,
+        mac: str | None = None,
+        rate: int | str | None = None,
+        **arguments: str,
+    ) -> None:
+        """An interface that the installed CNI plugins make, for a network of /etc/hakoniwa/net.d or /etc/cni/net.d.
+
+        The words need plugins with the capabilities ips, mac and bandwidth; what else is given are CNI_ARGS, such as IP="10.22.0.5".
+        """
+        own = {"container_ip": container_ip, "container_ip6": container_ip6, "veth_guest": veth_guest}
+        own |= {"mac": mac, "rate": rate}  # type: ignore[dict-item]
         self._must_be_open()
         word = f"{self._word}.cni"
         name = self._reading.check(f"{word}()", addresses.network_name, network)
         given = {
             key: self._reading.check(f"{word}({key}=)", checks.text, value, "") for key, value in arguments.items()
         }
+        fields: dict[str, Any] = {"container_ip": None}
+        for key, value in own.items():
+            if value is not None:
+                fields[_ADDED[key]] = self._reading.check(f"{word}({key}=)", self._added_checks[key], value)
         if name is not None:
-            one = Interface(kind="cni", container_ip=None, cni=name, cni_arguments=given, where=self._reading.here())
+            one = Interface(kind="cni", cni=name, cni_arguments=given, where=self._reading.here(), **fields)
             self._interfaces.append(one)
 
     def dns(self, servers: Sequence[str] = (), search: Sequence[str] = (), options: Sequence[str] = ()) -> None:
@@ -245,7 +264,8 @@ class NetworkSection(Section):
     def _first(self, where: str) -> tuple[Interface, ...]:
         """The interface of the section's own words. Without any, there is one if there would be none else (complete.py)."""
         fields = {field: self._values[word] for word, field in _FIRST.items() if word in self._values}
-        if not fields and not (self._published and self._interfaces):
+        joins_cni = any(one.kind == "cni" for one in self._interfaces)  # whose plugins publish ports, too
+        if not fields and (joins_cni or not (self._published and self._interfaces)):
             return ()
         namespace = self._values.get("namespace")
         if namespace is not None and "container_ip" in self._values and "host" not in fields:

@@ -36,14 +36,13 @@ if TYPE_CHECKING:
 
 
 def network_steps(container: Container) -> list[HostStep]:
-    """What is done on the host for a container's network, in order. Raises HakoError for what is not carried out yet."""
+    """What is done on the host for a container's network, in order."""
     network = container.network
     assert network is not None
     if network.share_with is not None:
         from hakoniwa.run.start.joining.sharing import ShareNetwork
 
         return [ShareNetwork(container, network), *name_steps(container)]
-    _must_be_there(network)
     steps: list[HostStep] = []
     if network.namespace is not None:
         steps.append(ClaimNamespace(container.name, network))
@@ -54,22 +53,21 @@ def network_steps(container: Container) -> list[HostStep]:
     steps += [ClaimAddress(container.name, network, number, one) for number, one in on_bridges(network)]
     if on_bridges(network):
         steps.append(JoinBridges(container.name, network))
-    if len(on_bridges(network)) < len(network.interfaces):
-        from hakoniwa.run.start.joining.others import other_steps
+    if any(one.kind == "macvlan" for one in network.interfaces):
+        from hakoniwa.run.start.joining.macvlans import macvlan_steps
 
-        steps += other_steps(network)
-    if network.published:
+        steps += macvlan_steps(network)
+    if any(one.kind == "cni" for one in network.interfaces):
+        from hakoniwa.run.start.joining.cni import cni_steps
+
+        steps += cni_steps(container.name, network)
+    if network.published and on_bridges(network):
         from hakoniwa.run.start.ports import PublishPorts
 
         steps.append(PublishPorts(container.name, network))
     if network.namespace is not None:
         steps.append(NameNamespace(network))
     return [*steps, *name_steps(container)]
-
-
-def _must_be_there(network: Network) -> None:
-    if any(one.kind == "cni" for one in network.interfaces):
-        raise HakoError("network.cni() is not supported yet", where=network.where)
 
 
 def _explained(error: OSError | HakoError, what: str, where: str) -> HakoError:

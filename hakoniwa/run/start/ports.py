@@ -108,7 +108,7 @@ def publish_again(starting: str) -> None:
 
 def _publish_again(name: str, facts: NetworkFacts) -> None:
     prepare_again(facts, facts.published)
-    if facts.published:
+    if facts.published and any(addresses_of(facts)):  # else they are led inside by others, such as plugins of CNI's
         settle(name, facts, facts.published)
 
 

@@ -1,4 +1,4 @@
-"""Interfaces that are on no bridge."""
+"""The host's side of macvlans."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from hakoniwa.spec.networks import Interface, Network
 
 
-def other_steps(network: Network) -> list[HostStep]:
-    """The steps for interfaces that are on no bridge, after those for the ones that are."""
+def macvlan_steps(network: Network) -> list[HostStep]:
+    """The steps for macvlans."""
     found = [(number, one) for number, one in enumerate(network.interfaces) if one.kind == "macvlan"]
     return [step for number, one in found for step in (FindParent(network, one), JoinParent(network, number, one))]
 
@@ -31,7 +31,8 @@ def with_interface(network: Network, facts: NetworkFacts, number: int, found: In
     return facts.replace(interfaces=tuple(known[name] for name in names if name in known))
 
 
-def _explained(error: OSError | HakoError, what: str, where: str) -> HakoError:
+def explained(error: OSError | HakoError, what: str, where: str) -> HakoError:
+    """An error of a step, with the line that it is about."""
     if isinstance(error, HakoError):
         error.where = error.where or where
         return error
@@ -55,7 +56,7 @@ class FindParent(HostStep):
         try:
             macvlan.parent_of(links, self._interface)
         except (OSError, HakoError) as error:
-            raise _explained(error, str(self), self._where) from None
+            raise explained(error, str(self), self._where) from None
         finally:
             links.close()
 
@@ -86,7 +87,7 @@ class JoinParent(HostStep):
             name = guest_name(self._number, self._interface)
             found = macvlan.add(outside, inside, namespace, self._interface, name)
         except (OSError, HakoError) as error:
-            raise _explained(error, str(self), self._where) from None
+            raise explained(error, str(self), self._where) from None
         outside.close()
         inside.close()
         os.close(namespace)
