@@ -20,9 +20,10 @@ import sys
 import time
 
 from hakoniwa import recordreader
-from hakoniwa.errors import HakoError, Problems
-from hakoniwa.library.request import Answer, Failure, Request
+from hakoniwa.errors import HakoError
+from hakoniwa.library.request import Answer, Request
 from hakoniwa.record import Unreadable, plain
+from hakoniwa.refusal import raise_refusals
 
 _CHUNK = 1 << 16
 _CHUNKS_LEFT = 16  # that are read of each output at the end: a pipe holds a MiB, unless root has made it larger
@@ -149,7 +150,7 @@ class Call:
         except (ValueError, Unreadable):
             code = self.process.wait()
             raise Unanswered(f"the process beside this program has ended, with status {code}") from None
-        raise_failures(answer.failures)
+        raise_refusals(answer.refusals)
         return answer
 
 
@@ -181,15 +182,6 @@ def is_over(deadline: float | None) -> bool:
 
 class Unanswered(HakoError):
     """The process has ended without an answer."""
-
-
-def raise_failures(failures: tuple[Failure, ...]) -> None:
-    """Raise what a request has failed with, if it has."""
-    errors = [HakoError(one.message, where=one.where, hint=one.hint, status=one.status) for one in failures]
-    if len(errors) == 1:
-        raise errors[0]
-    if errors:
-        raise Problems(errors)
 
 
 def call(request: Request) -> Answer:

@@ -12,11 +12,12 @@ import os
 import sys
 
 from hakoniwa import log, recordreader
-from hakoniwa.errors import HakoError, Problems, joined
+from hakoniwa.errors import HakoError, joined
 from hakoniwa.kernel.filesystem.files import wait_readable
 from hakoniwa.kernel.processes import prctl, signals
-from hakoniwa.library.request import Answer, Failure, Limits, Request
+from hakoniwa.library.request import Answer, Limits, Request
 from hakoniwa.record import Unreadable, plain
+from hakoniwa.refusal import refusals_of
 from hakoniwa.run.prepare import Wanted, check_real_id, for_caller, prepare
 
 TYPE_CHECKING = False
@@ -58,12 +59,7 @@ class Served:
 
     def fail(self, errors: list[HakoError]) -> None:
         """Answer with what has gone wrong."""
-        self.tell(Answer(failures=tuple(failure for error in errors for failure in _failures(error))))
-
-
-def _failures(error: HakoError) -> list[Failure]:
-    each = error.problems if isinstance(error, Problems) else [error]
-    return [Failure(message=one.message, where=one.where, hint=one.hint, status=one.status) for one in each]
+        self.tell(Answer(refusals=refusals_of(errors)))
 
 
 def main() -> NoReturn:

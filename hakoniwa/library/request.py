@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hakoniwa.record import Record
+from hakoniwa.refusal import Refusal  # `recordreader.read` finds it here
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,18 +45,9 @@ class Request(Record):
     path: tuple[str, ...] = ()  # `sys.path` of the program, for its functions
 
 
-class Failure(Record):
-    """A HakoError, on its way to who asked."""
-
-    message: str
-    where: str
-    hint: str
-    status: int
-
-
 class Answer(Record):
     """What has become of a request."""
 
-    failures: tuple[Failure, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
     names: tuple[str, ...] = ()  # of the containers that are meant
     status: int = 0  # of the program that was run: who ignores SIGCHLD does not learn it from the kernel

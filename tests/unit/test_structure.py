@@ -18,7 +18,7 @@ EXAMPLES = sorted((PACKAGE.parent / "examples").glob("*.haco.py"))
 
 # From the bottom up. A module imports from its own floor and from those below it.
 FLOORS = [
-    ["record", "recordreader", "errors", "fastjson", "log"],
+    ["record", "recordreader", "errors", "refusal", "fastjson", "log"],
     ["kernel"],
     ["trust"],
     ["places", "spec", "options"],

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from hakoniwa import fastjson, recordreader
-from hakoniwa.errors import HakoError, every_problem, joined
+from hakoniwa.errors import HakoError
 from hakoniwa.record import Record, Unreadable
+from hakoniwa.refusal import Refusal, raise_refusals, refusals_of  # `recordreader.read` finds Refusal here
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,15 +73,6 @@ class Fare(Record):
     error: str | None = None
 
 
-class Refusal(Record):
-    """Why something was not done: a HakoError."""
-
-    message: str
-    where: str = ""
-    hint: str = ""
-    status: int
-
-
 class Answer(Record):
     """What is answered: the containers that were asked for, or everything that is wrong."""
 
@@ -118,12 +110,7 @@ def _names_one(value: dict[str, object]) -> bool:
 
 def refused(error: HakoError) -> Answer:
     """The answer that something was not done."""
-    return Answer(
-        refusals=tuple(
-            Refusal(message=one.message, where=one.where, hint=one.hint, status=one.status)
-            for one in every_problem(error)
-        )
-    )
+    return Answer(refusals=refusals_of([error]))
 
 
 def written_answer(answer: Answer) -> bytes:
@@ -139,8 +126,5 @@ def read_answer(line: bytes) -> Answer:
         raise HakoError(
             "what the barn's process answers cannot be understood", hint="is it of another version?"
         ) from None
-    if answer.refusals:
-        raise joined(
-            [HakoError(one.message, where=one.where, hint=one.hint, status=one.status) for one in answer.refusals]
-        )
+    raise_refusals(answer.refusals)
     return answer
