@@ -66,15 +66,16 @@ def needs_undoing(container: Container) -> bool:
 def outlasts_a_kill(container: Container) -> bool:
     """Whether a killed supervisor would leave something that lives, or is looked for by others.
 
-    An empty cgroup and a range of ids are neither: they are noted, and the next command clears them.
+    An empty cgroup, a range of ids, an address and its rules are neither: they are noted, and the next command clears them.
     """
+    network = container.network
     return bool(
         container.hooks.general
         or container.hooks.background
         or container.container_pid_file
         or container.namespaces.persisted
         or not container.has_pid_namespace()  # its first process is all that the kernel kills
-        or container.network is not None  # addresses, rules, forwarding
+        or (network is not None and network.namespace)  # others may use what has a name
         or container.resources.cgroup.v1  # the processes of a frozen group wait for who thaws them
     )
 
