@@ -27,6 +27,7 @@ COMMANDS = {
     "start": ("run", "run the container (alias: run)"),
     "release": ("run", "have a held container execute its program"),
     "attach": ("run", "run a command, or a shell, inside"),
+    "forward": ("run", "have ports of the host lead inside until Ctrl-C"),
     "reload": ("run", "read the file again, and apply what may change"),
     "kill": ("run", "end the container"),
     "ps": ("run", "list containers"),

@@ -154,7 +154,9 @@ def _split(command: Command, found: list[str]) -> tuple[str | None, tuple[str, .
     most = len(command.words) + (1 if command.file else 0)
     if len(found) > most and not command.many:
         raise usage_error(f"too many arguments: {' '.join(found)}", command.name)
-    if command.file and found and (len(found) == most or os.path.isfile(found[0])):
+    # Of several words after FILE each has a colon, and a name that stands for FILE has none.
+    comes_first = ":" not in found[0] if command.many and found else len(found) == most
+    if command.file and found and (comes_first or os.path.isfile(found[0])):
         return found[0], tuple(found[1:])
     return None, tuple(found)
 
