@@ -24,6 +24,10 @@ if [ -d "$FOLDER/etc" ]; then
     mount --bind "$FOLDER/etc/subuid" /etc/subuid
     mount --bind "$FOLDER/etc/subgid" /etc/subgid
 fi
+if [ -n "$TUN" ]; then
+    mount -t tmpfs -o mode=755 tmpfs /dev/net
+    mknod -m 666 /dev/net/tun c 10 200
+fi
 if [ -n "$CLOSED" ]; then
     mkdir -p "$FOLDER/hold"
     mount --rbind "$PROJECT" "$FOLDER/hold"
@@ -42,6 +46,7 @@ class Ordinary:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.home = folder / "home"
+        self.tun = False  # whether they have /dev/net/tun, as udev would give it to everybody
         (folder / "etc").mkdir()
         self.home.mkdir()
         os.chown(self.home, UID, GID)
@@ -70,19 +75,27 @@ class Ordinary:
 
     def background(self, *words: str | Path) -> subprocess.Popen[bytes]:
         """Run a program beside the test, which must see to its end."""
+        pipe = subprocess.PIPE
+        argv = self.words(*words)
+        return subprocess.Popen(argv, env=self.environ(), stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+
+    def words(self, *words: str | Path) -> list[str]:
+        """What runs a program as this user."""
+        return ["unshare", "--mount", "sh", "-c", SCRIPT, "sh", *map(str, words)]
+
+    def environ(self) -> dict[str, str]:
+        """The environment of that."""
         project = HAKO.parent.parent.parent
         above = [folder for folder in reversed(project.parents) if not folder.stat().st_mode & 0o001]
-        environ = {
+        return {
             "PATH": os.environ["PATH"],
             "FOLDER": str(self.folder),
             "PROJECT": str(project),
             "CLOSED": str(above[0]) if above else "",
             "USER_ID": str(UID),
+            "TUN": "yes" if self.tun else "",
             "VARIABLES": f"{self.variables()} PATH=/usr/sbin:/usr/bin:/sbin:/bin",
         }
-        argv = ["unshare", "--mount", "sh", "-c", SCRIPT, "sh", *map(str, words)]
-        pipe = subprocess.PIPE
-        return subprocess.Popen(argv, env=environ, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
 
     def run(self, *words: str | Path, status: int | None = 0) -> subprocess.CompletedProcess[str]:
         """Run a program to the end."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import _socket
 import os
-from errno import EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT, EMFILE
+from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT, EMFILE
 
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.netlink.routes import address_bytes
@@ -73,6 +73,8 @@ def _reserve(host: str, port: int, protocol: str, where: str) -> int:
         if error.errno == EADDRNOTAVAIL:
             raise HakoError(f"{told}: no interface of the host has the address {host}", where=where) from None
         hint = "there are too many for the limit of open files: ulimit -n" if error.errno == EMFILE else ""
+        if error.errno == EACCES:
+            hint = "ports below net.ipv4.ip_unprivileged_port_start, 1024 unless set, take root"
         raise HakoError(f"{told}: {error.strerror}", where=where, hint=hint) from None
 
 

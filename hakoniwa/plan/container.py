@@ -75,6 +75,7 @@ class Handed(Record):
     """What the first process is handed for its steps when it is cloned: descriptors; and what is known by then."""
 
     hierarchies: tuple[str, ...] = ("",)  # those that the container has a cgroup in, as MountCgroups has them
+    folder: str = ""  # of the container's state; who is root of a user namespace by then finds another one
     joining: tuple[int, ...] = ()  # files that join v1 cgroups
     channel: _socket.socket | None = None  # to who does on the host what it cannot do itself
     mounts: int = -1  # a mount namespace that exists, with the mounts of which it begins
@@ -175,7 +176,7 @@ def _inner(container: Container, launch: Launch, process: ProcessPlan, handed: H
         *_network(container),
         *_root(container, launch),
         process.account(),
-        *_mounts(container, launch, handed.hierarchies),
+        *_mounts(container, launch, handed),
         *hidden_paths(container),
         *_names(container),
         *process.terminal(),
@@ -248,9 +249,9 @@ def stacked_root(layers: tuple[str, ...], **facts: Any) -> root.LayerRoot:
     return root.LayerRoot(layers=layers, names=tuple(layer.split("/")[-2][:12] for layer in layers), **facts)
 
 
-def _mounts(container: Container, launch: Launch, hierarchies: tuple[str, ...]) -> list[Step]:
+def _mounts(container: Container, launch: Launch, handed: Handed) -> list[Step]:
     """The independent mounts first, then the mount points as written; one that would cover an independent comes before."""
-    independent = independent_mounts(container, hierarchies)
+    independent = independent_mounts(container, handed.hierarchies)
     covered = [target for target, _ in independent]
     before: list[Step] = []
     after: list[Step] = []
@@ -261,7 +262,7 @@ def _mounts(container: Container, launch: Launch, hierarchies: tuple[str, ...]) 
         *before,
         *(step for _, step in independent),
         *after,
-        *_network_files(container),
+        *_network_files(container, handed.folder),
         *_lxcfs(container),
         *_guarded(launch.exposed),
     ]
@@ -273,12 +274,12 @@ def _guarded(exposed: Exposed) -> list[Step]:
     return [*steps, mounts.FixPaths(paths=exposed.fixed)] if exposed.fixed else steps
 
 
-def _network_files(container: Container) -> Sequence[Step]:
+def _network_files(container: Container, folder: str) -> Sequence[Step]:
     if container.network is None:
         return ()
     from hakoniwa.plan.networkfiles import network_files
 
-    return network_files(container)
+    return network_files(container, folder)
 
 
 def _lxcfs(container: Container) -> list[Step]:

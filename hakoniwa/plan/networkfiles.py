@@ -14,17 +14,20 @@ if TYPE_CHECKING:
 HOSTS, RESOLV = "hosts", "resolv.conf"
 
 
-def own_file(container: Container, name: str) -> str:
-    """The path on the host of what is mounted on a file of /etc; "" if the container file mounts something there."""
+def own_file(container: Container, name: str, folder: str = "") -> str:
+    """The path on the host of what is mounted on a file of /etc; "" if the container file mounts something there.
+
+    `folder` is that of the container's state, for who cannot ask for it any more.
+    """
     if any(mount.target == f"/etc/{name}" for mount in container.files.mounts):
         return ""
-    return os.path.join(folder_of(container.name), name)
+    return os.path.join(folder or folder_of(container.name), name)
 
 
-def network_files(container: Container) -> list[BindMount]:
+def network_files(container: Container, folder: str = "") -> list[BindMount]:
     """The steps that mount them. Inside they are read-only, since others write to them as well."""
     where = "" if container.network is None else container.network.where
-    found = [(name, own_file(container, name)) for name in (HOSTS, RESOLV)]
+    found = [(name, own_file(container, name, folder)) for name in (HOSTS, RESOLV)]
     return [
         BindMount(source=path, target=f"/etc/{name}", readonly=True, options=("noexec",), where=where)
         for name, path in found

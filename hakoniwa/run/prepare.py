@@ -63,8 +63,9 @@ def for_caller(barn: Barn) -> Barn:
 
     for container in barn.containers:
         if container.network is not None:
-            told = "a network of its own takes root"
-            raise HakoError(told, where=container.network.where, hint="run it as root, or leave config.network out")
+            from hakoniwa.network.links.pasta import must_be_possible
+
+            must_be_possible(container)
         if container.flavour == "fly":
             told = "a fly container takes root, since it has no user namespace"
             raise HakoError(told, where=container.place("flavour"), hint='flavour = "container"')

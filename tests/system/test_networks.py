@@ -421,7 +421,7 @@ def test_an_ordinary_user_is_told(box: Writer) -> None:
     from hakoniwa.haco.loader import load
     from hakoniwa.run import prepare
 
-    barn = load(str(box(AUTO)), "start")
+    barn = load(str(box(AUTO + "config.network.isolated = True\n")), "start")
     before, os.geteuid = os.geteuid, lambda: 1000
     try:
         with pytest.raises(HakoError, match="takes root"):

@@ -108,6 +108,9 @@ def _publish(life: Life, wanted: Network) -> None:
     from hakoniwa.run.start import ports
 
     facts, name = life.base.network, life.container.name
+    if facts is not None and facts.helper is not None:
+        told = "pasta, which is the network without root, has its ports from the start: it needs a restart"
+        raise HakoError(told, where=wanted.where)
     if any(one.wake for one in (*wanted.published, *(facts.published if facts else ()))):
         raise HakoError("ports that wake the container need a restart", where=wanted.where)
     if facts is None or not any(ports.addresses_of(facts)):
@@ -134,6 +137,9 @@ def _enforce(life: Life, new: Container) -> None:
 
     assert new.network is not None
     policy = new.network.policy
+    if os.geteuid() != 0:
+        told = "without root, nobody can change it from outside once the container runs: it needs a restart"
+        raise HakoError(told, where="" if policy is None else policy.where)
     lifting = [name for name in LIFTS if life.launch.capabilities & capabilities.mask([name])]
     if stands(policy) and lifting:
         told = f"the container was started with {lifting[0]}, which {LIFTS[lifting[0]]}: it needs a restart"

@@ -6,6 +6,7 @@ import os
 
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.processes.process import NAMESPACES, clone, clone_from, join
+from hakoniwa.places import folder_of
 from hakoniwa.plan.container import Handed, process_plan
 from hakoniwa.plan.flavours import flavour_of, plan
 from hakoniwa.run.process import child
@@ -80,6 +81,7 @@ class FirstProcess:
         channel = self._open_channel()
         handed = Handed(
             hierarchies=self.hierarchies,
+            folder=folder_of(self._container.name) if self._container.network is not None else "",
             joining=tuple(self._joining),
             channel=channel[1] if channel else None,
             mounts=next((descriptor for name, descriptor in entered if name == "mount"), -1),

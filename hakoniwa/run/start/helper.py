@@ -41,7 +41,7 @@ class OutsideHelper:
         self._container = container
         self._launch = launch
         self._status = status
-        self._keep = keep  # the namespaces, once they are complete
+        self._keep = keep  # the namespaces, once they are complete, or serve them while they can be opened
 
     def help(
         self, pid: int, channel: _socket.socket, steps: list[Step] | None, make_steps: Callable[[], list[Step]]
@@ -55,6 +55,7 @@ class OutsideHelper:
                 establish(pid, self._launch.maps)
             if self._container.namespaces.persisted:
                 descriptors.receive(channel)  # its namespaces are complete
+            if self._container.namespaces.persisted or self._container.network is not None:
                 self._keep()
             if needs_help_outside(self._container, self._launch):
                 self._open_outside(pid, channel, steps, make_steps)

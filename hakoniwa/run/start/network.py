@@ -39,6 +39,10 @@ def network_steps(container: Container) -> list[HostStep]:
     """What is done on the host for a container's network, in order."""
     network = container.network
     assert network is not None
+    if os.geteuid() != 0:
+        from hakoniwa.run.start.joining.usernetwork import user_steps
+
+        return user_steps(container)
     if network.share_with is not None:
         from hakoniwa.run.start.joining.sharing import ShareNetwork
 

@@ -156,7 +156,7 @@ def write_names(container: Container, life: Life) -> None:
     try:
         if facts.resolv_file:
             hostsfile.rewrite(facts.resolv_file, resolver_of(container).text())
-        if facts.interfaces:
+        if facts.interfaces and facts.helper is None:
             hostsfile.join(_as_neighbour(container, life))
         elif facts.hosts_file:
             hostsfile.rewrite(facts.hosts_file, _beginning(container, life))
