@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Hako
+from tests.conftest import HAKO, Hako
 from tests.machines import Inside, Server
 from tests.networks import Host, host
+from tests.ordinary import Ordinary, user
 
-__all__ = ["host"]
+__all__ = ["host", "user"]
 
 Writer = Callable[..., Path]
 APART = 'config.namespace.unshare("net")\n'
@@ -152,3 +153,18 @@ def test_ports_that_cannot_be(hako: Hako, box: Writer, host: Host) -> None:
     with socket.create_server(("127.0.0.1", PORT)):
         refused = hako("forward", path, f"{PORT}:80", status=125).stderr
         assert f"cannot listen on port {PORT} of 127.0.0.1: process {os.getpid()} has it" in refused
+
+
+def test_an_ordinary_user_forwards_to_a_container_of_their_own(user: Ordinary, host: Host) -> None:
+    lines = APART + 'config.bootstrap.strategy = "host"\nconfig.mount_independent("procfs", "devtmpfs")'
+    path = user.write(lines)
+    pid = int(user.hako("start", "-b", "-D", path, "--", "sleep", "1000").stdout.split()[-1])
+    with Inside(pid) as inside, Server(inside, 80, name="inside"):
+        process = user.background(HAKO, "forward", path, f"{PORT}:80")
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"forwarding 127.0.0.1:{PORT} to home-box:80\n".encode()
+        with connect() as asking:
+            assert asking.recv(100) == b"inside 127.0.0.1"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+        process.communicate()

@@ -61,6 +61,7 @@ def test_a_macvlan_with_the_default_route_beside_a_bridge(hako: Hako, box: Write
     [
         ({"parent": "none0"}, "there is no interface none0 on the host"),
         ({"parent": "lo"}, "lo cannot have a macvlan"),
+        ({"parent": UPLINK, "rate": "1M"}, "the rate of a macvlan is not limited"),
         ({"parent": UPLINK, "container_ip": "auto"}, "nobody gives a macvlan an address by itself"),
     ],
 )

@@ -110,6 +110,10 @@ def _others_fit(path: str, one: Interface) -> Iterator[Found]:
         yield f"{path}.parent", "a macvlan needs a parent", "parent= names an interface of the host"
     if one.kind == "cni" and not one.cni:
         yield f"{path}.cni", "an interface of CNI's needs the name of a network", 'cni("NET")'
+    if one.kind == "macvlan" and one.rate is not None:
+        yield f"{path}.rate", "the rate of a macvlan is not limited: it has no end on the host", "take a bridge"
+    if one.isolated:
+        yield f"{path}.isolated", f"isolated is for bridges, and this is {one.kind}", 'a macvlan has mode="private"'
     for word in ("container_ip", "container_ip6"):
         address = getattr(one, word)
         if one.kind == "macvlan" and address == AUTO:
