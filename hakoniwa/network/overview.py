@@ -12,6 +12,7 @@ from hakoniwa.network import firewall
 from hakoniwa.network.links import bridge as bridges
 from hakoniwa.network.links import leases
 from hakoniwa.record import Record
+from hakoniwa.spec.subnets import bits_of, network_of, split, written
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def one_of(name: str) -> Overview:
 
 def keep(name: str, ip: str) -> str:
     """Have a bridge with this address and mask that stays. Returns what was done, in words. Raises HakoError, and OSError."""
+    _must_be_of_a_host(name, ip)
     links = Links(messages.open_socket())
     try:
         with leases.Lock():
@@ -108,6 +110,17 @@ def keep(name: str, ip: str) -> str:
             return _keep_as_it_is(links, name, ip)
     finally:
         links.close()
+
+
+def _must_be_of_a_host(name: str, ip: str) -> None:
+    """Raise HakoError for the address of a whole network, or one that means all that are in it."""
+    (family, number, length), first = split(ip), network_of(ip)[1]
+    last = first + (1 << (bits_of(family) - length)) - 1
+    if number == first or (number == last and ":" not in ip):
+        what = "the network itself" if number == first else "all in its network, by broadcast"
+        raise HakoError(
+            f"{ip} is the address of {what}", where=name, hint=f"such as {written(family, first + 1)}/{length}"
+        )
 
 
 def _keep_as_it_is(links: Links, name: str, ip: str) -> str:

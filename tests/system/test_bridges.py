@@ -145,5 +145,12 @@ def test_wrong_command_lines(hako: Hako, words: tuple[str, ...], told: str) -> N
     assert told in hako(*words, status=2).stderr
 
 
+@pytest.mark.parametrize("address", ["10.0.0.0/24", "10.0.0.255/24", "fd09::/64"])
+def test_an_address_that_no_bridge_can_have(hako: Hako, host: Host, address: str) -> None:
+    refused = hako("new", "--bridge", "-I", address, status=125).stderr
+    assert f"haconiwa0: {address} is the address of " in refused
+    assert "haconiwa0" not in host.names()
+
+
 def test_one_that_is_not_there(hako: Hako, host: Host) -> None:
     assert "nowhere0: there is no such bridge (hako network ls)" in hako("network", "rm", "nowhere0", status=125).stderr
