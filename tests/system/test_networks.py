@@ -663,3 +663,10 @@ def test_a_host_without_ipv6(hako: Hako, box: Writer, host: Host) -> None:
     assert "(is IPv6 switched off: net.ipv6.conf.all.disable_ipv6?)" in done.stderr
     assert f"{path}:" in done.stderr
     assert "haconiwa0" not in host.names()
+
+
+def test_a_port_that_is_to_wake_is_refused(hako: Hako, box: Writer, host: Host) -> None:
+    path = box('config.network.publish("8080:80", wake=True, idle=300)\n')
+    told = hako("start", path, "--", "true", status=125).stderr
+    assert "a port cannot wake its container yet" in told
+    assert f"{path.name}:" in told

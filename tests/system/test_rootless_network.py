@@ -256,7 +256,7 @@ def test_hold_and_reload(user: Ordinary, host: Host) -> None:
         ('config.network.add(bridge_name="lan1")', "takes root"),
         ('config.network.add("macvlan", parent="up0")', "an interface of macvlan takes root"),
         ('config.network.cni("NET")', "an interface of cni takes root"),
-        ('config.network.publish("8080:80", wake=True)', "wake=True takes root"),
+        ('config.network.publish("8080:80", wake=True)', "a port cannot wake its container yet"),
         ('config.capabilities.allow("cap_net_raw")', "cap_net_raw leads to what listens on the loopback of the host"),
     ],
 )

@@ -92,9 +92,6 @@ def _impossible(network: Network) -> Iterator[tuple[str, str]]:
             yield "nat = False", one.where
         if one.isolated:
             yield "isolated", one.where
-    for published in network.published:
-        if published.wake:
-            yield "wake=True", published.where
 
 
 def find(where: str) -> str:

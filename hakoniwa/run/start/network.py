@@ -39,6 +39,10 @@ def network_steps(container: Container) -> list[HostStep]:
     """What is done on the host for a container's network, in order."""
     network = container.network
     assert network is not None
+    for one in network.published:
+        if one.wake:
+            told = "a port cannot wake its container yet: there is nobody who waits for connections to one that does not run"
+            raise HakoError(told, where=one.where, hint="remove wake= and idle=, and start it")
     if os.geteuid() != 0:
         from hakoniwa.run.start.joining.usernetwork import user_steps
 
