@@ -233,7 +233,7 @@ def test_a_killed_pasta_is_told(user: Ordinary, host: Host) -> None:
     assert "pasta has ended" in said
 
 
-def test_hold_and_reload(user: Ordinary, host: Host) -> None:
+def test_a_reload_of_ports_needs_a_restart(user: Ordinary, host: Host) -> None:
     path = user.write(PUBLISH)
     user.hako("start", "-b", "-D", path, *SLEEP)
     user.write(BOX + 'config.network.publish("8081:80")\n')
