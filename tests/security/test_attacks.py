@@ -469,9 +469,9 @@ def test_a_state_with_a_recycled_pid_harms_nobody(hako: Hako, box: Writer, place
     bystander = subprocess.Popen(["sleep", "1000"])
     file = places / "run" / "box" / "state.json"
     state = json.loads(file.read_text())
-    for who in ("init", "supervisor"):
-        state[who]["pid"] = bystander.pid
-        state[who]["started"] -= 1  # the bystander may have started within the same hundredth of a second
+    for who in ("", "supervisor_"):
+        state[f"{who}pid"] = bystander.pid
+        state[f"{who}started"] -= 1  # the bystander may have started within the same hundredth of a second
     state["status"] = "running"
     file.write_text(json.dumps(state))
     try:
