@@ -54,6 +54,7 @@ AT_TIMES = (
     "run.barn.background",
     "commands.selection recordreader",  # no copy of a state
     "run.control.requests run.reload.reloader",  # more than a moment
+    "run.control.messages refusal",  # somebody asks
     "spec.networks",
     "run.start.network run.start.ports",  # a network
     TOGETHER,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hakoniwa import log
 from hakoniwa.commands.selection import how_it_fares, selected
-from hakoniwa.errors import FAILED, HakoError
+from hakoniwa.errors import HakoError
 from hakoniwa.known.statefile import Made, State
 from hakoniwa.options import ALL, NAME, PID, Command, Given
 from hakoniwa.run.control.asking import ask
@@ -42,9 +42,7 @@ def _hint(found: list[State | Made]) -> str:
 def _release(known: State) -> HakoError | None:
     """Release a container. Returns why it was not, or why its program does not run."""
     try:
-        answer = ask(known, {"command": "release"})
+        ask(known, "release")
     except HakoError as error:
         return error
-    if "error" not in answer:
-        return None
-    return HakoError(answer["error"], status=answer.get("status", FAILED))
+    return None

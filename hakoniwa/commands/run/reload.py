@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hakoniwa import log
 from hakoniwa.commands.selection import alive
-from hakoniwa.errors import printable
+from hakoniwa.errors import FAILED, HakoError, printable
 from hakoniwa.options import ALL, NAME, PID, Command, Given
 from hakoniwa.run.control.asking import ask
 
@@ -17,18 +17,19 @@ COMMAND = Command(
 
 
 def run(given: Given) -> int:
-    """Ask each supervisor, and print what it has done. 125 if anything failed."""
+    """Ask each supervisor, and print what it has done. FAILED if anything failed."""
     running = alive(given, "reload")
     failed = False
     for known in running:
-        answer = ask(known, {"command": "reload"})
-        if "error" in answer:
-            for line in answer["error"].splitlines():
-                log.write(line, "error")
+        try:
+            changes = ask(known, "reload").changes
+        except HakoError as error:
+            log.write_error(error)
             failed = True
-        for what, outcome, bad in answer.get("changes", []):
-            print(printable(f"{known.name}: {what}: {outcome}"))
-            failed = failed or bad
-        if answer.get("changes") == []:
+            continue
+        for change in changes:
+            print(printable(f"{known.name}: {change.what}: {change.outcome}"))
+            failed = failed or change.failed
+        if not changes:
             print(f"{known.name}: nothing has changed")
-    return 125 if failed else 0
+    return FAILED if failed else 0

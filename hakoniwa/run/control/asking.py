@@ -7,15 +7,13 @@ import socket
 import struct
 import time
 
-from hakoniwa import fastjson
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.processes.pidfd import is_stopped
+from hakoniwa.run.control.messages import Answer, Request, read_answer, written
 from hakoniwa.run.control.protocol import socket_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from hakoniwa.known.statefile import State
 
 PATIENCE = 180.0  # seconds: longer than a supervisor waits for anything (run/reload/reloader.py)
@@ -25,21 +23,22 @@ _LOOK = struct.pack(
 _LARGEST = 16 << 20  # bytes of an answer
 
 
-def ask(known: State, request: dict[str, Any]) -> dict[str, Any]:
-    """Send a request to the supervisor of a container, and return its answer. Raises HakoError."""
+def ask(known: State, command: str) -> Answer:
+    """Ask the supervisor of a container for something, and return its answer. Raises HakoError, also that it was not done."""
     path, folder = socket_path(known.name)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):  # of a connect, too: `man 7 unix`
                 connection.setsockopt(socket.SOL_SOCKET, option, _LOOK)
-            return _exchange(connection, path, fastjson.dumps(request).encode() + b"\n", known)
+            answer = _exchange(connection, path, written(Request(command=command)), known)
     except (OSError, ValueError) as error:
         raise _no_answer(known.name, str(error)) from None
     finally:
         os.close(folder)
+    return read_answer(answer)
 
 
-def _exchange(connection: socket.socket, path: str, request: bytes, known: State) -> dict[str, Any]:
+def _exchange(connection: socket.socket, path: str, request: bytes, known: State) -> bytes:
     """Send a line and read one, for as long as the supervisor can be at it. Raises OSError, ValueError and HakoError."""
     answer, deadline = b"", time.monotonic() + PATIENCE
     acts = [lambda: connection.connect(path), lambda: _send(connection, request)]
@@ -58,8 +57,7 @@ def _exchange(connection: socket.socket, path: str, request: bytes, known: State
         answer += more
         if len(answer) > _LARGEST:
             raise ValueError("it says too much")
-    found: dict[str, Any] = fastjson.loads(answer.decode())
-    return found
+    return answer
 
 
 def _send(connection: socket.socket, request: bytes) -> None:

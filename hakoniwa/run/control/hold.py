@@ -8,8 +8,7 @@ from hakoniwa.errors import HakoError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from hakoniwa.run.control.messages import Answer
     from hakoniwa.run.control.requests import Requests
     from hakoniwa.run.life import Life
 
@@ -27,13 +26,15 @@ class Hold:
         self._releasing: threading.Thread | None = None
         requests.answer("release", self._answer)
 
-    def _answer(self) -> dict[str, Any]:
+    def _answer(self) -> Answer:
+        from hakoniwa.run.control.messages import Answer
+
         thread = threading.current_thread()
         self._requests.call(lambda: self._release(thread))
         self._over.wait()
         if self._error is not None:
             raise self._error
-        return {"pid": self._life.base.pid}
+        return Answer()
 
     def _release(self, asking: threading.Thread) -> None:
         """Have the first process go on; called by the main thread."""

@@ -1,6 +1,6 @@
 """The control socket of a supervisor: `control.sock` in the folder of its state, which is closed to other users.
 
-One request a connection: a line of JSON, such as {"command": "reload"}; one answer. A connection is served by a thread of
+One request a connection, and one answer (messages.py). A connection is served by a thread of
 its own, so that one that says nothing, or garbage, or too much, keeps nobody waiting; where there are too many, one that says
 nothing is let go of.
 """
@@ -10,14 +10,15 @@ from __future__ import annotations
 import _socket
 import os
 
-from hakoniwa import fastjson
+from hakoniwa.errors import HakoError
 from hakoniwa.kernel.sockets import is_ours
 from hakoniwa.places import folder_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+
+    from hakoniwa.run.control.messages import Answer
 
 NAME = "control.sock"
 _LARGEST = 4096  # bytes of a request
@@ -35,8 +36,8 @@ def socket_path(name: str) -> tuple[str, int]:
 class Control:
     """The listening end. `descriptor` is to be polled; `accept` is called when it is readable."""
 
-    def __init__(self, name: str, answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-        """`answer` is called in the thread of a connection."""
+    def __init__(self, name: str, answer: Callable[[str], Answer]) -> None:
+        """`answer` is called with a command, in the thread of a connection."""
         self._answer = answer
         self._silent: list[_socket.socket] = []  # that have not said what they want, the oldest first
         self._answering: list[_socket.socket] = []
@@ -76,7 +77,7 @@ class Control:
         elif self._make_room():
             self._begin(connection)
         else:
-            _refuse(connection, "there are too many requests at the same time (try again)")
+            _refuse(connection, HakoError("there are too many requests at the same time", hint="try again"))
 
     def _make_room(self) -> bool:
         """Whether one more can be served: in the place of the oldest that says nothing, where there are too many."""
@@ -100,7 +101,7 @@ class Control:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
         except RuntimeError as error:
             self._silent.remove(connection)
-            _refuse(connection, f"the supervisor cannot answer: {error}")
+            _refuse(connection, HakoError(f"the supervisor cannot answer: {error}"))
 
     def _serve(self, connection: _socket.socket) -> None:
         try:
@@ -112,7 +113,7 @@ class Control:
                 return  # another has taken its place
             if request is not None:
                 self._answering.append(connection)
-                connection.sendall(fastjson.dumps(self._answered(request)).encode() + b"\n")
+                connection.sendall(self._answered(request))
         except OSError:
             pass  # it has gone, or does not read
         finally:
@@ -121,14 +122,13 @@ class Control:
                 if connection in served:
                     served.remove(connection)
 
-    def _answered(self, request: bytes) -> dict[str, Any]:
+    def _answered(self, request: bytes) -> bytes:
+        from hakoniwa.run.control import messages
+
         try:
-            asked = fastjson.loads(request.decode())
-        except ValueError:
-            return {"error": "the request is no line of JSON"}
-        if not isinstance(asked, dict) or not isinstance(asked.get("command"), str):
-            return {"error": 'the request is no {"command": ...}'}
-        return self._answer(asked)
+            return messages.written(self._answer(messages.read_request(request).command))
+        except HakoError as error:
+            return messages.written(messages.refused(error))
 
 
 def _receive(connection: _socket.socket) -> bytes | None:
@@ -145,15 +145,17 @@ def _receive(connection: _socket.socket) -> bytes | None:
     return request
 
 
-def _refuse(connection: _socket.socket, why: str) -> None:
+def _refuse(connection: _socket.socket, why: HakoError) -> None:
     """Answer at once, without a thread. What was sent is read before: it would make a connection that is closed one that is reset."""
+    from hakoniwa.run.control import messages
+
     connection.setblocking(False)
     try:
         connection.recv(_LARGEST)
     except OSError:
         pass
     try:
-        connection.send(fastjson.dumps({"error": why}).encode() + b"\n")
+        connection.send(messages.written(messages.refused(why)))
     except OSError:
         pass
     connection.close()

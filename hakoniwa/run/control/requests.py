@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from hakoniwa.errors import HakoError, explained
+from hakoniwa.errors import HakoError, explained, nearest
 from hakoniwa.known import OVER
 from hakoniwa.log import flush_prints
 from hakoniwa.places import folder_of
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TypeVar
 
+    from hakoniwa.run.control.messages import Answer
     from hakoniwa.run.loop import Loop
     from hakoniwa.run.start.undo import Undo
 
@@ -57,7 +58,7 @@ class Requests:
     def __init__(self, name: str, undo: Undo) -> None:
         """Open the socket. Who connects waits until we `listen`. Raises HakoError."""
         self._name = name
-        self._answers: dict[str, Callable[[], dict[str, Any]]] = {}
+        self._answers: dict[str, Callable[[], Answer]] = {}
         self._calls: list[Call] = []
         self._listens = False
         self._notice = self._over = -1  # an eventfd: there are calls; and the FIFO
@@ -73,7 +74,7 @@ class Requests:
             raise HakoError(f"cannot make the control socket of {name!r}: {error.strerror}") from None
         undo.add("remove the control socket", self._end)
 
-    def answer(self, command: str, answer: Callable[[], dict[str, Any]]) -> None:
+    def answer(self, command: str, answer: Callable[[], Answer]) -> None:
         """Have a command answered so. A HakoError that it raises is the answer, too."""
         self._answers[command] = answer
 
@@ -99,17 +100,17 @@ class Requests:
         loop.add(self._notice, self._serve, "do what was requested")
         loop.add(self._control.descriptor, self._control.accept, "take a request")
 
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The answer to a request."""
-        answer = self._answers.get(request["command"])
+    def ask(self, command: str) -> Answer:
+        """The answer to a request. Raises HakoError if it cannot be done."""
+        answer = self._answers.get(command)
         if answer is None:
-            return {"error": f"unknown command {request['command']!r} (known: {' '.join(self._answers)})"}
+            raise HakoError(f"unknown command {command!r}", hint=nearest(command, [*self._answers]))
         try:
             return answer()
-        except HakoError as error:
-            return {"error": str(error), "status": error.status}
+        except HakoError:
+            raise
         except Exception as error:
-            return {"error": explained(error)}
+            raise HakoError(explained(error)) from None
         finally:
             flush_prints()
 

@@ -9,6 +9,7 @@ from hakoniwa.errors import HakoError
 from hakoniwa.kernel import cgroup
 from hakoniwa.known.idmaps.callerids import for_ordinary_user
 from hakoniwa.record import Record, plain
+from hakoniwa.run.control.messages import Change
 from hakoniwa.run.start.groups import Groups, resolve_parameters
 
 TYPE_CHECKING = False
@@ -26,14 +27,6 @@ _ALWAYS = tuple(
 _PASSED_OVER = ("where", "reloadable", "places", "siblings")
 # What settings are called in a file, if not as in the record.
 _WORDS = {"command": "init_command", "own": "namespaces", "general": "hooks", "background": "background_hooks"}
-
-
-class Change(Record):
-    """One thing that the file says differently. `outcome` is "applied", "needs a restart", or why it failed."""
-
-    what: str
-    outcome: str
-    failed: bool = False
 
 
 def all_applied(changes: list[Change]) -> bool:

@@ -6,7 +6,7 @@ import os
 
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.security import capabilities
-from hakoniwa.run.reload.changes import Change
+from hakoniwa.run.control.messages import Change
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

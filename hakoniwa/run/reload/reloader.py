@@ -13,12 +13,10 @@ from hakoniwa.errors import HakoError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from hakoniwa.run.control.messages import Answer, Change
     from hakoniwa.run.control.requests import Requests
     from hakoniwa.run.hooks.watch import Watcher
     from hakoniwa.run.life import Life
-    from hakoniwa.run.reload.changes import Change
     from hakoniwa.run.reload.loader import Loader
     from hakoniwa.spec.records import Barn
 
@@ -69,18 +67,19 @@ class Reloader:
 
     def _tell(self) -> None:
         while True:
-            answer = self._requests.ask({"command": "reload"})
-            for line in answer.get("error", "").splitlines():
-                log.write(f"reload: {line}", "error")
-            for what, outcome, failed in answer.get("changes", []):
-                log.write(f"reload: {what}: {outcome}", "error" if failed else "info")
+            try:
+                for change in self._requests.ask("reload").changes:
+                    log.write(f"reload: {change.what}: {change.outcome}", "error" if change.failed else "info")
+            except HakoError as error:
+                for line in error.lines():
+                    log.write(f"reload: {line}", "error")
             with self._beginning:
                 if not self._again:
                     self._begun = False
                     return
                 self._again = False
 
-    def _answer(self) -> dict[str, Any]:
+    def _answer(self) -> Answer:
         """Execute the file, and have the main thread apply what it says; called in the thread of a connection."""
         name = self._life.container.name
         if not self._life.container.file:
@@ -90,8 +89,9 @@ class Reloader:
             raise HakoError(f"container {name!r} is held: its program does not run yet", hint=f"hako release -n {name}")
         self._must_be_guarded()
         barn = self._load()
-        changes = self._requests.call(lambda: self._apply(barn))
-        return {"changes": [[change.what, change.outcome, change.failed] for change in changes]}
+        from hakoniwa.run.control.messages import Answer
+
+        return Answer(changes=tuple(self._requests.call(lambda: self._apply(barn))))
 
     def _load(self) -> Barn:
         if not self._one_at_a_time.acquire(timeout=_QUEUED):
@@ -118,6 +118,7 @@ class Reloader:
 
     def _apply(self, barn: Barn) -> list[Change]:
         """Apply what differs. Raises HakoError where the file does not describe the container any more."""
+        from hakoniwa.run.control.messages import Change
         from hakoniwa.run.reload import changes as reload
 
         life = self._life
@@ -150,7 +151,7 @@ class Reloader:
 
             changes += apply_network(life, new)
         if other_hooks:
-            changes.append(reload.Change(what="hooks", outcome="applied"))
+            changes.append(Change(what="hooks", outcome="applied"))
         life.statewriter.define(life.container)
         life.statewriter.write(life.status, life.base, None)
         life.run_hooks("after_reload")
