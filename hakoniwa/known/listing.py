@@ -12,7 +12,7 @@ from hakoniwa import fastjson, log, recordreader
 from hakoniwa.kernel.filesystem.files import held_locks
 from hakoniwa.kernel.processes.pidfd import boot_id
 from hakoniwa.known import BEGINNING, RECORDS, STATE, state
-from hakoniwa.known.glance import head_of, names, recorded_names
+from hakoniwa.known.glance import head_of, recorded_names
 from hakoniwa.known.statefile import ALIVE, Damaged, Head, must_be_of
 from hakoniwa.places import lib_dir, run_dir
 from hakoniwa.trust import read_own
@@ -116,7 +116,7 @@ def _lines(recorded: bool, saying: Sequence[bytes]) -> Iterator[_Line]:
     """Names, each with where its file lies and the first line of that; None if there is none, and the file has to be read whole."""
     with _Folder(run_dir(), f"/{STATE}") as states, _Folder(os.path.join(lib_dir(), RECORDS), ".json") as records:
         folders = dict.fromkeys(recorded_names() if recorded else (), records)
-        folders |= dict.fromkeys(names(), states)
+        folders |= dict.fromkeys(states.entries(), states)
         for name in sorted(folders):
             folder = folders[name]
             line = folder.first_line(name)
@@ -144,6 +144,10 @@ class _Folder:
     def __exit__(self, *_error: object) -> None:
         if self._folder != -1:
             os.close(self._folder)
+
+    def entries(self) -> list[str]:
+        """What lies in it, but for what no container can be called. What is no folder has no file in it, either."""
+        return [name for name in os.listdir(self._folder) if name[0] != "."] if self._folder != -1 else []
 
     def file_of(self, name: str) -> str:
         """The file of a container."""

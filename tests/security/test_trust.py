@@ -295,7 +295,9 @@ def test_what_a_stranger_has_put_into_a_state_folder(hako: Hako, box: Writer, pl
     hako("start", path, "--", "true")
     state = places / "run" / "box"
     os.chown(state / "state.json", STRANGER, 0)
-    (places / "run").chmod(0o755)  # into a folder that others cannot enter they put nothing, so that lists need not look
+    (places / "run").chmod(
+        0o755
+    )  # into a folder that others cannot enter they put nothing, so that lists need not look
     done = hako("ps", "--all")  # and goes on with the others
     assert "the file is not ours alone" in done.stderr
     assert path.name not in done.stdout
