@@ -89,7 +89,7 @@ def helpers(host: Host) -> list[int]:
             here = os.stat(f"/proc/{pid}/ns/net").st_ino == os.fstat(host.number).st_ino
             if here and name.startswith(("pasta", "passt")):
                 found.append(int(pid))
-        except (FileNotFoundError, ProcessLookupError):
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
     return found
 
