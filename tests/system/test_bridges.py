@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,6 +95,14 @@ def test_what_is_on_a_bridge_is_listed_and_keeps_it(hako: Hako, box: Writer, hos
         {"name": "two", "addresses": [addresses[1]], "published": []},
     ]
     assert len(found["ports"]) == 2  # type: ignore[arg-type]
+    host.run(sys.executable, "-c", f"import socket; socket.socket().connect_ex(('{addresses[0]}', 9))")  # is refused
+    (found,) = listed(hako, "inspect", "haconiwa0")
+    traffic = {port["container"]: port for port in found["traffic"]}  # type: ignore[attr-defined]
+    assert {*traffic} == {"one", "two"}
+    assert traffic["one"]["sent"]["bytes"] > 0
+    assert traffic["one"]["received"]["packets"] > 0
+    assert traffic["one"]["name"] in found["ports"]  # type: ignore[operator]
+    assert addresses[0] in [one["address"] for one in found["neighbours"]]  # type: ignore[attr-defined]
     refused = hako("network", "rm", "haconiwa0", status=125).stderr
     assert "haconiwa0: the bridge is in use by one, two (hako kill -n one; hako kill -n two)" in refused
     assert "haconiwa0" in host.names()

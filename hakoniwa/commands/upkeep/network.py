@@ -8,6 +8,7 @@ from hakoniwa.known import state
 from hakoniwa.known.statefile import ALIVE, Damaged
 from hakoniwa.network import overview
 from hakoniwa.options import JSON, Command, Given, usage_error
+from hakoniwa.record import plain
 from hakoniwa.spec.networks import publish_text
 
 TYPE_CHECKING = False
@@ -50,7 +51,8 @@ def run(given: Given) -> int:
     else:
         import json
 
-        print(json.dumps({"schema": SCHEMA, "bridges": [describe(one) for one in found]}, indent=2))
+        shown = [describe(one) | (_traffic(one) if action == "inspect" else {}) for one in found]
+        print(json.dumps({"schema": SCHEMA, "bridges": shown}, indent=2))
     return 0
 
 
@@ -76,6 +78,14 @@ def describe(one: Overview) -> dict[str, Any]:
         "ports": [*one.ports],
         "containers": containers,
     }
+
+
+def _traffic(one: Overview) -> dict[str, Any]:
+    """What has passed through a bridge, and who was seen on it."""
+    from hakoniwa.network import traffic
+
+    found: dict[str, Any] = plain(traffic.on(one.name))
+    return {"traffic": found["ports"], "neighbours": found["neighbours"]}
 
 
 def _published_by(name: str) -> list[str]:
