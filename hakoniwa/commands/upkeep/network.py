@@ -82,7 +82,7 @@ def describe(one: Overview) -> dict[str, Any]:
 
 def _traffic(one: Overview) -> dict[str, Any]:
     """What has passed through a bridge, and who was seen on it."""
-    from hakoniwa.network import traffic
+    from hakoniwa.network.links import traffic
 
     found: dict[str, Any] = plain(traffic.on(one.name))
     return {"traffic": found["ports"], "neighbours": found["neighbours"]}
