@@ -490,6 +490,27 @@ def test_who_is_killed_while_the_first_process_is_at_a_step(
     assert hako("start", path, "--", "echo", "again").stdout == "again\n"
 
 
+@pytest.mark.parametrize("who", ["front", "first process"])
+@pytest.mark.parametrize("step", [0, 4, 9, 14])
+def test_a_front_process_that_is_killed_leaves_nothing_to_the_next_start(
+    hako: Hako, box: Writer, host: Host, places: Path, step: int, who: str
+) -> None:
+    """Without a name for the namespace, it is the supervisor, too."""
+    path = box(f'{AUTO}config.network.publish("8080:80")')
+    with stopped_at_step(places, path, step) as stopped:
+        assert stopped.reached
+        (init,) = children(stopped.front.pid)
+        first = os.pidfd_open(init)
+        os.kill(stopped.front.pid if who == "front" else init, signal.SIGKILL)
+        stopped.go_on()
+        assert wait_end(first, 10)
+        os.close(first)
+        stopped.front.wait(20)
+    assert hako("start", path, "--", "echo", "again").stdout == "again\n"
+    assert "haconiwa0" not in host.names()
+    assert "8080" not in host.run("nft", "list", "ruleset")
+
+
 def test_a_first_process_that_is_killed_while_it_waits(hako: Hako, box: Writer, host: Host) -> None:
     path = box(f"""
 {NAMED}
