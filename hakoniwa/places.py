@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 BUILDING = ".building"  # ends the name of a folder beside the place of a rootfs
+LOCK = ".lock"  # of a folder: nothing else there can have this name
 _LONGEST = 200  # of 255 bytes of a file name
 _LOCKS, _BARNS = ".rootfs", ".barns"
 _trusted: set[str] = set()  # the folders of this process that were found to be ours
@@ -175,6 +176,25 @@ def ensure_private(folder: str) -> str:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder) from None
     check_folder(folder)
     return folder
+
+
+def wait_for_lock(*folders: str) -> int:
+    """A descriptor that holds the lock of the last of these folders, each of which lies in the one before, until the caller closes it.
+
+    They are made, closed to others, if they are missing. Raises OSError, and HakoError if one could be somebody else's.
+    """
+    import fcntl
+
+    path = os.path.join(folders[-1], LOCK)
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        lock = os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        for folder in folders:
+            ensure_private(folder)
+        lock = os.open(path, flags, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
 
 
 def make_parents(path: str) -> None:

@@ -19,7 +19,7 @@ from hakoniwa.kernel.netlink.messages import Refused
 from hakoniwa.kernel.netlink.routes import IPV4, IPV6, address_bytes
 from hakoniwa.kernel.processes import process
 from hakoniwa.network import sysctls
-from hakoniwa.places import ensure_private, run_dir
+from hakoniwa.places import run_dir, wait_for_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -205,12 +205,7 @@ class Lock:
     """Held while the table is made or removed, and while settings of the kernel change: `with Lock()`."""
 
     def __enter__(self) -> None:
-        import fcntl
-
-        ensure_private(run_dir())
-        path = os.path.join(ensure_private(sysctls.folder()), "lock")
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        self._file = wait_for_lock(run_dir(), sysctls.folder())
 
     def __exit__(self, *_error: object) -> None:
         os.close(self._file)

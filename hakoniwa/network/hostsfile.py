@@ -12,7 +12,7 @@ import os
 from hakoniwa import log
 from hakoniwa.kernel.filesystem.files import read_file, replace_file
 from hakoniwa.kernel.processes.pidfd import boot_id, start_time
-from hakoniwa.places import ensure_private, run_dir
+from hakoniwa.places import run_dir, wait_for_lock
 from hakoniwa.record import Record
 
 TYPE_CHECKING = False
@@ -28,7 +28,7 @@ _NOBODY_ELSE_S = "127.0.1.1"  # of the own name where there is no other address,
 LOCALHOST = ("127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback")
 # Names that mean the same to everybody: no neighbour has one of them.
 _EVERYBODY_S = {"localhost", "ip6-localhost", "ip6-loopback", GATEWAY}
-_FOLDER, _LOCK, _LIST = ".names", "lock", "list"
+_FOLDER, _LIST = ".names", "list"
 _MODE = 0o644  # it is root's, and whoever runs inside reads it
 
 
@@ -164,17 +164,7 @@ class _Neighbours:
     """
 
     def __enter__(self) -> _Neighbours:
-        import fcntl
-
-        path = os.path.join(folder(), _LOCK)
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        try:
-            self._lock = os.open(path, flags, 0o600)
-        except FileNotFoundError:
-            ensure_private(run_dir())
-            ensure_private(folder())
-            self._lock = os.open(path, flags, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._lock = wait_for_lock(run_dir(), folder())
         self._path = os.path.join(folder(), _LIST)
         try:
             self._every = self._read()

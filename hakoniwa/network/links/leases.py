@@ -13,14 +13,13 @@ import os
 from hakoniwa.errors import HakoError
 from hakoniwa.kernel.filesystem.files import entries_of, read_file
 from hakoniwa.network.links import netns
-from hakoniwa.places import ensure_private, networks_dir, run_dir
+from hakoniwa.places import LOCK, networks_dir, run_dir, wait_for_lock
 from hakoniwa.spec.subnets import bits_of, network_of, parse, split, written
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_LOCK = ".lock"
 _LARGEST = 4096  # bytes of a lease
 NAMESPACES = ".namespaces"  # in the place of a bridge, for names of network namespaces
 _MOST_TRIED = 1 << 16  # addresses of a network that are looked at one by one
@@ -34,16 +33,7 @@ class Lock:
     """Held while an address is chosen, and while it is settled who is the last on a bridge: `with Lock()`."""
 
     def __enter__(self) -> None:
-        path = os.path.join(folder(), _LOCK)
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        try:
-            self._file = os.open(path, flags, 0o600)
-        except FileNotFoundError:
-            ensure_private(run_dir())
-            ensure_private(networks_dir())
-            ensure_private(folder())
-            self._file = os.open(path, flags, 0o600)
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        self._file = wait_for_lock(run_dir(), networks_dir(), folder())
 
     def __exit__(self, *_about: object) -> None:
         os.close(self._file)
@@ -194,7 +184,7 @@ def living() -> set[str]:
     pairs = [
         (bridge, address)
         for bridge in entries_of(folder())
-        for address in (entries_of(os.path.join(folder(), bridge)) if bridge != _LOCK else ())
+        for address in (entries_of(os.path.join(folder(), bridge)) if bridge != LOCK else ())
     ]
     return {owner_of(bridge, address) for bridge, address in pairs if _holds(bridge, address)}
 
@@ -203,7 +193,7 @@ def of_dead(name: str = "") -> list[tuple[str, str]]:
     """The leases, by bridge and address, whose owner does not live: of all, or of one container. The lock is held."""
     found = []
     for bridge in entries_of(folder()):
-        for address in entries_of(os.path.join(folder(), bridge)) if bridge != _LOCK else ():
+        for address in entries_of(os.path.join(folder(), bridge)) if bridge != LOCK else ():
             if name in ("", owner_of(bridge, address)) and not _holds(bridge, address):
                 found.append((bridge, address))
     return found
