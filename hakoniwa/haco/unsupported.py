@@ -10,9 +10,6 @@ if TYPE_CHECKING:
     from typing import Self
 
 
-_READ = ("enabled", "container_ip_with_netmask")  # words that files only read
-
-
 class Unsupported:
     """A section that takes anything and notes an error for each use, so that the rest of the file is read too."""
 
@@ -25,8 +22,6 @@ class Unsupported:
     def __getattr__(self, name: str) -> Unsupported:
         if name.startswith("__"):
             raise AttributeError(name)
-        if name in _READ:
-            refuse(self._reading, f"{self._word}.{name}")
         return Unsupported(self._reading, f"{self._word}.{name}")
 
     def __setattr__(self, name: str, value: object) -> None:
